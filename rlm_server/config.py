@@ -1,0 +1,140 @@
+"""The configuration: one TOML file, its defaults, and the directories that rlm writes to."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import platformdirs
+
+from rlm_server.errors import ConfigError
+from rlm_server.protocol import Limits
+
+OFFLINE_MODEL = "offline/extractive"
+"""The embedded model: always there, needs no key and no network."""
+
+
+class Section(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, rename="kebab"):
+    """Base of the file's tables: an unknown name in one is an error that names it."""
+
+
+class ModelConfig(Section):
+    """``[models.NAME]``: one deployment of a model."""
+
+    model: str
+    """litellm's id, such as ``openai/gpt-4.1-mini`` or ``ollama_chat/qwen3``."""
+    base_url: str | None = None
+    """Where the server is, if it isn't the provider's own; with ``/v1`` where it has one."""
+    key_env: str | None = None
+    """Environment variable that holds the key; default: the provider's usual one."""
+    auth_host: str | None = None
+    """Host under which Emacs's auth-source has the key; default: the provider's."""
+    params: dict[str, Any] = {}
+    """Further parameters of each call, such as ``temperature`` or ``num_ctx``."""
+    headers: dict[str, str] = {}
+    """Further HTTP headers of each call."""
+    window: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    """Context window in tokens; default: what litellm knows."""
+    input_price: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    """US dollars for a million prompt tokens; default: what litellm knows."""
+    output_price: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    """US dollars for a million completion tokens; default: what litellm knows."""
+    slots: Annotated[int, msgspec.Meta(ge=1)] = 16
+    """Calls in flight at once."""
+    timeout: Annotated[float, msgspec.Meta(gt=0)] = 300.0
+    """Seconds for one call."""
+    retries: Annotated[int, msgspec.Meta(ge=0)] = 3
+    """Further tries after a passing fault."""
+
+
+class ContextConfig(Section):
+    """``[context]``: what is read."""
+
+    max_bytes: Annotated[int, msgspec.Meta(ge=1)] = 4 << 30
+    """All sources together."""
+    max_file_bytes: Annotated[int, msgspec.Meta(ge=1)] = 4 << 30
+    """One file that was named itself."""
+    max_tree_file_bytes: Annotated[int, msgspec.Meta(ge=1)] = 64 << 20
+    """One file that a tree was found to hold; larger ones are left out, and that is said."""
+
+
+class SandboxConfig(Section):
+    """``[sandbox]``: what the model's code may use."""
+
+    memory: Annotated[int, msgspec.Meta(ge=64 << 20)] = 2 << 30
+    """Bytes of private memory; the context itself is mapped and does not count."""
+    scratch: Annotated[int, msgspec.Meta(ge=0)] = 256 << 20
+    """Bytes of one scratch file."""
+    output: Annotated[int, msgspec.Meta(ge=1024)] = 64 << 20
+    """Bytes that one cell may print before it is stopped."""
+    calls_at_once: Annotated[int, msgspec.Meta(ge=1)] = 64
+    """Sub-calls of one run in flight."""
+
+
+class Config(Section):
+    """The whole file; every field has a default, so an empty file is right."""
+
+    root: str | None = None
+    """Name of the root model; default: the best that is found."""
+    sub: str | None = None
+    """Name of the sub model; default: the root model."""
+    discover: bool = True
+    """Whether to look for keys in the environment and for a local Ollama or vLLM."""
+    limits: Limits = Limits()
+    models: dict[str, ModelConfig] = {}
+    context: ContextConfig = ContextConfig()
+    sandbox: SandboxConfig = SandboxConfig()
+
+
+def config_path() -> Path:
+    """Where the configuration is: ``$RLM_CONFIG``, else the platform's place for it."""
+    named = os.environ.get("RLM_CONFIG")
+    return Path(named) if named else platformdirs.user_config_path("rlm") / "config.toml"
+
+
+def state_dir() -> Path:
+    """Where run logs and token files stand: ``$RLM_STATE``, else the platform's place; 0700."""
+    return _private(os.environ.get("RLM_STATE"), platformdirs.user_state_path("rlm"))
+
+
+def cache_dir() -> Path:
+    """Where prepared contexts stand: ``$RLM_CACHE``, else the platform's place; 0700."""
+    return _private(os.environ.get("RLM_CACHE"), platformdirs.user_cache_path("rlm"))
+
+
+def load_config(path: Path | None = None) -> Config:
+    """Read the configuration; a file that isn't there is an empty one.
+
+    Raises ConfigError, with the name of the offending setting, for anything it can't use.
+    """
+    path = path or config_path()
+    try:
+        text = path.read_bytes().decode()
+    except FileNotFoundError:
+        return Config()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} can't be read: {error}.", cure="Check the file.") from error
+    try:
+        return msgspec.convert(_kebab_limits(tomllib.loads(text)), Config)
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise ConfigError(
+            f"{path} is not a valid configuration: {error}.",
+            cure="Correct it, or move it away to use the defaults.",
+        ) from error
+
+
+def _kebab_limits(table: dict[str, Any]) -> dict[str, Any]:
+    """Let ``[limits]`` be written in kebab-case like the rest; on the wire it is camelCase."""
+    limits = table.get("limits")
+    if isinstance(limits, dict) and "cell-seconds" in limits:
+        limits["cellSeconds"] = limits.pop("cell-seconds")
+    return table
+
+
+def _private(override: str | None, default: Path) -> Path:
+    path = Path(override) if override else default
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path

@@ -1,0 +1,1 @@
+"""Doors: the ways in. Only a door knows JSON-RPC; no door imports another."""

@@ -1,0 +1,127 @@
+"""Every error that rlm raises on purpose: when it is raised, and what a person can do about it.
+
+The tree::
+
+    RlmError
+    ├── ConfigError            the configuration file can't be used as it is
+    ├── SourceError            nothing can be asked of the sources as they are
+    ├── UnknownRunError        no run has this id
+    ├── SandboxError           the REPL process can't start, or is gone
+    └── ModelError             a call to a model failed
+        ├── UnknownModelError      no model of this name is configured
+        ├── NoKeyError             the model needs a key and none was found
+        ├── RefusedError           the provider said no (bad key, bad request, policy)
+        ├── ContextTooLongError    the prompt does not fit the model's window
+        ├── RateLimitedError       the provider asks for fewer calls
+        ├── TransientError         a passing fault; the call may succeed when tried again
+        └── UnreachableError       nothing answers at the model's address
+"""
+
+from __future__ import annotations
+
+
+class RlmError(Exception):
+    """Base of all errors with a message fit for a person.
+
+    ``code`` is the JSON-RPC error code (application range -32099..-32000), ``kind`` the stable
+    name on the wire, ``cure`` one sentence that says what to do.
+    """
+
+    code = -32000
+    kind = "internal"
+
+    def __init__(self, message: str, *, cure: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.cure = cure
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.cure}".strip()
+
+
+class ConfigError(RlmError):
+    """The configuration file is unreadable, is not TOML, or names something that doesn't exist."""
+
+    code = -32010
+    kind = "config"
+
+
+class SourceError(RlmError):
+    """The sources give no text to ask about, or exceed a limit that the message names."""
+
+    code = -32011
+    kind = "source"
+
+
+class UnknownRunError(RlmError):
+    """No live run and no log has the id that was given."""
+
+    code = -32012
+    kind = "unknownRun"
+
+
+class SandboxError(RlmError):
+    """The REPL process could not be started, or broke the protocol, or is gone."""
+
+    code = -32013
+    kind = "sandbox"
+
+
+class ModelError(RlmError):
+    """A call to a model failed; subclasses say how."""
+
+    code = -32020
+    kind = "model"
+
+
+class UnknownModelError(ModelError):
+    """The name is not among the configured models; the message lists those that are."""
+
+    code = -32021
+    kind = "unknownModel"
+
+
+class NoKeyError(ModelError):
+    """The model needs a key, and neither the environment nor the client gave one."""
+
+    code = -32022
+    kind = "noKey"
+
+
+class RefusedError(ModelError):
+    """The provider refused: bad key (401, 403), bad request (400, 422), unknown model (404)."""
+
+    code = -32023
+    kind = "refused"
+
+
+class ContextTooLongError(ModelError):
+    """The prompt is longer than the model's window."""
+
+    code = -32024
+    kind = "contextTooLong"
+
+
+class RateLimitedError(ModelError):
+    """The provider answered 429; ``retry_after`` is in seconds where it said so."""
+
+    code = -32025
+    kind = "rateLimited"
+
+    def __init__(self, message: str, *, cure: str = "", retry_after: float | None = None) -> None:
+        super().__init__(message, cure=cure)
+        self.retry_after = retry_after
+
+
+class TransientError(ModelError):
+    """A server error, a broken stream, a time-out or a garbled reply: worth another try."""
+
+    code = -32026
+    kind = "transient"
+
+
+class UnreachableError(ModelError):
+    """The connection was refused, or the host is unknown."""
+
+    code = -32027
+    kind = "unreachable"

@@ -1,0 +1,619 @@
+"""The one vocabulary: every message that crosses a border between server, client and run log.
+
+Names are camelCase on the wire. Positions, ranges and ``Location`` have LSP's meaning: lines and
+characters count from 0, a range's end is exclusive, a location's ``uri`` is a ``file:`` URI.
+Times are seconds since the epoch, durations seconds, money US dollars, sizes bytes unless a
+name says characters or tokens. A cost of ``null`` means unknown, never free.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+PROTOCOL_VERSION = 1
+
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class Wire(msgspec.Struct, rename="camel", kw_only=True):
+    """Base of everything on the wire: keyword-only, camelCase."""
+
+
+class Strict(Wire, forbid_unknown_fields=True):
+    """Base of what a client sends: an unknown field is a mistake and is answered with -32602."""
+
+
+# ---------------------------------------------------------------------------------------- places
+
+
+class Position(Wire):
+    """A place in a document, as in LSP."""
+
+    line: Count
+    """Line, counted from 0."""
+    character: Count
+    """Character within the line, counted from 0, in Unicode code points."""
+
+
+class Range(Wire):
+    """A span of a document, as in LSP; the end is exclusive."""
+
+    start: Position
+    end: Position
+
+
+class Location(Wire):
+    """A span of a document that exists outside the run, as in LSP."""
+
+    uri: str
+    """``file:`` URI of the document, or ``rlm-buffer:NAME`` for text that no file holds."""
+    range: Range
+
+
+class Evidence(Wire):
+    """A place that the answer names and that really stands in the context."""
+
+    location: Location
+    path: str
+    """The document's path as the model sees it, relative to its root where there is one."""
+    line: int
+    """First line of the place, counted from 1, as people and the answer's text count."""
+    quote: str
+    """The text of that line, at most 200 characters."""
+
+
+# --------------------------------------------------------------------------------------- sources
+
+
+class TextSource(Strict, tag_field="kind", tag="text"):
+    """A short text sent inline; clients spool anything over 64 kB to a file instead."""
+
+    text: str
+    name: str = "text"
+    """What the model and the trajectory call it."""
+
+
+class FileSource(Strict, tag_field="kind", tag="file"):
+    """One file, or a part of a buffer that the client spooled to a file."""
+
+    path: str
+    """Absolute path to read."""
+    name: str | None = None
+    """What the model and the trajectory call it; default: the path's last part."""
+    origin: str | None = None
+    """Absolute path of the file that the text came from, where ``path`` is only a spool file."""
+    first_line: Annotated[int, msgspec.Meta(ge=1)] = 1
+    """The line of ``origin`` that the text begins with, counted from 1."""
+
+
+class TreeSource(Strict, tag_field="kind", tag="tree"):
+    """All text files below a directory, less what ignore files and the globs leave out."""
+
+    root: str
+    """Absolute path of the directory; symbolic links that lead out of it are not followed."""
+    name: str | None = None
+    """A prefix for the documents' paths; needed only where several trees are asked about."""
+    include: list[str] = []
+    """Gitignore-style globs, relative to the root; when given, only matching files are read."""
+    exclude: list[str] = []
+    """Gitignore-style globs, relative to the root; matching files are left out."""
+    respect_ignore_files: bool = True
+    """Whether ``.gitignore`` and ``.ignore`` files, also nested ones, are honoured."""
+
+
+Source = TextSource | FileSource | TreeSource
+
+
+class Overlay(Strict):
+    """Unsaved text that stands in for a file's content wherever a source reaches that file."""
+
+    path: str
+    """Absolute path of the file."""
+    spool: str
+    """Absolute path of a file that holds the unsaved text as UTF-8."""
+
+
+# --------------------------------------------------------------------------------------- options
+
+
+class Limits(Strict):
+    """What a run may use; whatever is reached first ends it with the best answer so far."""
+
+    iterations: Annotated[int, msgspec.Meta(ge=1)] = 20
+    """Replies of the root model."""
+    seconds: Seconds = 1800.0
+    """Wall time of the run."""
+    cell_seconds: Seconds = 300.0
+    """Wall time of one cell, the sub-calls that it waits for included."""
+    subcalls: Count = 500
+    """Calls to the sub model."""
+    tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    """Prompt and completion tokens of all calls together; null: no limit."""
+    cost: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    """US dollars for all calls together; null: no limit. A model of unknown price can't be used
+    under a cost limit."""
+
+
+class LimitOverrides(Strict):
+    """Limits of one question; null: as configured. Units as in ``Limits``."""
+
+    iterations: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    seconds: Seconds | None = None
+    cell_seconds: Seconds | None = None
+    subcalls: Count | None = None
+    tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    cost: Annotated[float, msgspec.Meta(ge=0)] | None = None
+
+
+class AskOptions(Strict):
+    """How a question is to be answered; what is left out comes from the configuration."""
+
+    root_model: str | None = None
+    """Name of a configured model, or a litellm model id."""
+    sub_model: str | None = None
+    """The same, for sub-calls; default: the configured one, else the root model."""
+    limits: LimitOverrides = LimitOverrides()
+
+
+# ------------------------------------------------------------------------------ requests, results
+
+
+class ClientInfo(Wire):
+    """Who is connecting, as in LSP."""
+
+    name: str
+    version: str | None = None
+
+
+class InitializeParams(Wire):
+    """``initialize``: the first request of a connection. Unknown fields are LSP's and ignored."""
+
+    protocol_version: int = PROTOCOL_VERSION
+    client_info: ClientInfo | None = None
+    process_id: int | None = None
+    """Process id of the client; only logged."""
+    token: str | None = None
+    """Content of the token file; needed on TCP."""
+
+
+class ModelInfo(Wire):
+    """One model that a run may name."""
+
+    name: str
+    """Name in the configuration."""
+    model: str
+    """litellm's model id, or ``offline/extractive``."""
+    provider: str
+    source: Literal["embedded", "config", "environment", "local"]
+    """How it was found: built in, in the configuration file, by a key, or by a running server."""
+    window: int | None
+    """Context window in tokens; null where unknown."""
+    input_price: float | None
+    """US dollars for a million prompt tokens; null where unknown."""
+    output_price: float | None
+    """US dollars for a million completion tokens; null where unknown."""
+    key: Literal["none needed", "present", "missing"]
+    """Whether the key it needs is there; the key itself never crosses a border."""
+
+
+class KeyWanted(Wire):
+    """A model for which the server has no key, and where a client may look for one."""
+
+    name: str
+    """Name of the model in the configuration, to be used as key in ``rlm/keys``."""
+    host: str
+    """The host under which auth-source has it, such as ``api.openai.com``."""
+
+
+class InitializeResult(Wire):
+    """Answer to ``initialize``."""
+
+    protocol_version: int
+    server_version: str
+    pid: int
+    root_model: str
+    """Name of the model that a question goes to unless it says otherwise."""
+    sub_model: str
+    keys_wanted: list[KeyWanted]
+    isolation: str
+    """How the model's code is contained: ``process``, or what the sandbox's self-test gave."""
+    log_directory: str
+    """Where run logs stand."""
+    capabilities: dict[str, bool] = {}
+    """For LSP clients, which expect the field."""
+
+
+class KeysParams(Strict):
+    """``rlm/keys``: hands over secrets found by the client; they are kept in memory only."""
+
+    keys: dict[str, str]
+    """Secret by the name of the model."""
+
+
+class KeysResult(Wire):
+    """Answer to ``rlm/keys``."""
+
+    accepted: list[str]
+    """Names of the models that now have a key."""
+
+
+class EstimateParams(Strict):
+    """``rlm/estimate``: what a question would read and could cost; nothing is paid."""
+
+    sources: list[Source]
+    overlays: list[Overlay] = []
+    options: AskOptions = AskOptions()
+
+
+class Estimate(Wire):
+    """Answer to ``rlm/estimate``."""
+
+    documents: int
+    bytes: int
+    tokens: int
+    """Estimated tokens of the whole context, at 4 bytes a token."""
+    left_out: dict[str, int]
+    """Files left out, counted by reason."""
+    root_model: str
+    sub_model: str
+    free: bool
+    """True where neither model costs money."""
+    cost: float | None
+    """Estimated US dollars if sub-calls read the whole context once; null: unknown price."""
+    cost_limit: float | None
+
+
+class AskParams(Strict):
+    """``rlm/ask``: starts a run. Answered at once; everything after that is an event."""
+
+    question: Annotated[str, msgspec.Meta(min_length=1)]
+    sources: list[Source]
+    overlays: list[Overlay] = []
+    options: AskOptions = AskOptions()
+    project: str | None = None
+    """Name of the project that the question belongs to, for lists of runs."""
+
+
+class AskResult(Wire):
+    """Answer to ``rlm/ask``."""
+
+    run_id: str
+    log: str
+    """Absolute path of the run's log."""
+
+
+class CancelParams(Strict):
+    """``rlm/cancel``: stops a run with the best answer so far."""
+
+    run_id: str
+    node: str | None = None
+    """Null or ``"0"``: the whole run. An iteration's node: only the cell that runs in it."""
+
+
+class CancelResult(Wire):
+    """Answer to ``rlm/cancel``."""
+
+    cancelled: bool
+    """False where the run had ended already."""
+
+
+class AttachParams(Strict):
+    """``rlm/attach``: replays a run's events from its log, and follows it while it lives."""
+
+    run_id: str
+    from_seq: Count = 0
+
+
+class RunSummary(Wire):
+    """A run as it stands in lists."""
+
+    run_id: str
+    question: str
+    started: float
+    status: RunStatus
+    root_model: str
+    project: str | None
+    iterations: int
+    subcalls: int
+    cost: float | None
+    seconds: float
+    log: str
+
+
+class AttachResult(Wire):
+    """Answer to ``rlm/attach``; the events follow as notifications."""
+
+    run: RunSummary
+    live: bool
+    last_seq: int
+
+
+class RunsParams(Strict):
+    """``rlm/runs``: the newest runs, live ones included."""
+
+    limit: Annotated[int, msgspec.Meta(ge=1)] = 100
+
+
+class RunsResult(Wire):
+    """Answer to ``rlm/runs``, newest first."""
+
+    runs: list[RunSummary]
+
+
+class StatusResult(Wire):
+    """Answer to ``rlm/status``."""
+
+    server_version: str
+    pid: int
+    seconds: float
+    """Since the server started."""
+    models_ready: bool
+    """Whether litellm has been imported."""
+    isolation: str
+    live_runs: list[RunSummary]
+    models: list[ModelInfo]
+
+
+class DoctorRow(Wire):
+    """One part of the doctor's report."""
+
+    part: str
+    status: Literal["ok", "warning", "failure"]
+    detail: str
+    cure: str = ""
+    """What to do, where the status isn't ok."""
+
+
+class DoctorResult(Wire):
+    """Answer to ``rlm/doctor``."""
+
+    rows: list[DoctorRow]
+
+
+class ErrorData(Wire):
+    """``data`` of a JSON-RPC error reply."""
+
+    kind: str
+    """Stable name of the error, as in ``errors.py``."""
+    cure: str
+
+
+# ---------------------------------------------------------------------------------------- events
+
+RunStatus = Literal["running", "done", "limit", "cancelled", "failed", "interrupted"]
+"""``done``: answered. ``limit``: a limit ended it. ``interrupted``: its log has no end, because
+the server died."""
+
+
+class Usage(Wire):
+    """What calls have used, of one call or of everything below a node."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    """The part of the prompt tokens that the provider had in its prefix cache."""
+    cost: float | None = 0.0
+    """US dollars; null once anything of unknown price is in it."""
+
+
+class RunError(Wire):
+    """Why a run, a call or a source failed."""
+
+    kind: str
+    """Stable name of the error, as in ``errors.py``."""
+    message: str
+    cure: str = ""
+
+
+class LeftOut(Wire):
+    """A file that is not in the context."""
+
+    path: str
+    reason: str
+    """Such as ``ignored``, ``binary``, ``unreadable``, ``too large``, ``gone``, ``excluded``."""
+
+
+class Event(Wire, tag_field="kind"):
+    """Base of all events of a run. Each is one line of the run's log before it is sent."""
+
+    run_id: str
+    seq: int
+    """Number of the event in its run, from 0, without gaps."""
+    time: float
+    node: str
+    """The node it belongs to: ``"0"`` is the run, ``"0.2"`` its second iteration, ``"0.2.5"``
+    that iteration's fifth sub-call."""
+
+
+class RunStarted(Event, tag="runStarted"):
+    """First event of a run."""
+
+    question: str
+    root_model: str
+    sub_model: str
+    limits: Limits
+    server_version: str
+    isolation: str
+    project: str | None
+    protocol_version: int = PROTOCOL_VERSION
+
+
+class ContextProgress(Event, tag="contextProgress"):
+    """Sources are being read."""
+
+    documents: int
+    """Documents read so far."""
+    bytes: int
+
+
+class ContextReady(Event, tag="contextReady"):
+    """All sources are read; a client may delete its spool files now."""
+
+    documents: int
+    bytes: int
+    characters: int
+    tokens: int
+    """Estimated, at 4 bytes a token."""
+    hash: str
+    """SHA-256 of paths and texts, in hexadecimal."""
+    left_out: list[LeftOut]
+    """At most 100 of them."""
+    left_out_counts: dict[str, int]
+    """All of them, counted by reason."""
+
+
+class IterationStarted(Event, tag="iterationStarted"):
+    """The root model is being asked."""
+
+    iteration: int
+    """Counted from 1."""
+
+
+class ReplyDelta(Event, tag="replyDelta"):
+    """More of the root model's reply; the parts of one reply, in order, make its whole."""
+
+    part: Literal["prose", "code", "reasoning"]
+    """Code is what stood between fences, without them."""
+    text: str
+    """At most 16,384 characters, as all texts in events."""
+
+
+class ReplyDone(Event, tag="replyDone"):
+    """The root model's reply has ended."""
+
+    model: str
+    usage: Usage
+    seconds: float
+    cells: int
+    """Code blocks found in it."""
+
+
+class CellStarted(Event, tag="cellStarted"):
+    """A code block of the reply runs."""
+
+    cell: int
+    """Number of the block in the reply, from 1."""
+    code: str
+    """What runs, clipped in the middle beyond 16,384 characters."""
+
+
+class Output(Event, tag="output"):
+    """What the running cell printed."""
+
+    cell: int
+    stream: Literal["stdout", "stderr", "value"]
+    """``value``: the repr of the cell's last expression."""
+    text: str
+
+
+class CellDone(Event, tag="cellDone"):
+    """The cell has ended."""
+
+    cell: int
+    status: Literal["ok", "error", "timeout", "cancelled", "died", "limit"]
+    """``died``: the REPL process ended, and its variables with it unless ``kept``."""
+    error: str
+    """Last line of the traceback, or what happened; empty where all is well."""
+    seconds: float
+    output_characters: int
+    """True length of what it printed, also where only a part was sent."""
+    kept: bool = True
+    """Whether the variables of earlier cells are still there."""
+
+
+class SubcallStarted(Event, tag="subcallStarted"):
+    """A sub-call was made by the cell; it may still be waiting for a slot."""
+
+    subcall: int
+    """Number of the sub-call in its iteration, from 1."""
+    model: str
+    prompt: str
+    """The prompt, clipped in the middle beyond 4,096 characters."""
+    prompt_characters: int
+    """The prompt's true length."""
+
+
+class SubcallDelta(Event, tag="subcallDelta"):
+    """A piece of an answer too long for one event; ``SubcallDone`` holds the last piece."""
+
+    text: str
+
+
+class SubcallDone(Event, tag="subcallDone"):
+    """A sub-call has ended."""
+
+    status: Literal["ok", "error", "cancelled"]
+    answer: str
+    """The answer, or its last piece where ``SubcallDelta`` events came before."""
+    error: RunError | None
+    usage: Usage
+    seconds: float
+
+
+class Notice(Event, tag="notice"):
+    """Something that the person at the screen should know: a retry, a refusal, feedback."""
+
+    level: Literal["info", "warning", "error"]
+    text: str
+
+
+class Progress(Event, tag="progress"):
+    """Totals of the run so far."""
+
+    iteration: int
+    subcalls_started: int
+    subcalls_done: int
+    usage: Usage
+    seconds: float
+
+
+class Answer(Event, tag="answer"):
+    """The answer; one per run, before ``runEnded``."""
+
+    text: str
+    """At most 16,384 characters an event: longer answers come as several, in order."""
+    partial: bool
+    """True where the run ended before the model said that it was ready."""
+    evidence: list[Evidence]
+    """Given with the last piece of the answer."""
+    more: bool = False
+    """True where another piece follows."""
+
+
+class RunEnded(Event, tag="runEnded"):
+    """Last event of a run."""
+
+    status: RunStatus
+    reason: str
+    """One sentence for the person at the screen."""
+    error: RunError | None
+    usage: Usage
+    iterations: int
+    subcalls: int
+    seconds: float
+
+
+AnyEvent = (
+    RunStarted
+    | ContextProgress
+    | ContextReady
+    | IterationStarted
+    | ReplyDelta
+    | ReplyDone
+    | CellStarted
+    | Output
+    | CellDone
+    | SubcallStarted
+    | SubcallDelta
+    | SubcallDone
+    | Notice
+    | Progress
+    | Answer
+    | RunEnded
+)
+
+MAX_EVENT_TEXT = 16_384
+"""Characters; keeps every event under 64 kB, which costs Emacs 28 about 1 ms."""
