@@ -83,10 +83,10 @@ class Config(Section):
     """Name of the sub model; default: the root model."""
     discover: bool = True
     """Whether to look for keys in the environment and for a local Ollama or vLLM."""
-    limits: Limits = Limits()
+    limits: Limits = msgspec.field(default_factory=Limits)
     models: dict[str, ModelConfig] = {}
-    context: ContextConfig = ContextConfig()
-    sandbox: SandboxConfig = SandboxConfig()
+    context: ContextConfig = msgspec.field(default_factory=ContextConfig)
+    sandbox: SandboxConfig = msgspec.field(default_factory=SandboxConfig)
 
 
 def config_path() -> Path:

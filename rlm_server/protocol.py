@@ -155,7 +155,7 @@ class AskOptions(Strict):
     """Name of a configured model, or a litellm model id."""
     sub_model: str | None = None
     """The same, for sub-calls; default: the configured one, else the root model."""
-    limits: LimitOverrides = LimitOverrides()
+    limits: LimitOverrides = msgspec.field(default_factory=LimitOverrides)
 
 
 # ------------------------------------------------------------------------------ requests, results
@@ -245,7 +245,7 @@ class EstimateParams(Strict):
 
     sources: list[Source]
     overlays: list[Overlay] = []
-    options: AskOptions = AskOptions()
+    options: AskOptions = msgspec.field(default_factory=AskOptions)
 
 
 class Estimate(Wire):
@@ -272,7 +272,7 @@ class AskParams(Strict):
     question: Annotated[str, msgspec.Meta(min_length=1)]
     sources: list[Source]
     overlays: list[Overlay] = []
-    options: AskOptions = AskOptions()
+    options: AskOptions = msgspec.field(default_factory=AskOptions)
     project: str | None = None
     """Name of the project that the question belongs to, for lists of runs."""
 
