@@ -6,6 +6,7 @@ The tree::
     ├── ConfigError            the configuration file can't be used as it is
     ├── SourceError            nothing can be asked of the sources as they are
     ├── UnknownRunError        no run has this id
+    ├── LogError               a run's log can't be written
     ├── SandboxError           the REPL process can't start, or is gone
     └── ModelError             a call to a model failed
         ├── UnknownModelError      no model of this name is configured
@@ -65,6 +66,13 @@ class SandboxError(RlmError):
 
     code = -32013
     kind = "sandbox"
+
+
+class LogError(RlmError):
+    """A run's log can't be written; the run stops, since what isn't logged isn't shown."""
+
+    code = -32014
+    kind = "log"
 
 
 class ModelError(RlmError):

@@ -1,0 +1,41 @@
+"""Text that may cross a border: clipped to a length, and such as every JSON parser accepts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def clean(text: str) -> str:
+    """Replace what Emacs's JSON parser rejects: lone surrogates and NUL."""
+    if "\0" in text:
+        text = text.replace("\0", "\u2400")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace").decode()
+    return text
+
+
+def clean_all(value: Any) -> Any:
+    """Apply ``clean`` to every string in a value made of dicts, lists and scalars."""
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, dict):
+        return {clean_all(key): clean_all(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [clean_all(item) for item in value]
+    return value
+
+
+def clip(text: str, limit: int) -> str:
+    """Keep head and tail of a text longer than ``limit`` characters, and say what was cut."""
+    if len(text) <= limit:
+        return text
+    mark = f"\n[... {len(text) - limit:,} of {len(text):,} characters left out ...]\n"
+    head = (limit * 2) // 3
+    return text[:head] + mark + text[len(text) - (limit - head) :]
+
+
+def pieces(text: str, size: int) -> list[str]:
+    """Cut a text into pieces of at most ``size`` characters; an empty text is one empty piece."""
+    return [text[start : start + size] for start in range(0, len(text), size)] or [""]
