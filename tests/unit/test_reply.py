@@ -1,5 +1,7 @@
 """The reply parser: code is found if and only if it is fenced, however the reply is cut."""
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -83,7 +85,7 @@ FENCED = st.lists(
 def test_how_a_reply_is_cut_changes_nothing(reply: str, data: st.DataObject) -> None:
     cuts = sorted(data.draw(st.lists(st.integers(0, len(reply)), max_size=8)))
     edges = [0, *cuts, len(reply)]
-    portions = [reply[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    portions = [reply[a:b] for a, b in itertools.pairwise(edges)]
     whole, cut = ReplyParser(), ReplyParser()
     shown_whole = whole.feed(reply) + whole.close()
     shown_cut = [piece for portion in portions for piece in cut.feed(portion)] + cut.close()

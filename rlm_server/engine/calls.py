@@ -1,0 +1,234 @@
+"""A run's calls to models: each is reserved, asked, settled, and told as events."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Literal
+
+from rlm_server.engine.emitter import Emitter
+from rlm_server.engine.ledger import ANSWER_TOKENS, Ledger, LimitReached, Price, Reservation
+from rlm_server.engine.prompt import sub_messages
+from rlm_server.engine.reply import Piece, ReplyParser
+from rlm_server.errors import RlmError
+from rlm_server.models import Completion, Message, Models
+from rlm_server.protocol import (
+    MAX_EVENT_TEXT,
+    Notice,
+    Progress,
+    ReplyDelta,
+    ReplyDone,
+    RunError,
+    SubcallDelta,
+    SubcallDone,
+    SubcallStarted,
+    Usage,
+)
+from rlm_server.sandbox import Call, CallReply
+from rlm_server.text import clip, pieces
+
+PROMPT_SHOWN = 4096
+"""Characters of a sub-call's prompt that its event shows."""
+
+PROGRESS_SECONDS = 0.1
+"""The least time between two progress events."""
+
+
+def run_error(error: RlmError) -> RunError:
+    """An error as it goes over the wire."""
+    return RunError(kind=error.kind, message=error.message, cure=error.cure)
+
+
+class Calls:
+    """Makes the model calls of one run."""
+
+    def __init__(
+        self, emitter: Emitter, ledger: Ledger, models: Models, *, root: str, sub: str
+    ) -> None:
+        self.iteration = 0
+        self.started = time.monotonic()
+        self._emitter = emitter
+        self._ledger = ledger
+        self._models = models
+        self._root = root
+        self._sub = sub
+        self._numbers: dict[str, int] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def root(self, node: str, messages: list[Message]) -> tuple[str, ReplyParser]:
+        """Ask the root model; its reply streams into events. Returns the reply, whole and parsed.
+
+        Raises LimitReached, ModelError.
+        """
+        started = time.monotonic()
+        listener = _RootListener(self._emitter, node)
+        reservation = self._reserve(self._root, messages, subcall=False)
+        try:
+            completion = await self._complete(self._root, messages, listener)
+        except BaseException:
+            self._settle(reservation, self._paid_in_part(messages, listener.characters))
+            raise
+        self._settle(reservation, completion.usage)
+        listener.close()
+        self._emitter.emit(
+            ReplyDone,
+            node,
+            model=completion.model,
+            usage=completion.usage,
+            seconds=time.monotonic() - started,
+            cells=len(listener.parser.cells),
+        )
+        return completion.text, listener.parser
+
+    async def sub(self, parent: str, call: Call) -> CallReply:
+        """Make a sub-call for a cell; whatever goes wrong is an error in the reply."""
+        number = self._numbers[parent] = self._numbers.get(parent, 0) + 1
+        node, started = f"{parent}.{number}", time.monotonic()
+        self._emitter.emit(
+            SubcallStarted,
+            node,
+            subcall=number,
+            model=call.model or self._sub,
+            prompt=clip(call.prompt, PROMPT_SHOWN),
+            prompt_characters=len(call.prompt),
+        )
+        completion: Completion | None = None
+        error: RunError | None = None
+        status: Literal["ok", "error", "cancelled"] = "error"
+        try:
+            completion = await self._ask_sub(node, call)
+            status = "ok"
+        except LimitReached as limit:
+            error = RunError(kind="limit", message=f"{limit}.".capitalize())
+        except RlmError as failure:
+            error = run_error(failure)
+        except asyncio.CancelledError:
+            status = "cancelled"
+            raise
+        finally:
+            self._sub_done(node, status, completion, error, time.monotonic() - started)
+        if completion is None:
+            return CallReply(text="", error=error)
+        return CallReply(
+            text=completion.text,
+            model=completion.model,
+            usage=completion.usage,
+            cached=completion.cached,
+        )
+
+    def finish(self) -> None:
+        """Write the totals one last time."""
+        self._progress()
+
+    async def _ask_sub(self, node: str, call: Call) -> Completion:
+        name = self._models.resolve(call.model, default=self._sub)
+        messages = sub_messages(call.prompt)
+        reservation = self._reserve(name, messages, subcall=True)
+        used = None
+        try:
+            completion = await self._complete(name, messages, None)
+            used = completion.usage
+        finally:
+            self._settle(reservation, used)
+        return completion
+
+    async def _complete(
+        self, name: str, messages: list[Message], listener: _RootListener | None
+    ) -> Completion:
+        bound = ANSWER_TOKENS if self._ledger.bounded else None
+        return await self._models.complete(name, messages, listener=listener, max_tokens=bound)
+
+    def _reserve(self, name: str, messages: list[Message], *, subcall: bool) -> Reservation:
+        price = Price(*self._models.price(name))
+        prompts = (message["content"] for message in messages)
+        reservation = self._ledger.reserve(prompts, price, subcall=subcall)
+        self._note()
+        return reservation
+
+    def _settle(self, reservation: Reservation, used: Usage | None) -> None:
+        self._ledger.settle(reservation, used)
+        self._note()
+
+    def _paid_in_part(self, messages: list[Message], characters: int) -> Usage | None:
+        """What a reply that broke off is likely to be charged; nothing if it never began."""
+        if not characters:
+            return None
+        usage = Usage(
+            prompt_tokens=sum(len(message["content"]) for message in messages) // 4,
+            completion_tokens=characters // 4,
+        )
+        usage.cost = self._models.cost(self._root, usage)
+        return usage
+
+    def _sub_done(
+        self,
+        node: str,
+        status: Literal["ok", "error", "cancelled"],
+        completion: Completion | None,
+        error: RunError | None,
+        seconds: float,
+    ) -> None:
+        *early, last = pieces(completion.text if completion else "", MAX_EVENT_TEXT)
+        for piece in early:
+            self._emitter.emit(SubcallDelta, node, text=piece)
+        self._emitter.emit(
+            SubcallDone,
+            node,
+            status=status,
+            answer=last,
+            error=error,
+            usage=completion.usage if completion else Usage(),
+            seconds=seconds,
+        )
+
+    def _note(self) -> None:
+        """Let the totals be told soon."""
+        if self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(PROGRESS_SECONDS, self._progress)
+
+    def _progress(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._emitter.emit(
+            Progress,
+            iteration=self.iteration,
+            subcalls_started=self._ledger.subcalls_started,
+            subcalls_done=self._ledger.subcalls_done,
+            usage=self._ledger.usage,
+            seconds=time.monotonic() - self.started,
+        )
+
+
+class _RootListener:
+    """Turns a streamed reply into events, through the parser that also finds the cells."""
+
+    def __init__(self, emitter: Emitter, node: str) -> None:
+        self.parser = ReplyParser()
+        self.characters = 0
+        self._emitter = emitter
+        self._node = node
+
+    def delta(self, part: Literal["text", "reasoning"], text: str) -> None:
+        self.characters += len(text)
+        if part == "reasoning":
+            self._emitter.stream(ReplyDelta, self._node, text, part="reasoning")
+        else:
+            self._show(self.parser.feed(text))
+
+    def restarted(self, reason: str) -> None:
+        self.close()
+        self.parser = ReplyParser()
+        self.notice(f"The reply broke off ({reason}); it is asked for again.")
+
+    def notice(self, text: str) -> None:
+        self._emitter.emit(Notice, self._node, level="warning", text=text)
+
+    def close(self) -> None:
+        self._show(self.parser.close())
+        self._emitter.flush()
+
+    def _show(self, pieces: list[Piece]) -> None:
+        for piece in pieces:
+            self._emitter.stream(ReplyDelta, self._node, piece.text, part=piece.part)

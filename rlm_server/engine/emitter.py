@@ -1,0 +1,86 @@
+"""The emitter: numbers a run's events, joins small pieces of text, and writes them to the log."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from rlm_server.errors import LogError
+from rlm_server.protocol import MAX_EVENT_TEXT, Event
+from rlm_server.runs.log import RunLog
+from rlm_server.text import pieces
+
+E = TypeVar("E", bound=Event)
+
+JOIN_SECONDS = 0.05
+"""How long a piece of streamed text waits for more of its kind."""
+
+
+class Emitter:
+    """Writes the events of one run. Only for the event loop's thread.
+
+    The first event that the log does not take calls ``on_failure``; later ones are dropped.
+    """
+
+    def __init__(
+        self,
+        run_id: str,
+        log: RunLog,
+        *,
+        on_failure: Callable[[LogError], None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.run_id = run_id
+        self.log = log
+        self._on_failure = on_failure
+        self._failed = False
+        self._clock = clock
+        self._seq = 0
+        self._waiting: tuple[type[Event], str, dict[str, Any]] | None = None
+        self._text: list[str] = []
+        self._length = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def emit(self, event: type[E], node: str = "0", **fields: Any) -> E:
+        """Write an event, after the text that waits, and return it."""
+        self.flush()
+        return self._write(event, node, fields)
+
+    def stream(self, event: type[Event], node: str, text: str, **fields: Any) -> None:
+        """Write a piece of text, joined with its neighbours of the same kind."""
+        kind = (event, node, fields)
+        if self._waiting != kind:
+            self.flush()
+            self._waiting = kind
+        self._text.append(text)
+        self._length += len(text)
+        if self._length >= MAX_EVENT_TEXT:
+            self.flush()
+        elif self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(JOIN_SECONDS, self.flush)
+
+    def flush(self) -> None:
+        """Write the text that waits."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._waiting is None:
+            return
+        (event, node, fields), text = self._waiting, "".join(self._text)
+        self._waiting, self._text, self._length = None, [], 0
+        for piece in pieces(text, MAX_EVENT_TEXT):
+            self._write(event, node, {**fields, "text": piece})
+
+    def _write(self, event: type[E], node: str, fields: dict[str, Any]) -> E:
+        made = event(run_id=self.run_id, seq=self._seq, time=self._clock(), node=node, **fields)
+        if not self._failed:
+            try:
+                self.log.append(made)
+            except LogError as error:
+                self._failed = True
+                self._on_failure(error)
+        self._seq += 1
+        return made

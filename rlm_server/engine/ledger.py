@@ -1,0 +1,114 @@
+"""The ledger: what a run has used and may still use; each call reserves before it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from rlm_server.protocol import Limits, Usage
+
+CHARACTERS_A_TOKEN = 3
+"""For reservations, which must not be too small; common text has about 4."""
+
+ANSWER_TOKENS = 8192
+"""What a call may answer with under a token or cost limit, since a reservation needs a bound."""
+
+
+class LimitReached(Exception):  # noqa: N818 - it is an outcome of a run, not a fault
+    """A limit of the run forbids the next step; the message names the limit."""
+
+
+@dataclass(frozen=True)
+class Price:
+    """US dollars for a million tokens; None where unknown."""
+
+    prompt: float | None
+    completion: float | None
+
+    def of(self, prompt_tokens: int, completion_tokens: int) -> float | None:
+        """US dollars for so many tokens; None where the price is unknown."""
+        if self.prompt is None or self.completion is None:
+            return None
+        return (prompt_tokens * self.prompt + completion_tokens * self.completion) / 1_000_000
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """What one call may use at worst."""
+
+    tokens: int
+    cost: float
+    subcall: bool
+
+
+def add(left: Usage, right: Usage) -> Usage:
+    """The sum of two usages; a cost is unknown as soon as a part of it is."""
+    known = left.cost is not None and right.cost is not None
+    return Usage(
+        prompt_tokens=left.prompt_tokens + right.prompt_tokens,
+        completion_tokens=left.completion_tokens + right.completion_tokens,
+        cached_tokens=left.cached_tokens + right.cached_tokens,
+        cost=(left.cost or 0.0) + (right.cost or 0.0) if known else None,
+    )
+
+
+class Ledger:
+    """One for a whole run. Every reservation is followed by one ``settle``."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.usage = Usage()
+        self.subcalls_started = 0
+        self.subcalls_done = 0
+        self._reserved_tokens = 0
+        self._reserved_cost = 0.0
+
+    @property
+    def bounded(self) -> bool:
+        """Whether calls must be told a bound for their answer."""
+        return self.limits.tokens is not None or self.limits.cost is not None
+
+    def reserve(self, prompts: Iterable[str], price: Price, *, subcall: bool) -> Reservation:
+        """Set aside what a call may use at worst; raises LimitReached if there isn't so much."""
+        limits = self.limits
+        if subcall and self.subcalls_started >= limits.subcalls:
+            raise LimitReached(f"the limit of {limits.subcalls} sub-calls is reached")
+        prompt_tokens = sum(len(prompt) for prompt in prompts) // CHARACTERS_A_TOKEN + 1
+        tokens = prompt_tokens + ANSWER_TOKENS
+        cost = self._cost_at_worst(price.of(prompt_tokens, ANSWER_TOKENS))
+        if limits.tokens is not None and self._tokens() + tokens > limits.tokens:
+            raise LimitReached(
+                f"the limit of {limits.tokens:,} tokens leaves no room for a call of up to "
+                f"{tokens:,} ({self._tokens():,} are used or set aside)"
+            )
+        self._reserved_tokens += tokens
+        self._reserved_cost += cost
+        self.subcalls_started += subcall
+        return Reservation(tokens, cost, subcall)
+
+    def settle(self, reservation: Reservation, used: Usage | None) -> None:
+        """Replace a reservation by what was used; None for a call that was not paid."""
+        self._reserved_tokens -= reservation.tokens
+        self._reserved_cost -= reservation.cost
+        self.subcalls_done += reservation.subcall
+        if used is not None:
+            self.usage = add(self.usage, used)
+
+    def _cost_at_worst(self, cost: float | None) -> float:
+        limit = self.limits.cost
+        if limit is None:
+            return 0.0
+        if cost is None or self.usage.cost is None:
+            raise LimitReached(
+                f"a model's price is unknown, so the cost limit of ${limit:.2f} can't be kept; "
+                "set input-price and output-price for it in the configuration"
+            )
+        if self.usage.cost + self._reserved_cost + cost > limit:
+            raise LimitReached(
+                f"the cost limit of ${limit:.2f} leaves no room for a call of up to ${cost:.4f} "
+                f"(${self.usage.cost + self._reserved_cost:.4f} is used or set aside)"
+            )
+        return cost
+
+    def _tokens(self) -> int:
+        return self.usage.prompt_tokens + self.usage.completion_tokens + self._reserved_tokens

@@ -1,0 +1,125 @@
+"""The loop: ask the root model, run its code, show it the output, until the code has answered."""
+
+from __future__ import annotations
+
+import ast
+import time
+
+from rlm_server.engine import prompt
+from rlm_server.engine.calls import Calls
+from rlm_server.engine.emitter import Emitter
+from rlm_server.engine.ledger import LimitReached
+from rlm_server.engine.reply import ReplyParser
+from rlm_server.models import Message
+from rlm_server.protocol import (
+    MAX_EVENT_TEXT,
+    CellDone,
+    CellStarted,
+    IterationStarted,
+    Limits,
+    Notice,
+    Output,
+)
+from rlm_server.sandbox import CellResult, Repl
+from rlm_server.text import clip
+
+SHOWN = 4000
+"""Characters of a cell's output that the root model is shown."""
+
+
+class Loop:
+    """The iterations of one run over one REPL."""
+
+    def __init__(
+        self, emitter: Emitter, calls: Calls, repl: Repl, limits: Limits, *, deadline: float
+    ) -> None:
+        self.iterations = 0
+        self.best = ""
+        """The best answer so far: what the code has set, ready or not."""
+        self.last_prose = ""
+        self._emitter = emitter
+        self._calls = calls
+        self._repl = repl
+        self._limits = limits
+        self._deadline = deadline
+        self._cells_run = 0
+        self._refused = False
+
+    async def run(self, messages: list[Message]) -> str:
+        """Go on until the answer is ready, and return it. Raises LimitReached, ModelError."""
+        for iteration in range(1, self._limits.iterations + 1):
+            node = f"0.{iteration}"
+            self.iterations = self._calls.iteration = iteration
+            self._emitter.emit(IterationStarted, node, iteration=iteration)
+            text, reply = await self._calls.root(node, messages)
+            feedback = await self._react(node, text, reply)
+            if feedback is None:
+                return self.best
+            remaining = self._limits.iterations - iteration
+            if remaining in (1, 2):
+                feedback += "\n\n" + prompt.last_call(remaining)
+            messages.append({"role": "assistant", "content": text or "(empty reply)"})
+            messages.append({"role": "user", "content": feedback})
+        raise LimitReached(f"the limit of {self._limits.iterations} iterations is reached")
+
+    async def _react(self, node: str, text: str, reply: ReplyParser) -> str | None:
+        """Run the reply's cells; None once the answer is ready, else what to tell the model."""
+        if not reply.cells:
+            self.last_prose = text.strip()
+            self._notice(node, "The reply held no code to run; the model was told so.")
+            return prompt.no_code(reply)
+        first = self._cells_run + 1
+        results: list[CellResult] = []
+        for number, code in enumerate(reply.cells, 1):
+            results.append(await self._cell(node, number, code))
+            if results[-1].ready or results[-1].status != "ok":
+                break
+        feedback = prompt.outputs(results, first, len(reply.cells), SHOWN)
+        if not results[-1].ready:
+            return feedback
+        if self._nothing_read(reply):
+            self._refused = True
+            self._notice(node, "An answer that read nothing of the context was refused.")
+            return f"{feedback}\n\n{prompt.UNREAD}"
+        return None
+
+    async def _cell(self, node: str, number: int, code: str) -> CellResult:
+        self._cells_run += 1
+        self._emitter.emit(CellStarted, node, cell=number, code=clip(code, MAX_EVENT_TEXT))
+        result = await self._repl.run(
+            code,
+            timeout=min(self._limits.cell_seconds, max(0.1, self._deadline - time.monotonic())),
+            on_output=lambda stream, text: self._emitter.stream(
+                Output, node, text, cell=number, stream=stream
+            ),
+            show=SHOWN,
+        )
+        self.best = result.answer or self.best
+        self._emitter.emit(
+            CellDone,
+            node,
+            cell=number,
+            status=result.status,
+            error=result.error,
+            seconds=result.seconds,
+            output_characters=result.output_characters,
+            kept=result.kept,
+        )
+        return result
+
+    def _nothing_read(self, reply: ReplyParser) -> bool:
+        """Whether this first reply answered from nothing; asked once in a run."""
+        if self.iterations > 1 or self._refused:
+            return False
+        return not any(_names_context(code) for code in reply.cells)
+
+    def _notice(self, node: str, text: str) -> None:
+        self._emitter.emit(Notice, node, level="warning", text=text)
+
+
+def _names_context(code: str) -> bool:
+    try:
+        tree = ast.parse(code)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return any(isinstance(node, ast.Name) and node.id == "context" for node in ast.walk(tree))

@@ -1,0 +1,118 @@
+"""What the models are told: the system prompts, the context's shape, and feedback on a reply."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+
+from rlm_server.context.corpus import Corpus
+from rlm_server.engine.reply import ReplyParser
+from rlm_server.models import Message
+from rlm_server.sandbox import CellResult
+from rlm_server.text import clip
+
+EDGE = 600
+"""Characters of the context's head and tail that the root model sees."""
+
+LONGEST = 8
+"""Documents named in the context's shape."""
+
+
+@cache
+def system_prompt(role: str) -> str:
+    """The constant part for ``root`` or ``sub``; byte-stable, so that providers cache it."""
+    return resources.files("rlm_server.engine").joinpath(f"prompts/{role}.md").read_text("utf-8")
+
+
+def opening(question: str, corpus: Corpus) -> list[Message]:
+    """The messages a run begins with."""
+    return [
+        {"role": "system", "content": system_prompt("root")},
+        {"role": "user", "content": f"Question: {question}\n\n{shape(corpus)}"},
+    ]
+
+
+def sub_messages(prompt: str) -> list[Message]:
+    """The messages of a sub-call."""
+    return [
+        {"role": "system", "content": system_prompt("sub")},
+        {"role": "user", "content": prompt},
+    ]
+
+
+def shape(corpus: Corpus) -> str:
+    """The size of the context, its longest documents, how it begins and how it ends."""
+    count = len(corpus.documents)
+    lines = [
+        f"The context holds {count:,} document{'s' if count != 1 else ''}, "
+        f"{corpus.characters:,} characters (about {corpus.bytes // 4:,} tokens).",
+    ]
+    longest = sorted(corpus.documents, key=lambda d: d.start - d.end)[:LONGEST]
+    names = ", ".join(f"{d.path} ({d.end - d.start:,} characters)" for d in longest)
+    lines.append(f"{'Longest: ' if count > 1 else 'Document: '}{names}")
+    if corpus.characters <= 2 * EDGE:
+        lines += ["It reads:", corpus.head(2 * EDGE)]
+    else:
+        lines += ["It begins:", corpus.head(EDGE), "It ends:", corpus.tail(EDGE)]
+    return "\n".join(lines)
+
+
+def outputs(results: list[CellResult], first_number: int, total: int, show: int) -> str:
+    """What the cells of a reply printed, as the root model is told."""
+    parts = []
+    for index, result in enumerate(results):
+        number = first_number + index
+        head = f"Output of cell {number}"
+        if result.output_characters:
+            head += f" ({result.output_characters:,} characters, kept whole in _result_{number})"
+        body = clip(result.output, show) if result.output.strip() else "(nothing was printed)"
+        parts.append(f"{head}:\n{body}")
+        if result.status not in ("ok", "error"):
+            parts.append(stopped(result))
+    if len(results) < total:
+        parts.append(
+            f"Your reply had {total} blocks; those after the {_ordinal(len(results))} did not run."
+        )
+    return "\n\n".join(parts)
+
+
+def stopped(result: CellResult) -> str:
+    """What the root model is told of a cell that didn't come to its end."""
+    kept = (
+        "Variables of earlier cells are still there."
+        if result.kept
+        else "All variables of earlier cells are lost; `context` and the functions are back."
+    )
+    return f"The cell was stopped: {result.error or result.status}. {kept}"
+
+
+def no_code(reply: ReplyParser) -> str:
+    """Feedback on a reply without a cell."""
+    if reply.other_fences:
+        named = ", ".join(f"```{language}" for language in reply.other_fences)
+        found = f"Your reply has a fenced block that is not run ({named})"
+    else:
+        found = "Your reply has no code block, so nothing was run"
+    return (
+        f"{found}. Write your code in a block that starts with ```repl. If you have the answer, "
+        'set it in such a block: answer["content"] = ...; answer["ready"] = True'
+    )
+
+
+UNREAD = (
+    "That answer was set without reading anything of the context. Look at the context first, then "
+    'set the answer again with answer["ready"] = True.'
+)
+"""Feedback on a ready answer in the first reply whose code never names the context."""
+
+
+def last_call(remaining: int) -> str:
+    """A warning that the iterations are nearly used up."""
+    return (
+        f"You have {remaining} repl{'ies' if remaining != 1 else 'y'} left. Set answer['content'] "
+        "to the best answer that you have now, and answer['ready'] = True."
+    )
+
+
+def _ordinal(number: int) -> str:
+    return {1: "first", 2: "second", 3: "third"}.get(number, f"{number}th")

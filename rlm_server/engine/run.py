@@ -1,0 +1,224 @@
+"""A run: one question from its start to its end, whatever ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from rlm_server import __version__
+from rlm_server.config import Config
+from rlm_server.context.build import build_corpus
+from rlm_server.context.corpus import Corpus
+from rlm_server.engine.calls import Calls, run_error
+from rlm_server.engine.emitter import Emitter
+from rlm_server.engine.evidence import find_evidence
+from rlm_server.engine.ledger import Ledger, LimitReached
+from rlm_server.engine.loop import Loop
+from rlm_server.engine.prompt import opening
+from rlm_server.errors import LogError, RlmError
+from rlm_server.models import Models
+from rlm_server.protocol import (
+    MAX_EVENT_TEXT,
+    Answer,
+    AskParams,
+    ContextProgress,
+    ContextReady,
+    LimitOverrides,
+    Limits,
+    RunEnded,
+    RunError,
+    RunStarted,
+    RunStatus,
+)
+from rlm_server.runs.log import RunLog
+from rlm_server.sandbox import ISOLATION, Call, CallReply, Repl
+from rlm_server.text import pieces
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class _End:
+    status: RunStatus
+    reason: str
+    error: RunError | None = None
+
+
+class Run:
+    """One question. ``run`` never raises; what goes wrong is an event."""
+
+    def __init__(
+        self,
+        run_id: str,
+        params: AskParams,
+        *,
+        config: Config,
+        models: Models,
+        log: RunLog,
+        directory: Path,
+    ) -> None:
+        """Prepare a run whose corpus will stand in ``directory``; raises UnknownModelError."""
+        self.run_id = run_id
+        self.log = log
+        self.ended: RunEnded | None = None
+        """The last event, also where the log could not take it."""
+        self._params = params
+        self._config = config
+        self._models = models
+        self._directory = directory
+        self._limits = merge_limits(config.limits, params.options.limits)
+        self._root = models.resolve(params.options.root_model, default=models.root)
+        default_sub = models.sub if params.options.root_model is None else self._root
+        self._sub = models.resolve(params.options.sub_model, default=default_sub)
+        self._emitter = Emitter(run_id, log, on_failure=self._log_failed)
+        self._ledger = Ledger(self._limits)
+        self._calls = Calls(self._emitter, self._ledger, models, root=self._root, sub=self._sub)
+        self._corpus: Corpus | None = None
+        self._repl: Repl | None = None
+        self._loop: Loop | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._log_error: LogError | None = None
+
+    def start(self) -> asyncio.Task[None]:
+        """Begin; the task ends when the run has ended and its log is closed."""
+        self._emitter.emit(
+            RunStarted,
+            question=self._params.question,
+            root_model=self._root,
+            sub_model=self._sub,
+            limits=self._limits,
+            server_version=__version__,
+            isolation=ISOLATION,
+            project=self._params.project,
+        )
+        self._task = asyncio.create_task(self._run(), name=f"run {self.run_id}")
+        return self._task
+
+    def cancel(self, node: str | None) -> bool:
+        """Stop the whole run, or only the cell that runs in the iteration ``node``."""
+        if self._task is None or self._task.done() or self.ended:
+            return False
+        if node in (None, "0"):
+            return self._task.cancel()
+        if self._repl is None or self._loop is None or node != f"0.{self._loop.iterations}":
+            return False
+        self._repl.interrupt()
+        return True
+
+    async def _run(self) -> None:
+        try:
+            end = await self._work_within_limits()
+        finally:
+            await self._close_repl()
+        try:
+            self._finish(end)
+        finally:
+            if self._corpus is not None:
+                self._corpus.close()
+            self.log.close()
+
+    async def _work_within_limits(self) -> _End:
+        """Do the work, and turn whatever ends it into an end."""
+        timer = asyncio.timeout(self._limits.seconds)
+        try:
+            async with timer:
+                await self._work()
+            return _End("done", "The question is answered.")
+        except LimitReached as limit:
+            return _End("limit", f"Stopped: {limit}.")
+        except TimeoutError:
+            if timer.expired():
+                return _End("limit", f"Stopped: the limit of {self._limits.seconds:g} s is over.")
+            logger.exception("run %s failed", self.run_id)
+            return _End("failed", "An internal error.", RunError("internal", "A time-out."))
+        except RlmError as error:
+            return _End("failed", str(error), run_error(error))
+        except asyncio.CancelledError:
+            if self._log_error is not None:
+                return _End("failed", str(self._log_error), run_error(self._log_error))
+            return _End("cancelled", "Cancelled.")
+        except Exception as error:
+            logger.exception("run %s failed", self.run_id)
+            internal = RunError(kind="internal", message=f"{type(error).__name__}: {error}")
+            return _End("failed", f"An internal error: {internal.message}.", internal)
+
+    async def _work(self) -> None:
+        self._models.check(self._root)
+        self._models.check(self._sub)
+        deadline = time.monotonic() + self._limits.seconds
+        self._corpus = corpus = await self._build_corpus()
+        self._repl = await Repl.start(corpus, config=self._config.sandbox, on_call=self._on_call)
+        self._loop = Loop(self._emitter, self._calls, self._repl, self._limits, deadline=deadline)
+        await self._loop.run(opening(self._params.question, corpus))
+
+    async def _build_corpus(self) -> Corpus:
+        corpus = await build_corpus(
+            self._params.sources,
+            self._params.overlays,
+            directory=self._directory,
+            config=self._config.context,
+            on_progress=lambda documents, size: self._emitter.emit(
+                ContextProgress, documents=documents, bytes=size
+            ),
+        )
+        self._emitter.emit(
+            ContextReady,
+            documents=len(corpus.documents),
+            bytes=corpus.bytes,
+            characters=corpus.characters,
+            tokens=corpus.bytes // 4,
+            hash=corpus.hash,
+            left_out=corpus.left_out[:100],
+            left_out_counts=corpus.left_out_counts,
+        )
+        return corpus
+
+    async def _on_call(self, call: Call) -> CallReply:
+        assert self._loop is not None
+        return await self._calls.sub(f"0.{self._loop.iterations}", call)
+
+    async def _close_repl(self) -> None:
+        if self._repl is not None:
+            await self._repl.close()
+
+    def _finish(self, end: _End) -> None:
+        """Tell the answer, such as it is, and the end."""
+        self._calls.finish()
+        done = end.status == "done"
+        text = (self._loop.best or ("" if done else self._loop.last_prose)) if self._loop else ""
+        if text or done:
+            assert self._corpus is not None
+            *early, last = pieces(text, MAX_EVENT_TEXT)
+            for piece in early:
+                self._emitter.emit(Answer, text=piece, partial=not done, evidence=[], more=True)
+            evidence = find_evidence(text, self._corpus)
+            self._emitter.emit(Answer, text=last, partial=not done, evidence=evidence)
+        self.ended = self._emitter.emit(
+            RunEnded,
+            status=end.status,
+            reason=end.reason,
+            error=end.error,
+            usage=self._ledger.usage,
+            iterations=self._loop.iterations if self._loop else 0,
+            subcalls=self._ledger.subcalls_started,
+            seconds=time.monotonic() - self._calls.started,
+        )
+
+    def _log_failed(self, error: LogError) -> None:
+        """The log takes no more: stop, since what isn't logged isn't shown."""
+        self._log_error = error
+        if self._task is not None:
+            self._task.cancel()
+
+
+def merge_limits(configured: Limits, asked: LimitOverrides) -> Limits:
+    """The configured limits, with those of the question in their place."""
+    changes = {name: value for name, value in msgspec.structs.asdict(asked).items() if value}
+    if asked.subcalls is not None:
+        changes["subcalls"] = asked.subcalls
+    return msgspec.structs.replace(configured, **changes)
