@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
+_encoder = msgspec.json.Encoder()
+
 
 def clean(text: str) -> str:
     """Replace what Emacs's JSON parser rejects: lone surrogates and NUL."""
@@ -25,6 +29,17 @@ def clean_all(value: Any) -> Any:
     if isinstance(value, list):
         return [clean_all(item) for item in value]
     return value
+
+
+def to_json(value: Any) -> bytes:
+    """Encode structs, dicts and lists as JSON that any reader accepts."""
+    try:
+        encoded = _encoder.encode(value)
+        if b"\\u0000" not in encoded:
+            return encoded
+    except UnicodeEncodeError:
+        pass
+    return _encoder.encode(clean_all(msgspec.to_builtins(value)))
 
 
 def clip(text: str, limit: int) -> str:

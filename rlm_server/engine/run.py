@@ -36,7 +36,7 @@ from rlm_server.protocol import (
     RunStatus,
 )
 from rlm_server.runs.log import RunLog
-from rlm_server.sandbox import ISOLATION, Call, CallReply, Repl
+from rlm_server.sandbox import Call, CallReply, Repl
 from rlm_server.text import pieces
 
 logger = logging.getLogger(__name__)
@@ -83,6 +83,7 @@ class Run:
         self._loop: Loop | None = None
         self._task: asyncio.Task[None] | None = None
         self._log_error: LogError | None = None
+        self._stopping = False
 
     def start(self) -> asyncio.Task[None]:
         """Begin; the task ends when the run has ended and its log is closed."""
@@ -93,7 +94,7 @@ class Run:
             sub_model=self._sub,
             limits=self._limits,
             server_version=__version__,
-            isolation=ISOLATION,
+            isolation=Repl.isolation,
             project=self._params.project,
         )
         self._task = asyncio.create_task(self._run(), name=f"run {self.run_id}")
@@ -101,10 +102,11 @@ class Run:
 
     def cancel(self, node: str | None) -> bool:
         """Stop the whole run, or only the cell that runs in the iteration ``node``."""
-        if self._task is None or self._task.done() or self.ended:
+        if self._task is None or self._stopping or self._task.done():
             return False
         if node in (None, "0"):
-            return self._task.cancel()
+            self._stop()
+            return True
         if self._repl is None or self._loop is None or node != f"0.{self._loop.iterations}":
             return False
         self._repl.interrupt()
@@ -113,8 +115,10 @@ class Run:
     async def _run(self) -> None:
         try:
             end = await self._work_within_limits()
+            self._stopping = True
         finally:
-            await self._close_repl()
+            if self._repl is not None:
+                await self._repl.close()
         try:
             self._finish(end)
         finally:
@@ -182,10 +186,6 @@ class Run:
         assert self._loop is not None
         return await self._calls.sub(f"0.{self._loop.iterations}", call)
 
-    async def _close_repl(self) -> None:
-        if self._repl is not None:
-            await self._repl.close()
-
     def _finish(self, end: _End) -> None:
         """Tell the answer, such as it is, and the end."""
         self._calls.finish()
@@ -212,13 +212,16 @@ class Run:
     def _log_failed(self, error: LogError) -> None:
         """The log takes no more: stop, since what isn't logged isn't shown."""
         self._log_error = error
-        if self._task is not None:
+        self._stop()
+
+    def _stop(self) -> None:
+        """Cancel the work, once: what follows it must not be cancelled too."""
+        if self._task is not None and not self._stopping:
+            self._stopping = True
             self._task.cancel()
 
 
 def merge_limits(configured: Limits, asked: LimitOverrides) -> Limits:
     """The configured limits, with those of the question in their place."""
-    changes = {name: value for name, value in msgspec.structs.asdict(asked).items() if value}
-    if asked.subcalls is not None:
-        changes["subcalls"] = asked.subcalls
-    return msgspec.structs.replace(configured, **changes)
+    given = msgspec.structs.asdict(asked).items()
+    return msgspec.structs.replace(configured, **{k: v for k, v in given if v is not None})

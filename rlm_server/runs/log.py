@@ -11,11 +11,9 @@ import msgspec
 
 from rlm_server.errors import LogError
 from rlm_server.protocol import Event
-from rlm_server.text import clean_all
+from rlm_server.text import to_json
 
 _CHUNK = 1 << 18
-
-_encoder = msgspec.json.Encoder()
 
 
 class RunLog:
@@ -36,7 +34,7 @@ class RunLog:
 
     def append(self, event: Event) -> None:
         """Write one event as one line; raises LogError, and keeps only whole lines, if it can't."""
-        line = encode(event)
+        line = to_json(event) + b"\n"
         try:
             written = os.write(self._fd, line)
             if written != len(line):
@@ -64,17 +62,6 @@ class RunLog:
     def _wake(self) -> None:
         self._grown.set()
         self._grown = asyncio.Event()
-
-
-def encode(event: Event) -> bytes:
-    """One event as a line of JSON that any reader accepts."""
-    try:
-        line = _encoder.encode(event)
-        if b"\\u0000" not in line:
-            return line + b"\n"
-    except UnicodeEncodeError:
-        pass
-    return _encoder.encode(clean_all(msgspec.to_builtins(event))) + b"\n"
 
 
 class _Seq(msgspec.Struct):

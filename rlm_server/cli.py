@@ -1,0 +1,130 @@
+"""The command line: serve (the default), or show the configuration or the doctor's report."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rlm_server import __version__
+from rlm_server.config import config_path, load_config
+from rlm_server.errors import RlmError
+
+if TYPE_CHECKING:
+    from rlm_server.engine.service import Engine
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; return the exit status: 0, 1 for a failure, 2 for a wrong use."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.DEBUG if options.verbose else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    try:
+        if options.command == "config":
+            return _show_config()
+        if options.command == "doctor":
+            return asyncio.run(_doctor())
+        return _serve(options.tcp, options.token_file)
+    except RlmError as error:
+        print(f"rlm-server: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="rlm-server", description="The engine of rlm. Editors start it without arguments."
+    )
+    parser.add_argument("--version", action="version", version=f"rlm-server {__version__}")
+    parser.add_argument("--verbose", action="store_true", help="log every step to standard error")
+    parser.add_argument(
+        "--tcp", metavar="HOST:PORT", help="serve many clients on a loopback port (0: any free one)"
+    )
+    parser.add_argument(
+        "--token-file", type=Path, metavar="FILE", help="where to write the token TCP clients send"
+    )
+    parser.add_argument(
+        "command",
+        nargs="?",
+        choices=["serve", "doctor", "config"],
+        default="serve",
+        help="serve: the default; doctor: try every part; config: print the effective one",
+    )
+    return parser
+
+
+def _serve(tcp: str | None, token_file: Path | None) -> int:
+    from rlm_server.doors import serve
+
+    stdout = serve.guard_stdout()
+    address = serve.parse_address(tcp) if tcp else None
+
+    async def run() -> None:
+        engine = _engine()
+        warming = asyncio.create_task(engine.models.warm())
+        try:
+            if address:
+                await serve.serve_tcp(engine, *address, token_file)
+            else:
+                await serve.serve_stdio(engine, stdout)
+        finally:
+            await engine.close()
+            warming.cancel()
+
+    asyncio.run(run())
+    return 0
+
+
+async def _doctor() -> int:
+    from rlm_server.engine.doctor import examine
+
+    engine = _engine()
+    try:
+        rows = await examine(engine)
+    finally:
+        await engine.close()
+    width = max(len(row.part) for row in rows)
+    for row in rows:
+        print(f"{row.status:8} {row.part:{width}}  {row.detail}")
+        if row.cure:
+            print(f"{'':8} {'':{width}}  → {row.cure}")
+    return int(any(row.status == "failure" for row in rows))
+
+
+def _show_config() -> int:
+    import msgspec
+
+    config = msgspec.to_builtins(load_config())
+    for model in config["models"].values():
+        for table in ("params", "headers"):
+            model[table] = {name: _masked(name, value) for name, value in model[table].items()}
+    print(f"# {config_path()}{'' if config_path().exists() else ' (does not exist)'}")
+    print(msgspec.toml.encode(_without_null(config)).decode(), end="")
+    return 0
+
+
+def _masked(name: str, value: object) -> object:
+    secret = any(word in name.lower() for word in ("key", "token", "secret", "authorization"))
+    return "********" if secret else value
+
+
+def _without_null(value: object) -> object:
+    """TOML has no null: what isn't set is left out."""
+    if isinstance(value, dict):
+        return {key: _without_null(item) for key, item in value.items() if item is not None}
+    return value
+
+
+def _engine() -> Engine:
+    from rlm_server.engine.service import Engine
+    from rlm_server.models import Models
+
+    config = load_config()
+    return Engine(config, Models(config))

@@ -1,0 +1,204 @@
+"""The JSON-RPC door: what each method does, for one connection."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import logging
+import os
+import time
+
+import msgspec
+from pygls.exceptions import JsonRpcException, JsonRpcInvalidRequest
+
+from rlm_server import __version__
+from rlm_server.doors.rpc import Handler, P, Server, Then
+from rlm_server.doors.wire import TooLong, Wire
+from rlm_server.engine.doctor import examine
+from rlm_server.engine.service import Engine
+from rlm_server.protocol import (
+    PROTOCOL_VERSION,
+    AskParams,
+    AskResult,
+    AttachParams,
+    AttachResult,
+    CancelParams,
+    CancelResult,
+    DoctorResult,
+    Estimate,
+    EstimateParams,
+    InitializeParams,
+    InitializeResult,
+    KeysParams,
+    KeysResult,
+    RunsParams,
+    RunsResult,
+    StatusResult,
+)
+from rlm_server.sandbox import Repl
+
+logger = logging.getLogger(__name__)
+
+STARTED = time.monotonic()
+
+
+class NotAuthenticated(JsonRpcException):
+    """The first request on a TCP connection must be ``initialize`` with the right token."""
+
+    CODE = -32001
+    MESSAGE = "Not authenticated. Send initialize with the content of the server's token file."
+
+
+class Empty(msgspec.Struct):
+    """Parameters of methods that take none; whatever a client sends is ignored."""
+
+
+class Session:
+    """One connection: answers its requests and sends it the events of the runs it follows."""
+
+    def __init__(self, engine: Engine, wire: Wire, *, token: str | None = None) -> None:
+        """Open a session; with a token, nothing is done before it was given."""
+        self._engine = engine
+        self._wire = wire
+        self._token = token
+        self._trusted = token is None
+        self._shutdown = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._done = asyncio.Event()
+        self._server = Server(wire)
+        self._server.register("initialize", InitializeParams, self._initialize)
+        for method in ("initialized", "exit"):
+            self._server.register(method, Empty, self._exit if method == "exit" else _ignore)
+        self._register("shutdown", Empty, self._shut_down)
+        self._register("rlm/keys", KeysParams, self._keys)
+        self._register("rlm/estimate", EstimateParams, self._estimate)
+        self._register("rlm/ask", AskParams, self._ask)
+        self._register("rlm/cancel", CancelParams, self._cancel)
+        self._register("rlm/attach", AttachParams, self._attach)
+        self._register("rlm/runs", RunsParams, self._runs)
+        self._register("rlm/status", Empty, self._status)
+        self._register("rlm/doctor", Empty, self._doctor)
+
+    async def run(self) -> None:
+        """Serve until the client goes away or sends ``exit``."""
+        reading = asyncio.create_task(self._read())
+        leaving = asyncio.create_task(self._done.wait())
+        try:
+            await asyncio.wait({reading, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (reading, leaving, *self._tasks):
+                task.cancel()
+            await asyncio.gather(reading, leaving, *self._tasks, return_exceptions=True)
+            self._wire.close()
+
+    async def _read(self) -> None:
+        while True:
+            try:
+                body = await self._wire.read()
+            except TooLong as error:
+                self._server.protocol.refuse(None, JsonRpcInvalidRequest(str(error)))
+                continue
+            if body is None:
+                return
+            self._server.protocol.receive(body)
+            # A client that asks without reading the answers is not read from either.
+            await self._wire.drain()
+
+    def _register(self, method: str, params_type: type[P], handler: Handler[P]) -> None:
+        async def guarded(params: P) -> object:
+            if not self._trusted:
+                raise NotAuthenticated
+            if self._shutdown:
+                raise JsonRpcInvalidRequest("the server is shutting down")
+            return await handler(params)
+
+        self._server.register(method, params_type, guarded)
+
+    async def _initialize(self, params: InitializeParams) -> InitializeResult:
+        if self._token is not None:
+            if not hmac.compare_digest(self._token.encode(), (params.token or "").encode()):
+                raise NotAuthenticated
+            self._trusted = True
+        if params.protocol_version != PROTOCOL_VERSION:
+            raise JsonRpcInvalidRequest(
+                f"This server (rlm {__version__}) speaks protocol {PROTOCOL_VERSION}, the client "
+                f"{params.protocol_version}. Install the same version of both; in Emacs, "
+                "M-x rlm-install-server."
+            )
+        models = self._engine.models
+        logger.info("client %s connected", params.client_info and params.client_info.name)
+        return InitializeResult(
+            protocol_version=PROTOCOL_VERSION,
+            server_version=__version__,
+            pid=os.getpid(),
+            root_model=models.root,
+            sub_model=models.sub,
+            keys_wanted=models.keys_wanted(),
+            isolation=Repl.isolation,
+            log_directory=str(self._engine.log_directory),
+        )
+
+    async def _keys(self, params: KeysParams) -> KeysResult:
+        return KeysResult(accepted=self._engine.models.add_keys(params.keys))
+
+    async def _estimate(self, params: EstimateParams) -> Estimate:
+        return await self._engine.estimate(params)
+
+    async def _ask(self, params: AskParams) -> Then:
+        run = self._engine.ask(params)
+        result = AskResult(run_id=run.run_id, log=str(run.log.path))
+        return Then(result, lambda: self._follow(run.run_id, 0))
+
+    async def _cancel(self, params: CancelParams) -> CancelResult:
+        return CancelResult(cancelled=self._engine.cancel(params.run_id, params.node))
+
+    async def _attach(self, params: AttachParams) -> Then:
+        summary = self._engine.summary(params.run_id)
+        result = AttachResult(
+            run=summary,
+            live=self._engine.is_live(params.run_id),
+            last_seq=self._engine.last_seq(params.run_id),
+        )
+        return Then(result, lambda: self._follow(params.run_id, params.from_seq))
+
+    async def _runs(self, params: RunsParams) -> RunsResult:
+        return RunsResult(runs=self._engine.runs(params.limit))
+
+    async def _status(self, _: Empty) -> StatusResult:
+        models = self._engine.models
+        return StatusResult(
+            server_version=__version__,
+            pid=os.getpid(),
+            seconds=time.monotonic() - STARTED,
+            models_ready=models.ready,
+            isolation=Repl.isolation,
+            live_runs=self._engine.live_runs(),
+            models=models.list(),
+        )
+
+    async def _doctor(self, _: Empty) -> DoctorResult:
+        return DoctorResult(rows=await examine(self._engine))
+
+    async def _shut_down(self, _: Empty) -> None:
+        self._shutdown = True
+
+    async def _exit(self, _: Empty) -> None:
+        self._done.set()
+
+    def _follow(self, run_id: str, from_seq: int) -> None:
+        """Send a run's events from now on; at the pace at which the client reads them."""
+
+        async def pump() -> None:
+            with contextlib.suppress(ConnectionError):
+                async for line in self._engine.follow(run_id, from_seq):
+                    self._server.protocol.event(line)
+                    await self._wire.drain()
+
+        task = asyncio.create_task(pump(), name=f"follow {run_id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def _ignore(_: Empty) -> None:
+    """Take a notification that needs nothing done."""

@@ -1,0 +1,74 @@
+"""The wire: JSON-RPC messages with Content-Length headers over two asyncio streams."""
+
+from __future__ import annotations
+
+import asyncio
+
+MAX_BODY = 64 << 20
+"""Bytes of one message; longer texts go by path."""
+
+MAX_HEADER = 4096
+
+
+class TooLong(Exception):  # noqa: N818 - named for what the message is
+    """A message exceeds ``MAX_BODY``; it was read past, and the connection is in step."""
+
+
+class Wire:
+    """Reads and writes message bodies of one connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def read(self) -> bytes | None:
+        """The next message's body; None at the end of the stream. Raises TooLong.
+
+        Lines that are no header are passed over, so that stray text doesn't end the connection.
+        """
+        try:
+            length = None
+            while True:
+                line = await self._line()
+                if line == b"":
+                    return None
+                name, _, value = line.partition(b":")
+                if name.strip().lower() == b"content-length" and value.strip().isdigit():
+                    length = int(value)
+                elif not line.strip() and length is not None:
+                    break
+            if length > MAX_BODY:
+                await self._skip(length)
+                raise TooLong(f"a message of {length:,} bytes; at most {MAX_BODY:,} are taken")
+            return await self._reader.readexactly(length)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return None
+
+    def write(self, body: bytes) -> None:
+        """Send a message; it waits in memory while the other side does not read."""
+        if not self._writer.is_closing():
+            self._writer.write(b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
+
+    async def drain(self) -> None:
+        """Wait until the other side has read most of what was sent. Raises ConnectionError."""
+        await self._writer.drain()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._writer.close()
+
+    async def _line(self) -> bytes:
+        """The next line, or b"" at the end; of an endless one, a part."""
+        try:
+            return await self._reader.readuntil(b"\n")
+        except asyncio.LimitOverrunError:
+            return await self._reader.read(MAX_HEADER)
+        except asyncio.IncompleteReadError:
+            return b""
+
+    async def _skip(self, length: int) -> None:
+        while length:
+            part = await self._reader.read(min(length, 1 << 20))
+            if not part:
+                raise ConnectionResetError
+            length -= len(part)

@@ -1,0 +1,155 @@
+"""The engine as doors see it: starts runs, cancels them, follows and lists them."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import shutil
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from rlm_server.config import Config, cache_dir, state_dir
+from rlm_server.context.build import measure
+from rlm_server.engine.ledger import Price
+from rlm_server.engine.run import Run, merge_limits
+from rlm_server.errors import UnknownRunError
+from rlm_server.models import Models
+from rlm_server.protocol import AskParams, Estimate, EstimateParams, RunSummary
+from rlm_server.runs.log import RunLog, follow
+from rlm_server.runs.summary import last_seq, log_path, newest, summarise
+from rlm_server.text import to_json
+
+BYTES_A_TOKEN = 4
+"""For estimates shown before a run."""
+
+_RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
+
+
+class Engine:
+    """All runs of one server."""
+
+    def __init__(self, config: Config, models: Models) -> None:
+        self.config = config
+        self.models = models
+        self.log_directory = state_dir() / "runs"
+        self._contexts = cache_dir() / "contexts"
+        self._runs: dict[str, Run] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def ask(self, params: AskParams) -> Run:
+        """Start a run. Raises UnknownModelError, LogError."""
+        run_id = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)
+        log = RunLog(log_path(self.log_directory, run_id))
+        try:
+            run = Run(
+                run_id,
+                params,
+                config=self.config,
+                models=self.models,
+                log=log,
+                directory=self._contexts / run_id,
+            )
+        except BaseException:
+            log.close()
+            log.path.unlink()
+            raise
+        self._runs[run_id] = run
+        task = run.start()
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: self._runs.pop(run_id, None))
+        return run
+
+    def cancel(self, run_id: str, node: str | None) -> bool:
+        """Stop a run or a cell; False where it had ended. Raises UnknownRunError."""
+        if run := self._runs.get(run_id):
+            return run.cancel(node)
+        self._path(run_id)
+        return False
+
+    async def estimate(self, params: EstimateParams) -> Estimate:
+        """Say what a question would read and could cost. Raises SourceError, UnknownModelError."""
+        measured = await measure(params.sources, params.overlays, config=self.config.context)
+        options = params.options
+        root = self.models.resolve(options.root_model, default=self.models.root)
+        default_sub = self.models.sub if options.root_model is None else root
+        sub = self.models.resolve(options.sub_model, default=default_sub)
+        tokens = measured.bytes // BYTES_A_TOKEN
+        return Estimate(
+            documents=measured.documents,
+            bytes=measured.bytes,
+            tokens=tokens,
+            left_out=measured.left_out_counts,
+            root_model=root,
+            sub_model=sub,
+            free=self.models.free(root) and self.models.free(sub),
+            cost=Price(*self.models.price(sub)).of(tokens, 0),
+            cost_limit=merge_limits(self.config.limits, options.limits).cost,
+        )
+
+    def summary(self, run_id: str) -> RunSummary:
+        """Summarise a run, live or past. Raises UnknownRunError."""
+        summary = summarise(self._path(run_id), live=run_id in self._runs)
+        if summary is None:
+            raise _unknown(run_id)
+        return summary
+
+    def runs(self, limit: int) -> list[RunSummary]:
+        """Summarise the newest runs, newest first; logs without a beginning are passed over."""
+        found = (
+            summarise(path, live=path.stem in self._runs)
+            for path in newest(self.log_directory, limit)
+        )
+        return [summary for summary in found if summary]
+
+    def live_runs(self) -> list[RunSummary]:
+        """Summarise the live runs."""
+        return [self.summary(run_id) for run_id in self._runs]
+
+    def last_seq(self, run_id: str) -> int:
+        """Number of a run's last event so far. Raises UnknownRunError."""
+        return last_seq(self._path(run_id))
+
+    def is_live(self, run_id: str) -> bool:
+        """Whether the run is still going on."""
+        return run_id in self._runs
+
+    async def follow(self, run_id: str, from_seq: int) -> AsyncIterator[bytes]:
+        """Yield a run's events as JSON, from a number on, until it ends. Raises UnknownRunError."""
+        run = self._runs.get(run_id)
+        ended = False
+        async for line in follow(self._path(run_id), run.log if run else None, from_seq):
+            ended = line.startswith(b'{"kind":"runEnded"')
+            yield line
+        if run and run.ended and not ended:
+            # The log could not take the end (a full disk), but the person must be told.
+            yield to_json(run.ended)
+
+    async def close(self) -> None:
+        """Cancel all runs and wait for their ends."""
+        for run in list(self._runs.values()):
+            run.cancel(None)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def clear_contexts(self) -> None:
+        """Remove what servers that were killed have left of prepared contexts.
+
+        Only directories older than a day: another server's run may be using a younger one.
+        """
+        for directory in self._contexts.glob("*"):
+            if time.time() - directory.stat().st_mtime > 86_400:
+                shutil.rmtree(directory, ignore_errors=True)
+
+    def _path(self, run_id: str) -> Path:
+        path = log_path(self.log_directory, run_id)
+        if not _RUN_ID.fullmatch(run_id) or not path.exists():
+            raise _unknown(run_id)
+        return path
+
+
+def _unknown(run_id: str) -> UnknownRunError:
+    return UnknownRunError(
+        f"There is no run {run_id[:40]!r}.", cure="List the runs with rlm/runs or M-x rlm-open-run."
+    )
