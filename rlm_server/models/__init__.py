@@ -1,1 +1,6 @@
-"""The models: every call to a model goes through here; keys live here only."""
+"""Model calls: which models there are, what they cost, and asking them."""
+
+from rlm_server.models.calls import Completion, Listener, Message, Part
+from rlm_server.models.registry import Models
+
+__all__ = ["Completion", "Listener", "Message", "Models", "Part"]

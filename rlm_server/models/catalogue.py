@@ -1,0 +1,122 @@
+"""Which models there are, in the order of preference, and the key of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from rlm_server.config import Config
+from rlm_server.errors import NoKeyError, UnknownModelError
+from rlm_server.models.deployments import EMBEDDED, Deployment, ad_hoc, configured, offered
+from rlm_server.models.secret import Secret
+from rlm_server.protocol import KeyWanted
+
+KeyState = Literal["none needed", "present", "missing"]
+
+
+class Catalogue:
+    """All deployments: configured, by a key, on this machine, embedded, and named ad hoc."""
+
+    def __init__(self, config: Config, environ: Mapping[str, str]) -> None:
+        """Raises ConfigError for a model that can't be used as it is configured."""
+        self._root = config.root
+        self._sub = config.sub
+        self._environ = environ
+        self._configured = configured(config)
+        self._offered = offered() if config.discover else []
+        self._local: Sequence[Deployment] = ()
+        self._ad_hoc: dict[str, Deployment] = {}
+        self._keys: dict[str, Secret] = {}
+
+    def add_local(self, deployments: Sequence[Deployment]) -> None:
+        """Take in the models that servers on this machine were found to have."""
+        self._local = deployments
+
+    def there(self) -> list[Deployment]:
+        """Those that can be named, the preferred ones first."""
+        keyed = [deployment for deployment in self._offered if self.key(deployment)]
+        there: dict[str, Deployment] = {}
+        for deployment in (*self._configured.values(), *keyed, *self._local, EMBEDDED):
+            there.setdefault(deployment.name, deployment)
+        return list(there.values())
+
+    def find(self, name: str) -> Deployment:
+        """The deployment of this name, or one made for a litellm id; else UnknownModelError."""
+        there = self.there()
+        known = {d.name: d for d in (*self._ad_hoc.values(), *self._offered, *there)}
+        deployment = known.get(name) or ad_hoc(name)
+        if deployment is None:
+            names = ", ".join(d.name for d in there)
+            raise UnknownModelError(
+                f"No model is called {name!r}. There are: {names}.",
+                cure="Choose one of them, write PROVIDER/MODEL, or add it to the configuration "
+                f'as [models."{name}"].',
+            )
+        if name not in known:
+            self._ad_hoc[name] = deployment
+        return deployment
+
+    @property
+    def root(self) -> str:
+        """Name of the default root model: configured, else the best that there is."""
+        if self._root:
+            return self._root
+        ready = [d.name for d in self.there() if self.key_state(d) != "missing"]
+        named = [name for name in self._configured if name in ready] or list(self._configured)
+        return (named or ready)[0]
+
+    @property
+    def sub(self) -> str:
+        """Name of the default sub model."""
+        return self._sub or self.root
+
+    # ------------------------------------------------------------------------------------ keys
+
+    def key(self, deployment: Deployment) -> Secret | None:
+        """Its key: handed over by a client, else from the environment."""
+        if deployment.name in self._keys:
+            return self._keys[deployment.name]
+        found = deployment.key_in(self._environ)
+        return Secret(found) if found else None
+
+    def key_state(self, deployment: Deployment) -> KeyState:
+        """Whether it has the key that it needs."""
+        if self.key(deployment):
+            return "present"
+        return "missing" if deployment.needs_key else "none needed"
+
+    def check_key(self, deployment: Deployment) -> None:
+        """Raise NoKeyError where a key is needed and missing."""
+        if self.key_state(deployment) != "missing":
+            return
+        places = [f"${variable}" for variable in deployment.key_envs]
+        places = places or [f"a variable that key-env in {deployment.setting} names"]
+        if deployment.auth_host:
+            places.append(f"auth-source under {deployment.auth_host}")
+        raise NoKeyError(
+            f"{deployment.name} needs a key, and none was found.",
+            cure=f"Put it in {' or '.join(places)}.",
+        )
+
+    def keys_wanted(self) -> list[KeyWanted]:
+        """The models whose key a client may have.
+
+        Where nothing is configured and no key was found, these are the defaults of the
+        providers, so that a key in auth-source is enough to begin.
+        """
+        candidates = list(self._configured.values())
+        if not candidates and not any(self.key(d) for d in self._offered):
+            candidates = self._offered
+        return [
+            KeyWanted(name=d.name, host=d.auth_host)
+            for d in candidates
+            if d.auth_host and self.key_state(d) == "missing"
+        ]
+
+    def add_keys(self, keys: Mapping[str, str]) -> list[str]:
+        """Keep keys, by the name of the model; returns the names that now have one."""
+        known = {*self._configured, *self._ad_hoc, *(d.name for d in self._offered)}
+        accepted = [name for name, key in keys.items() if name in known and key.strip()]
+        for name in accepted:
+            self._keys[name] = Secret(keys[name].strip())
+        return accepted

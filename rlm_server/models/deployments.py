@@ -1,0 +1,175 @@
+"""Deployments: a model at an address, from the configuration, a key, or a running server."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+
+from rlm_server.config import OFFLINE_MODEL, Config, ModelConfig
+from rlm_server.errors import ConfigError
+from rlm_server.models.providers import PROVIDERS, Provider, provider_of
+
+RESERVED = frozenset(
+    {
+        "api_base",
+        "api_key",
+        "base_url",
+        "drop_params",
+        "extra_headers",
+        "max_retries",
+        "max_tokens",
+        "messages",
+        "model",
+        "n",
+        "num_retries",
+        "stream",
+        "stream_options",
+        "timeout",
+        "tools",
+    }
+)
+"""Call parameters that are rlm's own business and that ``params`` may not set."""
+
+OLLAMA_WINDOW = 16_384
+"""Tokens. Ollama cuts prompts silently at its own default of 4,096 on most machines, so a window
+is always asked for; what a model can't hold of it, Ollama lowers by itself."""
+
+Origin = Literal["embedded", "config", "environment", "local"]
+
+
+class Deployment(msgspec.Struct, frozen=True, kw_only=True):
+    """One model that can be called; the key is kept elsewhere."""
+
+    name: str
+    settings: ModelConfig
+    source: Origin
+
+    @property
+    def model(self) -> str:
+        """The id that litellm knows it by."""
+        return self.settings.model
+
+    @property
+    def provider(self) -> str:
+        """The provider, by litellm's name."""
+        return provider_of(self.model)
+
+    @property
+    def about(self) -> Provider:
+        """What is known of the provider; nothing where it is not in our table."""
+        return PROVIDERS.get(self.provider, Provider())
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """Further parameters of each call."""
+        if self.provider != "ollama_chat":
+            return self.settings.params
+        return {"num_ctx": self.settings.window or OLLAMA_WINDOW} | self.settings.params
+
+    @property
+    def window(self) -> int | None:
+        """The context window in tokens, where the configuration or the server tells it."""
+        return self.settings.window or self.params.get("num_ctx")
+
+    @property
+    def free(self) -> bool:
+        """Whether calls cost nothing: the embedded model, and servers of one's own."""
+        own = self.about.local or is_loopback(self.settings.base_url)
+        priced = self.settings.input_price or self.settings.output_price
+        return own and not priced
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether a call without a key is sure to be refused, or a key was spoken of."""
+        if self.settings.key_env or self.settings.auth_host:
+            return True
+        return not self.about.local and not is_loopback(self.settings.base_url)
+
+    @property
+    def key_envs(self) -> tuple[str, ...]:
+        """Environment variables to look for the key in.
+
+        A provider's usual variable is not tried for an address where the key would cross the
+        network in the clear; name it as ``key-env`` if that is what you want.
+        """
+        if self.settings.key_env:
+            return (self.settings.key_env,)
+        url = self.settings.base_url
+        if url and urlsplit(url).scheme != "https" and not is_loopback(url):
+            return ()
+        return self.about.key_envs
+
+    @property
+    def auth_host(self) -> str:
+        """The name under which auth-source would have the key; empty where unknown."""
+        url = self.settings.base_url
+        return self.settings.auth_host or (url and urlsplit(url).hostname) or self.about.host
+
+    @property
+    def setting(self) -> str:
+        """The configuration's table, for messages that say what to change."""
+        quoted = self.name if self.name.replace("-", "").replace("_", "").isalnum() else None
+        return f"[models.{quoted}]" if quoted else f'[models."{self.name}"]'
+
+    def key_in(self, environ: Mapping[str, str]) -> str | None:
+        """The key that the environment has for it."""
+        found = (environ.get(variable, "").strip() for variable in self.key_envs)
+        return next(filter(None, found), None)
+
+
+EMBEDDED = Deployment(
+    name=OFFLINE_MODEL, settings=ModelConfig(model=OFFLINE_MODEL), source="embedded"
+)
+"""The model that is always there."""
+
+
+def configured(config: Config) -> dict[str, Deployment]:
+    """The deployments of the configuration; ConfigError for one that can't be used."""
+    deployments = {}
+    for name, settings in config.models.items():
+        deployment = Deployment(name=name, settings=settings, source="config")
+        if taken := sorted(RESERVED & settings.params.keys()):
+            raise ConfigError(
+                f"{deployment.setting} params can't set {', '.join(taken)}.",
+                cure="Use the table's own settings, such as base-url, key-env or headers.",
+            )
+        deployments[name] = deployment
+    return deployments
+
+
+def offered() -> list[Deployment]:
+    """A default deployment of each provider that has one, in order of preference."""
+    models = [about.default for about in PROVIDERS.values() if about.default]
+    return [
+        Deployment(name=model, settings=ModelConfig(model=model), source="environment")
+        for model in models
+    ]
+
+
+def ad_hoc(model: str) -> Deployment | None:
+    """A deployment for a bare litellm id; None where its provider is not in our table."""
+    prefix, slash, rest = model.partition("/")
+    if not slash or not rest or prefix not in PROVIDERS or prefix == "offline":
+        return None
+    local = PROVIDERS[prefix].local
+    chat = f"ollama_chat/{rest}" if prefix == "ollama" else model
+    return Deployment(
+        name=model, settings=ModelConfig(model=chat), source="local" if local else "environment"
+    )
+
+
+def is_loopback(url: str | None) -> bool:
+    """Whether an address is on this machine."""
+    host = urlsplit(url).hostname if url else None
+    if not host:
+        return False
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,212 @@
+"""Carries calls to providers through litellm: the only module that knows it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import importlib
+import logging
+import os
+import threading
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+from rlm_server.errors import ModelError
+from rlm_server.models.calls import Part, Reply, Request
+from rlm_server.models.deployments import Deployment
+from rlm_server.models.faults import BROKEN, GARBLED, POLICY, SLOW, tell, translate
+from rlm_server.text import clean
+
+ENVIRONMENT = {
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # else it fetches its price map at import
+    "LITELLM_MODE": "PRODUCTION",  # else it reads a .env file into the environment
+    "AIOHTTP_CONNECTOR_LIMIT": "4000",  # 0 would mean 100
+    "AIOHTTP_CONNECTOR_LIMIT_PER_HOST": "4000",
+    "REPEATED_STREAMING_CHUNK_LIMIT": "100000",  # else 100 equal pieces end a stream
+}
+"""What litellm reads from the environment when it is imported."""
+
+NO_KEY = "none"
+"""Sent where no key is needed: given no key at all, litellm would look for one by itself."""
+
+_importing = threading.Lock()
+
+
+def load() -> Any:
+    """Import litellm, once, and set what is global in it. Takes seconds: call it in a thread."""
+    with _importing:
+        os.environ.update(ENVIRONMENT)
+        collecting = gc.isenabled()
+        gc.disable()  # thousands of modules make garbage collection a fifth of the import
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                litellm: Any = importlib.import_module("litellm")
+        finally:
+            if collecting:
+                gc.enable()
+        litellm.suppress_debug_info = True
+        litellm.drop_params = True
+        litellm.telemetry = False
+        litellm.turn_off_message_logging = True
+        for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        return litellm
+
+
+class LitellmTransport:
+    """One try at a call, through ``litellm.acompletion``."""
+
+    def __init__(self) -> None:
+        self._litellm: Any = None
+        self._registered: set[str] = set()
+
+    @property
+    def ready(self) -> bool:
+        """Whether litellm has been imported."""
+        return self._litellm is not None
+
+    async def load(self) -> None:
+        """Import litellm in a thread. Raises whatever its import raises."""
+        if self._litellm is None:
+            self._litellm = await asyncio.to_thread(load)
+
+    async def send(self, request: Request) -> Reply:
+        """Ask once; see ``Transport``."""
+        deployment = request.deployment
+        secrets = _secrets(request)
+        failure: ModelError
+        try:
+            async with asyncio.timeout(deployment.settings.timeout):
+                return await self._send(request)
+        except TimeoutError:
+            failure = tell(SLOW, deployment)
+        except ModelError as error:
+            failure = error
+        except Exception as error:  # litellm's exceptions have no common base
+            failure = translate(error, deployment, secrets=secrets)
+        # Raised here, not above: litellm's exception holds the request with the key in it.
+        raise failure
+
+    async def close(self) -> None:
+        """Close litellm's kept connections and its worker."""
+        if self._litellm is None:
+            return
+        from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
+
+        with contextlib.suppress(Exception):
+            await GLOBAL_LOGGING_WORKER.stop()
+        with contextlib.suppress(Exception):
+            await self._litellm.close_litellm_async_clients()
+            self._litellm.in_memory_llm_clients_cache.flush_cache()
+
+    async def _send(self, request: Request) -> Reply:
+        self._register(request.deployment)
+        arguments = _arguments(request)
+        if request.delta is None:
+            return _whole(await self._litellm.acompletion(**arguments), request.deployment)
+        stream = await self._litellm.acompletion(
+            **arguments, stream=True, stream_options={"include_usage": True}
+        )
+        try:
+            return await _streamed(stream, request)
+        finally:
+            # A stream that nobody reads to its end keeps the model generating.
+            with contextlib.suppress(Exception):
+                await stream.aclose()
+
+    def _register(self, deployment: Deployment) -> None:
+        """Tell litellm of an Ollama model; it would ask the server, blocking the loop."""
+        model = deployment.model
+        if deployment.provider == "ollama_chat" and model not in self._registered:
+            self._registered.add(model)
+            entry = {
+                "litellm_provider": "ollama_chat",
+                "mode": "chat",
+                "input_cost_per_token": 0.0,
+                "output_cost_per_token": 0.0,
+                "max_tokens": deployment.window,
+            }
+            self._litellm.register_model({model: entry, model.removeprefix("ollama_chat/"): entry})
+
+
+def _arguments(request: Request) -> dict[str, Any]:
+    deployment = request.deployment
+    settings = deployment.settings
+    arguments: dict[str, Any] = {
+        **deployment.params,
+        "model": deployment.model,
+        "messages": list(request.messages),
+        "api_key": request.key.reveal() if request.key else NO_KEY,
+        "timeout": settings.timeout,
+        "max_retries": 0,
+    }
+    if settings.base_url:
+        arguments["api_base"] = settings.base_url
+    if settings.headers:
+        arguments["extra_headers"] = settings.headers
+    if request.max_tokens is not None:
+        arguments["max_tokens"] = request.max_tokens
+    return arguments
+
+
+def _secrets(request: Request) -> Iterable[str]:
+    """What must not be in a message: the key, and headers, which may hold another."""
+    key = [request.key.reveal()] if request.key else []
+    return [*key, *request.deployment.settings.headers.values()]
+
+
+def _whole(response: Any, deployment: Deployment) -> Reply:
+    choices = getattr(response, "choices", None)
+    if not choices:
+        raise tell(GARBLED, deployment, detail="a reply without choices")
+    text = _text(choices[0].message.content)
+    return _checked(text, choices[0].finish_reason, response, deployment)
+
+
+async def _streamed(stream: Any, request: Request) -> Reply:
+    assert request.delta is not None
+    parts: list[str] = []
+    usage: Any = None
+    finish: str | None = None
+    async for chunk in stream:
+        usage = chunk if getattr(chunk, "usage", None) else usage
+        for choice in chunk.choices[:1]:
+            finish = choice.finish_reason or finish
+            _pass_on(request, "reasoning", _text(getattr(choice.delta, "reasoning_content", None)))
+            text = _text(choice.delta.content)
+            _pass_on(request, "text", text)
+            parts.append(text)
+    if finish is None:
+        raise tell(BROKEN, request.deployment, detail="the stream ended before its end was told")
+    return _checked("".join(parts), finish, usage, request.deployment)
+
+
+def _pass_on(request: Request, part: Part, text: str) -> None:
+    if text and request.delta is not None:
+        request.delta(part, text)
+
+
+def _checked(text: str, finish: str | None, response: Any, deployment: Deployment) -> Reply:
+    """The reply, unless there is nothing in it."""
+    if not text.strip():
+        if finish == "content_filter":
+            raise tell(POLICY, deployment)
+        raise tell(GARBLED, deployment, detail="an empty reply")
+    usage = getattr(response, "usage", None)
+    if not usage:
+        return Reply(text=text)
+    details = getattr(usage, "prompt_tokens_details", None)
+    return Reply(
+        text=text,
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        cached_tokens=getattr(details, "cached_tokens", None) or 0,
+        cost=getattr(usage, "cost", None),
+    )
+
+
+def _text(content: object) -> str:
+    return clean(content) if isinstance(content, str) else ""

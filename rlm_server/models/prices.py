@@ -1,0 +1,100 @@
+"""Prices and windows: litellm's map, read from its package without importing litellm."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import msgspec
+
+from rlm_server.models.deployments import Deployment
+from rlm_server.protocol import Usage
+
+LONG_PROMPT = 200_000
+"""Tokens beyond which some providers charge their higher rate."""
+
+MILLION = 1_000_000
+
+
+class Price(msgspec.Struct, frozen=True, kw_only=True):
+    """An entry of the map: US dollars for one token, and the window in tokens."""
+
+    input: float | None = msgspec.field(default=None, name="input_cost_per_token")
+    output: float | None = msgspec.field(default=None, name="output_cost_per_token")
+    cached: float | None = msgspec.field(default=None, name="cache_read_input_token_cost")
+    long_input: float | None = msgspec.field(
+        default=None, name="input_cost_per_token_above_200k_tokens"
+    )
+    long_output: float | None = msgspec.field(
+        default=None, name="output_cost_per_token_above_200k_tokens"
+    )
+    window: int | None = msgspec.field(default=None, name="max_input_tokens")
+    provider: str = msgspec.field(default="", name="litellm_provider")
+
+    def of(self, usage: Usage) -> float | None:
+        """US dollars for what was used; None where a price is unknown."""
+        if self.input is None or self.output is None:
+            return None
+        long = usage.prompt_tokens > LONG_PROMPT
+        prompt = (long and self.long_input) or self.input
+        completion = (long and self.long_output) or self.output
+        cached = prompt if self.cached is None else min(self.cached, prompt)
+        fresh = usage.prompt_tokens - usage.cached_tokens
+        return fresh * prompt + usage.cached_tokens * cached + usage.completion_tokens * completion
+
+
+UNKNOWN = Price()
+FREE = Price(input=0.0, output=0.0)
+
+
+def price_of(deployment: Deployment) -> Price:
+    """What a deployment costs: as configured, nothing on one's own server, else by the map."""
+    settings = deployment.settings
+    listed = _listed(deployment)
+    if settings.input_price is None and settings.output_price is None:
+        return FREE if deployment.free else listed
+    stated_in, stated_out = settings.input_price, settings.output_price
+    return Price(
+        input=listed.input if stated_in is None else stated_in / MILLION,
+        output=listed.output if stated_out is None else stated_out / MILLION,
+    )
+
+
+def window_of(deployment: Deployment) -> int | None:
+    """The context window in tokens: as configured or told by the server, else by the map."""
+    return deployment.window or _listed(deployment).window
+
+
+def _listed(deployment: Deployment) -> Price:
+    if deployment.provider == "offline":
+        return UNKNOWN
+    known = price_map()
+    _, _, bare = deployment.model.partition("/")
+    entry = known.get(deployment.model) or known.get(bare)
+    if entry is None or entry.provider not in (deployment.provider, ""):
+        return UNKNOWN
+    # A hosted model without a price is one whose price the map's makers did not know.
+    if not entry.input and not entry.output and not deployment.model.endswith(":free"):
+        return Price(window=entry.window)
+    return entry
+
+
+@cache
+def price_map() -> dict[str, Price]:
+    """The offline map by model id; empty where litellm isn't installed."""
+    spec = find_spec("litellm")
+    if spec is None or spec.origin is None:
+        return {}
+    path = Path(spec.origin).with_name("model_prices_and_context_window_backup.json")
+    try:
+        raw = msgspec.json.decode(path.read_bytes(), type=dict[str, msgspec.Raw])
+    except (OSError, msgspec.DecodeError):
+        return {}
+    entries = {}
+    for model, entry in raw.items():
+        try:
+            entries[model] = msgspec.json.decode(entry, type=Price, strict=False)
+        except msgspec.DecodeError:
+            continue
+    return entries
