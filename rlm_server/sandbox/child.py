@@ -1,0 +1,314 @@
+"""The process that holds a run's namespace and runs its cells.
+
+Runs inside the sandbox: standard library only. Everything here may be tampered with by the code
+that it runs; the server believes none of it.
+"""
+
+from __future__ import annotations
+
+import ast
+import ctypes
+import io
+import linecache
+import os
+import resource
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import traceback
+from types import CodeType
+from typing import Any
+
+from .channel import (
+    Calls,
+    Channel,
+    Interrupts,
+    Printed,
+    Recorder,
+    SubcallAnswer,
+    SubcallError,
+    SubcallFailure,
+    clean,
+)
+from .channel import __file__ as channel_file
+from .mapped_text import Context, Document, open_context
+
+NOBODY = 65534
+_ANSWER_LIMIT = 2_000_000
+_VALUE_LIMIT = 200_000
+_THREAD_STACK = 1 << 20
+_PR_SET_PDEATHSIG = 1
+_OURS = {__file__, channel_file}
+
+
+class _Plain(str):
+    """Text that shows itself as it is when it is a cell's value."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+class Repl:
+    """One namespace, and the vocabulary that the model's code finds in it."""
+
+    def __init__(self, channel: Channel, interrupts: Interrupts, context: Context) -> None:
+        self._channel = channel
+        self._interrupts = interrupts
+        self._recorder = Recorder(channel)
+        self._stdout = Printed(self._recorder, "stdout")
+        self._stderr = Printed(self._recorder, "stderr")
+        self._final: list[Any] = []
+        calls = Calls(channel)
+        self.namespace: dict[str, Any] = {"__name__": "__main__", "__doc__": None}
+        self._vocabulary = {
+            "context": context,
+            "answer": {"content": "", "ready": False},
+            "llm_query": calls.llm_query,
+            "llm_query_batched": calls.llm_query_batched,
+            "FINAL": self._say_final,
+            "FINAL_VAR": self._say_final_variable,
+            "SHOW_VARS": self._show_variables,
+            "Document": Document,
+            "SubcallError": SubcallError,
+            "SubcallAnswer": SubcallAnswer,
+            "SubcallFailure": SubcallFailure,
+        }
+        self.namespace.update(self._vocabulary)
+
+    def run(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Run a cell and return what is to be said of it; the output has been sent by then."""
+        self._final = []
+        self._recorder.start()
+        done: dict[str, Any] = {"type": "done", "token": order["token"], "memory": False}
+        sys.stdout, sys.stderr, sys.stdin = self._stdout, self._stderr, io.StringIO()
+        signal.signal(signal.SIGINT, self._interrupts.handler)
+        try:
+            try:
+                self._interrupts.armed = True
+                self._execute(order["code"], f"<cell {order['cell']}>")
+                done["error"] = ""
+                done["answer"], done["ready"] = self._answer()
+                self._interrupts.armed = False
+            except BaseException as error:
+                self._interrupts.disarm()
+                done["memory"] = isinstance(error, MemoryError)
+                done["error"] = self._explain(error)
+                done["answer"], done["ready"] = self._answer()
+        except BaseException as error:  # while explaining, or an interrupt at the last moment
+            self._interrupts.disarm()
+            done.setdefault("error", type(error).__name__)
+            done.setdefault("answer", None)
+            done.setdefault("ready", False)
+        self._interrupts.disarm()
+        sys.stdout, sys.stderr = self._stdout, self._stderr
+        self._channel.abandon()
+        self.namespace[f"_result_{order['cell']}"] = _Plain(self._recorder.finish())
+        return done
+
+    def _execute(self, code: str, name: str) -> None:
+        linecache.cache[name] = (len(code), None, code.splitlines(keepends=True), name)
+        body, last = _compile(code, name)
+        exec(body, self.namespace)  # noqa: S102 - running the model's code is what this is for
+        if last is None:
+            return
+        value = eval(last, self.namespace)  # noqa: S307 - the same
+        if value is not None:
+            self._recorder.write("value", _shown(value) + "\n")
+
+    def _explain(self, error: BaseException) -> str:
+        """Print the traceback, cut to the model's own frames, and return its last line."""
+        last = "".join(traceback.format_exception_only(error)).strip()
+        report = traceback.TracebackException.from_exception(error)
+        _without_our_frames(report)
+        self._recorder.write("stderr", "".join(report.format()))
+        return clean(last.splitlines()[-1] if last else type(error).__name__)[:2000]
+
+    # ----------------------------------------------------------------------------- the vocabulary
+
+    def _answer(self) -> tuple[str | None, bool]:
+        """Read the answer as it stands now; FINAL wins over the variable."""
+        if self._final:
+            return _bounded(self._final[0]), True
+        answer = self.namespace.get("answer")
+        if isinstance(answer, dict):
+            return _bounded(answer.get("content")), bool(answer.get("ready"))
+        return _bounded(answer), False
+
+    def _say_final(self, value: Any) -> None:
+        """Give the final answer."""
+        self._final = [value]
+
+    def _say_final_variable(self, name: Any) -> None:
+        """Give the value of the variable of this name as the final answer."""
+        if not isinstance(name, str):
+            self._say_final(name)
+            return
+        key = name.strip().strip("'\"")
+        if key not in self.namespace:
+            own = ", ".join(sorted(self._own())) or "none yet"
+            raise NameError(f"FINAL_VAR: there is no variable {key!r}; there are: {own}")
+        self._say_final(self.namespace[key])
+
+    def _show_variables(self) -> str:
+        """Return a list of the variables that the cells have made, with type and length."""
+        lines = []
+        for name, value in self._own().items():
+            length = ""
+            if isinstance(value, (str, bytes, list, tuple, dict, set, frozenset)):
+                length = f", {len(value):,} long"
+            lines.append(f"{name}: {type(value).__name__}{length}")
+        return _Plain("\n".join(lines) or "No variables yet.")
+
+    def _own(self) -> dict[str, Any]:
+        hidden = self._vocabulary
+        return {
+            name: value
+            for name, value in self.namespace.items()
+            if not name.startswith("__")
+            and (name not in hidden or value is not hidden[name] or name == "answer")
+        }
+
+
+def _compile(code: str, name: str) -> tuple[CodeType, CodeType | None]:
+    """Compile a cell, its last expression apart so that the value can be shown."""
+    tree = ast.parse(code, name)
+    last = None
+    if tree.body and isinstance(tree.body[-1], ast.Expr):
+        expression = tree.body.pop()
+        assert isinstance(expression, ast.Expr)
+        last = compile(ast.Expression(expression.value), name, "eval", dont_inherit=True)
+    return compile(tree, name, "exec", dont_inherit=True), last
+
+
+def _without_our_frames(report: traceback.TracebackException | None) -> None:
+    """Drop what the model can't have written from a traceback and those it is chained to."""
+    seen = 0
+    while report is not None and seen < 20:
+        report.stack[:] = [frame for frame in report.stack if frame.filename not in _OURS]
+        report = report.__cause__ or report.__context__
+        seen += 1
+
+
+def _shown(value: Any) -> str:
+    """Return a value's repr; a long text is not copied whole for it."""
+    if type(value) is str and len(value) > _VALUE_LIMIT:
+        return f"{value[:_VALUE_LIMIT]!r} ... ({len(value):,} characters in all)"
+    return repr(value)
+
+
+def _bounded(value: Any) -> str | None:
+    if value is None:
+        return None
+    text = value if isinstance(value, str) else str(value)
+    if len(text) > _ANSWER_LIMIT:
+        text = f"{text[:_ANSWER_LIMIT]}\n[cut here; {len(text):,} characters in all]"
+    return clean(str(text)) or None
+
+
+# --------------------------------------------------------------------------------------- start-up
+
+
+def main(fd: int, parent: int, memory: int, scratch: int, directory: str) -> None:
+    """Shut everything else out, then serve the socket until the server closes it.
+
+    ``memory`` and ``scratch`` are limits in bytes, ``directory`` is the only one to write to.
+    """
+    os.closerange(3, fd)
+    os.closerange(fd + 1, 1 << 16)
+    _confine(memory, scratch, directory)
+    _die_with(parent)
+    serve(socket.socket(fileno=fd))
+
+
+def serve(sock: socket.socket) -> None:
+    """Take the context, then run cells."""
+    interrupts = Interrupts()
+    signal.signal(signal.SIGINT, interrupts.handler)
+    channel = Channel(sock, interrupts)
+    context = _take_context(sock, channel)
+    repl = Repl(channel, interrupts, context)
+    while True:
+        order = channel.order()
+        channel.token = order["token"]
+        channel.send(repl.run(order))
+
+
+def _take_context(sock: socket.socket, channel: Channel) -> Context:
+    data, fds, _, _ = socket.recv_fds(sock, 65536, 2)
+    if not data:
+        os._exit(0)
+    while len(data) < 4 or len(data) < 4 + int.from_bytes(data[:4], "big"):
+        data += sock.recv(65536)
+    setup = channel.decode(data[4:])
+    channel.window = setup["calls_at_once"]
+    context, copied = open_context(fds[0], fds[1])
+    for fd in fds:
+        os.close(fd)
+    channel.send({"type": "started", "copied": copied})
+    return context
+
+
+def _confine(memory: int, scratch: int, directory: str) -> None:
+    os.chdir(directory)
+    tempfile.tempdir = directory
+    if os.getuid() == 0:
+        _keep_library_within_reach()
+        os.setgroups([])
+        os.setresgid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+    threading.stack_size(_THREAD_STACK)
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_DATA, memory)
+    _limit(resource.RLIMIT_FSIZE, scratch)
+    _limit(resource.RLIMIT_NOFILE, 128)
+
+
+def _limit(which: int, value: int) -> None:
+    _, hard = resource.getrlimit(which)
+    if hard != resource.RLIM_INFINITY:
+        value = min(value, hard)
+    resource.setrlimit(which, (value, value))
+
+
+def _keep_library_within_reach() -> None:
+    """Let root's interpreter import after the drop, though its directory may be root's alone.
+
+    A path through an open directory is not stopped by the permissions of the directories above.
+    """
+    prefix = os.path.realpath(sys.base_prefix)
+    try:
+        held = f"/proc/self/fd/{os.open(prefix, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)}"
+    except (AttributeError, OSError):
+        return  # no such descriptors on this system
+
+    def moved(path: str) -> str:
+        real = os.path.realpath(path)
+        return held + real[len(prefix) :] if real.startswith(prefix + "/") else path
+
+    if all(_open_to_all(path) for path in sys.path if path.startswith(prefix)):
+        os.close(int(held.rsplit("/", 1)[1]))
+        return
+    sys.path[:] = [moved(path) for path in sys.path]
+    for module in list(sys.modules.values()):
+        paths = getattr(module, "__path__", None)
+        if isinstance(paths, list):
+            paths[:] = [moved(path) for path in paths]
+
+
+def _open_to_all(path: str) -> bool:
+    """Tell whether every directory above a path lets everybody through."""
+    while path != "/":
+        path = os.path.dirname(path)  # noqa: PTH120 - pathlib is not imported in here
+        if not os.stat(path).st_mode & 0o001:  # noqa: PTH116
+            return False
+    return True
+
+
+def _die_with(parent: int) -> None:
+    """Ask the kernel to kill this process when its parent dies, even if it is killed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(0)

@@ -1,0 +1,119 @@
+"""The messages between the server and the process that runs cells, and what callers see of them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from rlm_server.protocol import RunError, Usage
+
+Stream = Literal["stdout", "stderr", "value"]
+Status = Literal["ok", "error", "timeout", "cancelled", "died", "limit"]
+
+
+class Message(msgspec.Struct, tag_field="type", forbid_unknown_fields=True):
+    """Base of everything on the channel."""
+
+
+class Started(Message, tag="started"):
+    """From the process: the context is there and cells may come."""
+
+    copied: bool
+    """True where the context had to be copied, because this interpreter can't map it."""
+
+
+class Output(Message, tag="output"):
+    """From the process: the running cell printed this."""
+
+    token: str
+    stream: Stream
+    text: str
+
+
+class Call(Message, tag="call"):
+    """From the process: the running cell asks for something."""
+
+    id: int
+    function: Literal["llm_query"]
+    prompt: str
+    model: str | None
+    token: str = ""
+
+
+class Done(Message, tag="done"):
+    """From the process: the cell has ended."""
+
+    token: str
+    error: str
+    """Last line of the traceback; empty where all is well."""
+    answer: str | None
+    ready: bool
+    memory: bool = False
+    """True where the cell ended with a MemoryError."""
+
+
+FromCell = Started | Output | Call | Done
+
+
+class Setup(Message, tag="setup"):
+    """To the process, first, together with the context's two open files."""
+
+    calls_at_once: int
+
+
+class Execute(Message, tag="execute"):
+    """To the process: run this."""
+
+    token: str
+    """Unguessable; what the process says without it belongs to another cell and is dropped."""
+    cell: int
+    code: str
+
+
+class Reply(Message, tag="reply"):
+    """To the process: the answer to a call."""
+
+    id: int
+    text: str
+    error: dict[str, str] | None
+    model: str
+    usage: dict[str, float | None]
+    cached: bool
+
+
+class CallReply(msgspec.Struct):
+    """What the server's callback gives for a call; ``error`` set where the call failed."""
+
+    text: str
+    error: RunError | None = None
+    model: str = ""
+    usage: Usage = msgspec.field(default_factory=Usage)
+    cached: bool = False
+
+
+class CellResult(msgspec.Struct):
+    """How a cell went."""
+
+    status: Status
+    """``died``: the process ended by itself; ``limit``: it was stopped for using too much."""
+    error: str
+    """Last line of the traceback, or what happened; empty where all is well."""
+    output: str
+    """What it printed, its value and its traceback, clipped to head and tail."""
+    output_characters: int
+    """True length of the output."""
+    seconds: float
+    kept: bool
+    """Whether the variables of earlier cells are still there."""
+    answer: str | None
+    """What the answer is at the end of the cell; None where it is not set."""
+    ready: bool
+    """Whether the code said that this is the final answer."""
+
+
+def sanitize(text: str) -> str:
+    """Make text fit for any JSON parser: no lone surrogates, and a visible sign for NUL."""
+    if not text.isascii():
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text.replace("\0", "\u2400")
