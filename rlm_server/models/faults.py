@@ -182,6 +182,7 @@ TOO_LONG_TEXT = re.compile(
 )
 NO_MONEY_TEXT = re.compile(r"insufficient_quota|exceeded your current quota|credit balance", re.I)
 GARBLED_TEXT = re.compile(r"empty or invalid response|unable to get json", re.IGNORECASE)
+ASIDES = re.compile(r"Traceback \(most|Original exception:")
 PREFIXES = re.compile(r"^(?:(?:litellm\.)?\w*(?:Error|Timeout|Exception|Limit)\b(?: -|:)\s*)+")
 
 
@@ -190,7 +191,7 @@ def translate(
 ) -> ModelError:
     """The error of ours for one that litellm raised, without any secret in its message."""
     fault = _fault(error)
-    detail = "" if fault in (GONE, SLOW) else _detail(error)
+    detail = "" if fault in (BROKEN, GONE, SLOW) else _detail(error)
     return tell(fault, deployment, detail=scrub(detail, secrets), retry_after=retry_after(error))
 
 
@@ -249,7 +250,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 def _detail(error: BaseException) -> str:
     """What the provider itself said, in one line."""
-    text = PREFIXES.sub("", str(error)).strip()
+    text = ASIDES.split(PREFIXES.sub("", str(error)))[0].strip()
     found = re.search(r"\{.*\}", text, re.DOTALL)
     if found:
         with suppress(ValueError):

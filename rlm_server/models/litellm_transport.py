@@ -32,11 +32,14 @@ NO_KEY = "none"
 """Sent where no key is needed: given no key at all, litellm would look for one by itself."""
 
 _importing = threading.Lock()
+_loaded: list[Any] = []
 
 
 def load() -> Any:
-    """Import litellm, once, and set what is global in it. Takes seconds: call it in a thread."""
+    """Import litellm and make it ready for calls. Takes seconds: call it in a thread."""
     with _importing:
+        if _loaded:
+            return _loaded[0]
         os.environ.update(ENVIRONMENT)
         collecting = gc.isenabled()
         gc.disable()  # thousands of modules make garbage collection a fifth of the import
@@ -44,16 +47,55 @@ def load() -> Any:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 litellm: Any = importlib.import_module("litellm")
+                _quieten(litellm)
+                _loaded.append(litellm)
+                with contextlib.suppress(Exception):
+                    asyncio.run(_rehearse(litellm))
         finally:
+            gc.freeze()  # nor should later collections go through them again: 0.2 s each
             if collecting:
                 gc.enable()
-        litellm.suppress_debug_info = True
-        litellm.drop_params = True
-        litellm.telemetry = False
-        litellm.turn_off_message_logging = True
-        for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
         return litellm
+
+
+def _quieten(litellm: Any) -> None:
+    """Set what is global in litellm: no advice on stdout, no logs that could hold a prompt."""
+    litellm.suppress_debug_info = True
+    litellm.drop_params = True
+    litellm.telemetry = False
+    litellm.turn_off_message_logging = True
+    for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+async def _rehearse(litellm: Any) -> None:
+    """Go through the motions of a call, without a network.
+
+    litellm imports another 500 modules and builds its types at its first calls, which would
+    block the event loop for most of a second.
+    """
+    import openai
+
+    openai.AsyncOpenAI(api_key=NO_KEY).chat.completions.with_raw_response  # noqa: B018
+    for stream in (False, True):
+        reply = await litellm.acompletion(
+            model="openai/gpt-4.1",
+            api_key=NO_KEY,
+            messages=[{"role": "user", "content": "."}],
+            mock_response=".",
+            stream=stream,
+        )
+        if stream:
+            async for _ in reply:
+                pass
+    await _stop_worker()
+
+
+async def _stop_worker() -> None:
+    """Stop the task that litellm logs calls in, so that its loop may end."""
+    from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
+
+    await GLOBAL_LOGGING_WORKER.stop()
 
 
 class LitellmTransport:
@@ -94,10 +136,8 @@ class LitellmTransport:
         """Close litellm's kept connections and its worker."""
         if self._litellm is None:
             return
-        from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
-
         with contextlib.suppress(Exception):
-            await GLOBAL_LOGGING_WORKER.stop()
+            await _stop_worker()
         with contextlib.suppress(Exception):
             await self._litellm.close_litellm_async_clients()
             self._litellm.in_memory_llm_clients_cache.flush_cache()

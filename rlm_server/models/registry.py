@@ -184,8 +184,8 @@ class Models:
                 if seconds is None:
                     raise gave_up(error, tries) from None
                 if listener and stream.begun:
-                    listener.restarted(error.message)
-                if listener:
+                    listener.restarted(error.message.rstrip("."))
+                elif listener:
                     listener.notice(f"{error.message} Trying again in {seconds:.1f} s.")
             await self._sleep(seconds)
 
