@@ -66,6 +66,11 @@ class Disk:
         self._limit = limit
         self._granted = 0
 
+    def expect(self, size: int) -> None:
+        """Refuse early what can't fit. Raises SourceError."""
+        if size > _CHECK_EVERY:
+            self._need(size)
+
     def grow(self, size: int, more: int) -> None:
         """Allow the text to take ``size`` bytes, ``more`` than now. Raises SourceError."""
         if size > self._limit:
@@ -78,6 +83,10 @@ class Disk:
         if self._granted >= 0:
             return
         wanted = max(more, _CHECK_EVERY)
+        self._need(wanted)
+        self._granted = wanted - more
+
+    def _need(self, wanted: int) -> None:
         info = os.statvfs(self._directory)
         free = info.f_bavail * info.f_frsize
         if free < wanted + RESERVE:
@@ -86,7 +95,6 @@ class Disk:
                 f"and {_size(wanted + RESERVE)} are needed.",
                 cure="Make room there, set RLM_CACHE to another place, or ask about less.",
             )
-        self._granted = wanted - more
 
 
 class Assembly:
@@ -170,6 +178,7 @@ class Assembly:
                     "([context] max-bytes).",
                     cure="Ask about less, use include or exclude globs, or raise the limit.",
                 )
+            self._disk.expect(readable.size)
             yield piece, readable
 
     def _open(self, piece: Piece) -> _Readable:

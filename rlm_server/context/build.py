@@ -125,16 +125,16 @@ async def _in_thread(
         future = executor.submit(work)
     finally:
         executor.shutdown(wait=False)
+    waiting = asyncio.wrap_future(future)
     try:
-        return await asyncio.shield(asyncio.wrap_future(future))
+        return await asyncio.shield(waiting)
     except asyncio.CancelledError:
         watch.stop.set()
         future.add_done_callback(
             lambda done: abandon(done.result()) if done.exception() is None else None
         )
-        with contextlib.suppress(TimeoutError, Exception):
-            # Wait a moment for the thread to remove its files; a hanging disk can't hold us.
-            await asyncio.wait_for(asyncio.wrap_future(future), _STOP_SECONDS)
+        # Wait a moment for the thread to remove its files; a hanging disk can't hold us.
+        await asyncio.wait([waiting], timeout=_STOP_SECONDS)
         raise
 
 

@@ -109,7 +109,7 @@ class Corpus:
             if found is None or found > document.end:
                 return None
             start = found
-        if start == document.end and (number or document.start == document.end):
+        if start == document.end:
             return None  # the last newline ends a line and begins none
         text = self._text.slice(start, min(document.end, start + LINE_CHARACTERS))
         return text.split("\n", 1)[0]

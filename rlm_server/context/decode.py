@@ -37,12 +37,13 @@ _MAGIC = (
     b"P5\n",
     b"P6\n",
 )
-BINARY_SUFFIXES = frozenset(
+_SUFFIXES = (
     ".7z .a .avi .bin .bmp .bz2 .class .db .deb .dll .dylib .eln .eot .exe .flac .gif .gz .ico"
     " .iso .jar .jpeg .jpg .lz4 .m4a .mkv .mo .mov .mp3 .mp4 .npy .npz .o .odt .ogg .otf .pbm .pdf"
     " .pickle .png .pyc .pyd .pyo .rar .rpm .so .sqlite .tar .tgz .tif .tiff .ttf .wasm .wav .webm"
-    " .webp .whl .woff .woff2 .xls .xlsx .docx .pptx .xz .zip .zst".split()
+    " .webp .whl .woff .woff2 .xls .xlsx .docx .pptx .xz .zip .zst"
 )
+BINARY_SUFFIXES = frozenset(_SUFFIXES.split())
 """Endings of names that tell, without opening a file, that it is hardly text."""
 # Backspace, tab, newline, vertical tab, form feed, return and escape do occur in texts.
 _CONTROLS = bytes({*range(32), 127} - {8, 9, 10, 11, 12, 13, 27})
@@ -68,13 +69,14 @@ def byte_order_mark(head: bytes) -> tuple[str, int] | None:
 def is_binary(head: bytes) -> bool:
     """Say whether bytes from the beginning of a file are something else than text."""
     head = head[:SAMPLE]
-    if byte_order_mark(head) is not None:
-        return False
+    mark = byte_order_mark(head)
+    if mark is not None and mark[0] != "utf-8":
+        return _is_garbage(head[mark[1] : 4096].decode(mark[0], "replace"))
     if b"\0" in head or head.startswith(_MAGIC):
         return True
     controls = len(head) - len(head.translate(None, _CONTROLS))
     # Compressed data has one control byte in ten, texts in any encoding nearly none.
-    return controls * 25 > len(head)
+    return controls * 25 > len(head) + 50
 
 
 def guess(head: bytes, sample: bytes) -> str:
@@ -104,6 +106,12 @@ def without_surrogates(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
+
+
+def _is_garbage(text: str) -> bool:
+    """Say whether characters that a byte order mark promised are none: one in ten is odd."""
+    odd = sum(not (c.isprintable() or c.isspace()) or c == "\ufffd" for c in text)
+    return odd * 10 > len(text)
 
 
 def _cleaned(text: str) -> str:

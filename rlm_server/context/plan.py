@@ -6,13 +6,15 @@ A path is unique in the corpus: files of one name are told apart by the director
 from __future__ import annotations
 
 import os
+import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 from urllib.parse import quote_from_bytes
 
 from rlm_server.config import ContextConfig
-from rlm_server.context.reasons import LeftOuts, shown
+from rlm_server.context.decode import without_surrogates
+from rlm_server.context.reasons import LeftOuts, reason_of, shown
 from rlm_server.context.walk import Omitted, Walk
 from rlm_server.protocol import FileSource, Overlay, Source, TextSource, TreeSource
 
@@ -92,18 +94,20 @@ class Plan:
 
     def _tree(self, source: TreeSource, label: str) -> Iterator[Piece]:
         root = source.root
-        if not _sane(root) or not os.path.lexists(root):
-            self._left.add(root, "gone")
+        try:
+            mode = os.stat(root).st_mode if _sane(root) else None  # noqa: PTH116
+        except OSError as error:
+            self._left.add(root, reason_of(error))
             return
-        if not os.path.isdir(root):  # noqa: PTH112
-            self._left.add(root, "not a directory")
+        if mode is None or not stat.S_ISDIR(mode):
+            self._left.add(root, "gone" if mode is None else "not a directory")
             return
         prefix = f"{label}/" if label else ""
         limit = self._config.max_tree_file_bytes
         uri = _uri(root).rstrip("/") + "/"
         for item in Walk(source):
             if isinstance(item, Omitted):
-                self._left.add(prefix + item.path, item.reason)
+                self._left.add(prefix + item.path or root, item.reason)
             elif self._first(item.real):
                 path = self._unique(prefix + item.path)
                 address = uri + quote_from_bytes(os.fsencode(item.path))
@@ -133,15 +137,15 @@ class Plan:
 def _labels(sources: Sequence[Source]) -> list[str]:
     """Name each source: as the client says, else by as much of its path's end as is needed."""
     trees = [_absolute(s.root) for s in sources if isinstance(s, TreeSource)]
-    files = [_absolute(s.path) for s in sources if isinstance(s, FileSource) and not s.name]
+    files = [_told(s) for s in sources if isinstance(s, FileSource) and not s.name]
     tree_ends, file_ends = _ends(trees), _ends(files)
     labels = []
     for source in sources:
         if isinstance(source, TreeSource):
             end = tree_ends[_absolute(source.root)] if len(trees) > 1 else ""
-            labels.append(source.name or end)
+            labels.append((source.name or end).rstrip("/"))
         elif isinstance(source, FileSource):
-            labels.append(source.name or file_ends[_absolute(source.path)])
+            labels.append(source.name or file_ends[_told(source)])
         else:
             labels.append(source.name)
     return labels
@@ -163,6 +167,11 @@ def _ends(paths: Sequence[str]) -> dict[str, str]:
     return ends
 
 
+def _told(source: FileSource) -> str:
+    """Give the path that a file goes by, which is not that of a spool file."""
+    return _absolute((source.origin or source.path).removeprefix(BUFFER))
+
+
 def _absolute(path: str) -> str:
     return os.path.abspath(path)  # noqa: PTH100
 
@@ -170,9 +179,13 @@ def _absolute(path: str) -> str:
 def _uri(path: str) -> str:
     if path.startswith(BUFFER):
         return shown(path)
-    return "file://" + quote_from_bytes(os.fsencode(_absolute(path)))
+    path = _absolute(path if _sane(path) else without_surrogates(path))
+    return "file://" + quote_from_bytes(os.fsencode(path))
 
 
 def _sane(path: str) -> bool:
     """Say whether the system can have a file of this name at all."""
-    return bool(path) and "\0" not in path
+    try:
+        return bool(os.fsencode(path)) and "\0" not in path
+    except UnicodeEncodeError:
+        return False

@@ -47,10 +47,11 @@ class TextFile:
         self._checkpoint = checkpoint
         self._file = _open(path, follow)
         try:
-            # A file of the kernel's says that it is empty, and isn't.
-            self._size = os.fstat(self._file).st_size or CHUNK
-            if self._size > limit:
+            size = os.fstat(self._file).st_size
+            if size > limit:
                 raise RefusedError("too large")
+            # A file of the kernel's says that it is empty, and isn't.
+            self._size = size or min(limit, CHUNK)
             self._head = self._read(0, CHUNK)
             self.size = self._size if len(self._head) == CHUNK else len(self._head)
             """Bytes of the file as it was opened."""

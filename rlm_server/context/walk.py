@@ -81,7 +81,7 @@ class Walk:
             with os.scandir(absolute) as listing:
                 entries = list(listing)
         except OSError as error:
-            yield Omitted(directory.path or "./", reason_of(error))
+            yield Omitted(directory.path, reason_of(error))
             return
         if self._respect:
             repository = any(entry.name in REPOSITORY_MARKS for entry in entries)
@@ -104,7 +104,7 @@ class Walk:
         path = directory.path + name
         is_directory = entry.is_dir(follow_symlinks=False)
         shown = path + "/" if is_directory else path
-        if name in VERSION_CONTROL:
+        if name in VERSION_CONTROL and (is_directory or name == ".git"):
             return Omitted(shown, "version control")
         if directory.ignores.ignored(self._base + path, name, is_directory):
             return Omitted(shown, "ignored")
