@@ -1,0 +1,354 @@
+;;; rlm-client.el --- The life of a question  -*- lexical-binding: t; -*-
+
+;; This program is free software: you can redistribute it and/or modify
+;; it under the terms of the GNU General Public License as published by
+;; the Free Software Foundation, either version 3 of the License, or
+;; (at your option) any later version.
+
+;; This program is distributed in the hope that it will be useful,
+;; but WITHOUT ANY WARRANTY; without even the implied warranty of
+;; MERCHANTABILITY or FITNESS FOR A PARTICULAR PURPOSE.  See the
+;; GNU General Public License for more details.
+
+;; You should have received a copy of the GNU General Public License
+;; along with this program.  If not, see <https://www.gnu.org/licenses/>.
+
+;;; Commentary:
+
+;; Between the connection, which knows no buffer, and the trajectory,
+;; which knows no process: a question is estimated, confirmed, asked, its
+;; events are given to its buffer, and whatever ends it is told there.
+;;
+;; Every step is asynchronous, and each looks first whether the question
+;; is still wanted: its buffer may have been killed meanwhile.
+
+;;; Code:
+
+(require 'cl-lib)
+(require 'seq)
+(require 'subr-x)
+(require 'rlm)
+(require 'rlm-context)
+(require 'rlm-rpc)
+(require 'rlm-trajectory)
+
+(defvar rlm-client--buffers (make-hash-table :test #'equal)
+  "Buffers by the id of the run that they show.")
+
+(defvar rlm-client--strays nil
+  "Events, newest first, that came before the reply which names their run.")
+
+(defvar rlm-client--asking 0
+  "How many questions have been sent whose run has no name yet.")
+
+(defvar-local rlm-client--context nil
+  "What this buffer's question is about.")
+
+(defvar-local rlm-client--healing nil
+  "Non-nil while missing events of this buffer's run have been asked for.")
+
+;;;; From question to run
+
+(defun rlm-client-ask (question context)
+  "Ask QUESTION about CONTEXT, an `rlm-context'; return the run's buffer."
+  (let ((buffer (rlm-trajectory-create question)))
+    (with-current-buffer buffer
+      (setq rlm-client--context context)
+      (add-hook 'kill-buffer-hook #'rlm-client--release nil t))
+    (pop-to-buffer buffer)
+    (if rlm-confirm
+        (rlm-client--estimate buffer)
+      (rlm-client--send buffer))
+    buffer))
+
+(defun rlm-client--params (buffer)
+  "Return what the question of BUFFER is about, in the words of the protocol."
+  (let ((context (buffer-local-value 'rlm-client--context buffer))
+        (options (rlm-client--options)))
+    `(:sources ,(vconcat (rlm-context-sources context))
+      ,@(when (rlm-context-overlays context)
+          (list :overlays (vconcat (rlm-context-overlays context))))
+      ,@(when options (list :options options)))))
+
+(defun rlm-client--options ()
+  "Return the options of a question, a plist without what is not set."
+  (let ((limits (mapcan (pcase-lambda (`(,name . ,value))
+                          (list (rlm-client--camel name) value))
+                        (copy-sequence rlm-limits))))
+    `(,@(when rlm-root-model (list :rootModel rlm-root-model))
+      ,@(when rlm-sub-model (list :subModel rlm-sub-model))
+      ,@(when limits (list :limits limits)))))
+
+(defun rlm-client--camel (name)
+  "Return NAME, a symbol such as `cell-seconds', as the keyword `:cellSeconds'."
+  (let ((words (split-string (symbol-name name) "-")))
+    (intern (concat ":" (car words) (mapconcat #'capitalize (cdr words) "")))))
+
+(defun rlm-client--wanted-p (buffer)
+  "Return non-nil if the question of BUFFER still waits to be asked."
+  (and (buffer-live-p buffer)
+       (equal (rlm-run-status (rlm-trajectory-run buffer)) "asking")))
+
+(defun rlm-client--request (buffer method params success)
+  "Ask the server METHOD with PARAMS for BUFFER; SUCCESS gets the result.
+What goes wrong is told in BUFFER."
+  (let ((fail (lambda (problem)
+                (rlm-client--fail buffer (rlm-rpc-error-text problem)))))
+    (condition-case problem
+        (rlm-rpc-request method params :success success :error fail)
+      (rlm-rpc-error
+       (rlm-client--fail buffer (cadr problem))))))
+
+(defun rlm-client--fail (buffer text)
+  "Say in BUFFER that its question can't be asked, and why: TEXT."
+  (when (rlm-client--wanted-p buffer)
+    (rlm-trajectory-fail buffer text)
+    (with-current-buffer buffer
+      (rlm-client--release))
+    (message "rlm: %s" text)))
+
+(defun rlm-client--estimate (buffer)
+  "Find out what the question of BUFFER would read and could cost."
+  (rlm-trajectory-say buffer "measuring")
+  (rlm-client--request
+   buffer 'rlm/estimate (rlm-client--params buffer)
+   (lambda (estimate)
+     (when (rlm-client--wanted-p buffer)
+       (rlm-client--estimated buffer estimate)))))
+
+(defun rlm-client--estimated (buffer estimate)
+  "Go on with the question of BUFFER, of which the server gives ESTIMATE."
+  (let ((text (rlm-client-estimate-text estimate)))
+    (if (and (eq rlm-confirm 'cost) (eq (plist-get estimate :free) t))
+        (progn
+          (message "Asking about %s" text)
+          (rlm-client--send buffer))
+      (rlm-trajectory-say buffer "waiting for you to confirm")
+      (rlm-client--when-calm #'rlm-client--confirm buffer text))))
+
+(defun rlm-client-estimate-text (estimate)
+  "Return ESTIMATE, a plist, in a line for people."
+  (let ((root (plist-get estimate :rootModel))
+        (sub (plist-get estimate :subModel))
+        (left-out (plist-get estimate :leftOut)))
+    (concat
+     (rlm-trajectory--count (plist-get estimate :documents) "file") ", "
+     (rlm-trajectory--size (plist-get estimate :bytes)) ", about "
+     (rlm-trajectory--number (plist-get estimate :tokens)) " tokens"
+     (when left-out (format " (left out: %s)" (rlm-trajectory-counts left-out)))
+     "; " root (unless (equal root sub) (format " and %s" sub)) "; "
+     (rlm-client--cost-text estimate))))
+
+(defun rlm-client--cost-text (estimate)
+  "Return what ESTIMATE says of the cost."
+  (let ((cost (plist-get estimate :cost))
+        (limit (plist-get estimate :costLimit)))
+    (concat (cond ((eq (plist-get estimate :free) t) "free")
+                  (cost (concat "about " (rlm-trajectory--cost cost) " for one reading"))
+                  (t "of unknown price"))
+            (when limit
+              (format ", never more than %s" (rlm-trajectory--cost limit))))))
+
+(defun rlm-client--when-calm (function &rest arguments)
+  "Call FUNCTION with ARGUMENTS as soon as nobody is typing or in a minibuffer.
+A question that pops up amid typing would be answered by mistake."
+  (let ((idle (current-idle-time)))
+    (if (or noninteractive
+            (and (not (active-minibuffer-window))
+                 (or executing-kbd-macro
+                     (and idle (> (float-time idle) 0.2)))))
+        (apply function arguments)
+      (apply #'run-at-time 0.1 nil #'rlm-client--when-calm function arguments))))
+
+(defun rlm-client--confirm (buffer text)
+  "Ask the question of BUFFER if the user wants to, having read TEXT."
+  (when (rlm-client--wanted-p buffer)
+    (if (condition-case nil
+            (with-local-quit (y-or-n-p (format "Ask about %s? " text)))
+          (quit nil))
+        (rlm-client--send buffer)
+      (rlm-client-drop buffer)
+      (message "Not asked"))))
+
+(defun rlm-client-drop (buffer)
+  "Forget the question of BUFFER, which has not been asked yet."
+  (when (buffer-live-p buffer)
+    (dolist (window (get-buffer-window-list buffer nil t))
+      (quit-window nil window))
+    (kill-buffer buffer)))
+
+(defun rlm-client--send (buffer)
+  "Ask the question of BUFFER.  It is sent once, whatever happens to it."
+  (when (rlm-client--wanted-p buffer)
+    (rlm-trajectory-say buffer "asking")
+    (cl-incf rlm-client--asking)
+    (let ((fail (lambda (text)
+                  (rlm-client--no-longer-asking)
+                  (rlm-client--fail buffer text))))
+      (condition-case problem
+          (rlm-rpc-request
+           'rlm/ask (rlm-client--ask-params buffer)
+           :success (lambda (result) (rlm-client--asked buffer result))
+           :error (lambda (problem) (funcall fail (rlm-rpc-error-text problem))))
+        (rlm-rpc-error (funcall fail (cadr problem)))))))
+
+(defun rlm-client--ask-params (buffer)
+  "Return the question of BUFFER in the words of the protocol."
+  (let ((project (rlm-context-project (buffer-local-value 'rlm-client--context buffer))))
+    `(:question ,(rlm-run-question (rlm-trajectory-run buffer))
+      ,@(when project (list :project project))
+      ,@(rlm-client--params buffer))))
+
+(defun rlm-client--no-longer-asking ()
+  "Note that one question less waits for the name of its run."
+  (setq rlm-client--asking (max 0 (1- rlm-client--asking)))
+  (when (zerop rlm-client--asking)
+    (setq rlm-client--strays nil)))
+
+(defun rlm-client--asked (buffer result)
+  "Let BUFFER show the run that RESULT names."
+  (let* ((id (plist-get result :runId))
+         (early (seq-filter (lambda (event) (equal (plist-get event :runId) id))
+                            (reverse rlm-client--strays))))
+    (rlm-client--no-longer-asking)
+    (if (not (rlm-client--wanted-p buffer))
+        (rlm-client-cancel id)
+      (rlm-client--register buffer id (plist-get result :log))
+      (mapc #'rlm-client--on-event early))))
+
+(defun rlm-client--register (buffer id log)
+  "Let BUFFER show the run ID, whose log is the file LOG."
+  (let ((run (rlm-trajectory-run buffer)))
+    (setf (rlm-run-id run) id
+          (rlm-run-log run) log
+          (rlm-run-status run) "running"))
+  (puthash id buffer rlm-client--buffers)
+  (rlm-client--watch))
+
+;;;; Events
+
+(defun rlm-client--on-event (event)
+  "Give EVENT to the buffer of its run."
+  (let* ((id (plist-get event :runId))
+         (buffer (gethash id rlm-client--buffers)))
+    (cond ((and buffer (buffer-live-p buffer)) (rlm-client--take buffer event))
+          (buffer (remhash id rlm-client--buffers))
+          ((> rlm-client--asking 0) (push event rlm-client--strays)))))
+
+(defun rlm-client--take (buffer event)
+  "Give EVENT to BUFFER; ask for those that are missing before it."
+  (let ((missing (rlm-trajectory-push buffer event))
+        (kind (plist-get event :kind)))
+    (with-current-buffer buffer
+      (cond ((null missing) (setq rlm-client--healing nil))
+            ((not rlm-client--healing)
+             (setq rlm-client--healing t)
+             (rlm-client--attach buffer missing)))
+      (when (member kind '("contextReady" "runEnded"))
+        (rlm-client--release)))
+    (when (equal kind "runEnded")
+      (rlm-trajectory-flush buffer)
+      (rlm-client--watch))))
+
+(defun rlm-client--attach (buffer seq &optional ready)
+  "Ask for the events of BUFFER's run from number SEQ on.
+READY is called with the server's answer before they arrive."
+  (rlm-rpc-request
+   'rlm/attach (list :runId (rlm-run-id (rlm-trajectory-run buffer)) :fromSeq seq)
+   :success (lambda (result)
+              (when (buffer-live-p buffer)
+                (when ready
+                  (funcall ready result))
+                (unless (eq (plist-get result :live) t)
+                  (rlm-trajectory-expect buffer (plist-get result :lastSeq)))
+                (rlm-client--watch)))
+   :error (lambda (problem)
+            (message "rlm: the run can't be shown: %s" (rlm-rpc-error-text problem)))))
+
+(defun rlm-client--release ()
+  "Delete what was spooled for the question of the current buffer."
+  (when rlm-client--context
+    (rlm-context-release rlm-client--context)))
+
+(defun rlm-client-live-buffers ()
+  "Return the buffers whose runs are live, newest question first."
+  (seq-filter (lambda (buffer)
+                (when-let ((run (rlm-trajectory-run buffer)))
+                  (rlm-run-live-p run)))
+              (buffer-list)))
+
+(defun rlm-client--watch ()
+  "Watch the server while there are live runs, and only then."
+  (rlm-rpc-watch (and (rlm-client-live-buffers) t)))
+
+(defun rlm-client--on-end (reason)
+  "Tell all live runs that the connection has ended, and REASON, a sentence."
+  (setq rlm-client--asking 0
+        rlm-client--strays nil)
+  (dolist (buffer (rlm-client-live-buffers))
+    (let ((run (rlm-trajectory-run buffer)))
+      (with-current-buffer buffer
+        (if (rlm-run-id run)
+            (rlm-trajectory-interrupt buffer (rlm-client--end-text run reason))
+          (rlm-client--fail buffer (concat reason " Nothing was asked.")))
+        (rlm-client--release)))))
+
+(defun rlm-client--end-text (run reason)
+  "Return what to say of RUN when the connection has ended for REASON."
+  (concat reason " What the run had told until then is in its log"
+          (if (rlm-run-log run) (format ", %s." (abbreviate-file-name (rlm-run-log run))) ".")
+          (if rlm-server-address "  The server may go on with it: g asks it again." "")))
+
+(defun rlm-client--on-silence (seconds)
+  "Tell live runs that the server hasn't answered for SECONDS; nil: it has."
+  (dolist (buffer (rlm-client-live-buffers))
+    (rlm-trajectory-say
+     buffer (if seconds
+                (format "no answer from the server for %.0f s (M-x rlm-restart-server)" seconds)
+              "the server answers again"))))
+
+(setq rlm-rpc-event-function #'rlm-client--on-event
+      rlm-rpc-end-function #'rlm-client--on-end
+      rlm-rpc-silence-function #'rlm-client--on-silence
+      rlm-trajectory-cancel-function (lambda (run) (rlm-client-cancel (rlm-run-id run))))
+
+;;;; Cancelling, redrawing, opening
+
+(defun rlm-client-cancel (id &optional node)
+  "Cancel the run ID, or only the cell that runs in its NODE."
+  (rlm-rpc-request
+   'rlm/cancel `(:runId ,id ,@(when node (list :node node)))
+   :timeout 10
+   :success (lambda (result)
+              (unless (eq (plist-get result :cancelled) t)
+                (message (if node "No code is running" "The run has ended already"))))
+   :error (lambda (problem) (message "rlm: %s" (rlm-rpc-error-text problem)))))
+
+(defun rlm-client-redraw (buffer)
+  "Draw the run of BUFFER anew from its log."
+  (unless (rlm-run-id (rlm-trajectory-run buffer))
+    (user-error "This question was never asked"))
+  (rlm-client--attach buffer 0
+                      (lambda (result)
+                        (rlm-trajectory-reset buffer)
+                        (rlm-client--adopt buffer (plist-get result :run)))))
+
+(defun rlm-client--adopt (buffer summary)
+  "Let BUFFER show the run that SUMMARY, a plist, is about."
+  (rlm-client--register buffer (plist-get summary :runId) (plist-get summary :log))
+  (with-current-buffer buffer
+    (setq rlm-client--healing t)))
+
+(defun rlm-client-open (summary)
+  "Show the run that SUMMARY, a plist, is about; return its buffer."
+  (let* ((id (plist-get summary :runId))
+         (buffer (gethash id rlm-client--buffers)))
+    (unless (buffer-live-p buffer)
+      (setq buffer (rlm-trajectory-create (plist-get summary :question)))
+      (setf (rlm-run-id (rlm-trajectory-run buffer)) id)
+      (rlm-client-redraw buffer))
+    (pop-to-buffer buffer)
+    buffer))
+
+(provide 'rlm-client)
+;;; rlm-client.el ends here

@@ -1,0 +1,317 @@
+;;; rlm-context.el --- What a question is about  -*- lexical-binding: t; -*-
+
+;; This program is free software: you can redistribute it and/or modify
+;; it under the terms of the GNU General Public License as published by
+;; the Free Software Foundation, either version 3 of the License, or
+;; (at your option) any later version.
+
+;; This program is distributed in the hope that it will be useful,
+;; but WITHOUT ANY WARRANTY; without even the implied warranty of
+;; MERCHANTABILITY or FITNESS FOR A PARTICULAR PURPOSE.  See the
+;; GNU General Public License for more details.
+
+;; You should have received a copy of the GNU General Public License
+;; along with this program.  If not, see <https://www.gnu.org/licenses/>.
+
+;;; Commentary:
+
+;; Text goes to the server by path, never through Emacs's memory where
+;; that can be helped.  A buffer whose file says the same goes as that
+;; file; a region, a narrowed buffer or one with unsaved changes is
+;; spooled to a private directory first.  Where files or directories are
+;; asked about, the unsaved changes of all buffers that visit them go
+;; along, as overlays.
+;;
+;; An `rlm-context' is what comes out: its sources and overlays are
+;; plists in the words of the protocol.
+
+;;; Code:
+
+(require 'cl-lib)
+(require 'seq)
+(require 'subr-x)
+
+(defcustom rlm-include nil
+  "Globs of the files to read in directories; nil means all text files.
+They are written as in a .gitignore file and relative to the directory
+that is asked about.  A good thing to set as a directory-local variable."
+  :group 'rlm
+  :type '(repeat string)
+  :safe #'rlm-context--strings-p
+  :package-version '(rlm . "0.1.0"))
+
+(defcustom rlm-exclude nil
+  "Globs of the files to leave out in directories, as in `rlm-include'.
+Files that ignore files name are left out in any case."
+  :group 'rlm
+  :type '(repeat string)
+  :safe #'rlm-context--strings-p
+  :package-version '(rlm . "0.1.0"))
+
+(defun rlm-context--strings-p (value)
+  "Return non-nil if VALUE is a list of strings."
+  (and (proper-list-p value) (seq-every-p #'stringp value)))
+
+(cl-defstruct (rlm-context (:constructor rlm-context--make) (:copier nil))
+  "What a question is about."
+  (label "" :documentation "What it is, in a few words.")
+  (sources nil :documentation "List of sources, plists as in the protocol.")
+  (overlays nil :documentation "List of overlays, plists as in the protocol.")
+  (spool nil :documentation "Private directory of spooled text, or nil.")
+  (project nil :documentation "Name of the project, or nil."))
+
+;;;; Spooling
+
+(defmacro rlm-context--spooling (context &rest body)
+  "Return CONTEXT after evaluating BODY; if that fails, leave no spool behind."
+  (declare (indent 1) (debug t))
+  (let ((done (make-symbol "done")))
+    `(let (,done)
+       (unwind-protect
+           (prog1 (progn ,@body ,context)
+             (setq ,done t))
+         (unless ,done
+           (rlm-context-release ,context))))))
+
+(defvar rlm-context--spools nil
+  "Spool directories that exist.")
+
+(defun rlm-context--spool-file (context)
+  "Return the name of a new file in the spool directory of CONTEXT."
+  (unless (rlm-context-spool context)
+    ;; `make-temp-file' makes directories that only their owner can enter.
+    (setf (rlm-context-spool context) (make-temp-file "rlm-" t))
+    (push (rlm-context-spool context) rlm-context--spools)
+    (add-hook 'kill-emacs-hook #'rlm-context-release-all))
+  (make-temp-file (expand-file-name "text-" (rlm-context-spool context))))
+
+(defun rlm-context--spool (context beg end)
+  "Write the current buffer's text from BEG to END for CONTEXT.
+Return the file's name."
+  (let ((file (rlm-context--spool-file context))
+        (coding-system-for-write 'utf-8-emacs-unix)
+        (write-region-inhibit-fsync t)
+        (write-region-annotate-functions nil)
+        (write-region-post-annotation-function nil)
+        (buffer-file-format nil))
+    (save-restriction
+      (widen)
+      (write-region beg end file nil 'silent))
+    file))
+
+(defun rlm-context-release (context)
+  "Delete what was spooled for CONTEXT."
+  (when-let ((spool (rlm-context-spool context)))
+    (setf (rlm-context-spool context) nil)
+    (setq rlm-context--spools (delete spool rlm-context--spools))
+    (ignore-errors (delete-directory spool t))))
+
+(defun rlm-context-release-all ()
+  "Delete everything that is spooled."
+  (dolist (spool rlm-context--spools)
+    (ignore-errors (delete-directory spool t)))
+  (setq rlm-context--spools nil))
+
+;;;; Buffers and regions
+
+(defun rlm-context-check-region (beg end)
+  "Signal an error unless the text from BEG to END can be asked about."
+  (when (= beg end)
+    (user-error "The region is empty"))
+  (unless (rlm-context--text-p beg end)
+    (user-error "The region holds nothing but blanks")))
+
+(defun rlm-context-check-buffer ()
+  "Signal an error unless the current buffer can be asked about."
+  (unless (rlm-context--text-p (point-min) (point-max))
+    (user-error (if (buffer-narrowed-p)
+                    "The visible part of the buffer is empty"
+                  "The buffer is empty"))))
+
+(defun rlm-context--text-p (beg end)
+  "Return non-nil if there is more than blanks from BEG to END."
+  (save-excursion
+    (goto-char beg)
+    (skip-chars-forward " \t\n\r\f" end)
+    (< (point) end)))
+
+(defun rlm-context-of-region (beg end)
+  "Return the current buffer's text from BEG to END as a context."
+  (rlm-context-check-region beg end)
+  (rlm-context--of-part beg end (format "region of %s" (buffer-name))))
+
+(defun rlm-context-of-buffer ()
+  "Return the visible part of the current buffer as a context."
+  (rlm-context-check-buffer)
+  (let ((file (rlm-context--file-that-says-the-same)))
+    (if file
+        (rlm-context--make :label (buffer-name) :project (rlm-context--project-name)
+                           :sources (list (rlm-context--file file)))
+      (rlm-context--of-part (point-min) (point-max)
+                            (format (if (buffer-narrowed-p) "visible part of %s" "%s")
+                                    (buffer-name))))))
+
+(defun rlm-context--of-part (beg end label)
+  "Return the text from BEG to END, spooled, as a context called LABEL."
+  (let ((context (rlm-context--make :label label :project (rlm-context--project-name))))
+    (rlm-context--spooling context
+      (setf (rlm-context-sources context)
+            (list (list :kind "file"
+                        :path (rlm-context--spool context beg end)
+                        :name (rlm-context--name)
+                        :origin (rlm-context--origin)
+                        :firstLine (save-restriction
+                                     (widen)
+                                     (line-number-at-pos beg))))))))
+
+(defun rlm-context--visited ()
+  "Return the name of the file that the current buffer shows, or nil."
+  (buffer-file-name (or (buffer-base-buffer) (current-buffer))))
+
+(defun rlm-context--name ()
+  "Return what the model shall call the current buffer."
+  (let ((file (rlm-context--visited)))
+    (if file (file-name-nondirectory file) (buffer-name))))
+
+(defun rlm-context--origin ()
+  "Return where evidence in the current buffer points to: a file or a URI."
+  (let ((file (rlm-context--visited)))
+    (if (and file (not (file-remote-p file)))
+        (expand-file-name file)
+      (concat "rlm-buffer:" (buffer-name)))))
+
+(defun rlm-context--file-that-says-the-same ()
+  "Return the name of the file whose text is the visible text, or nil."
+  (let ((file (buffer-file-name)))
+    (and file
+         (not (buffer-modified-p))
+         (not (buffer-narrowed-p))
+         (rlm-context--plain-p file)
+         (verify-visited-file-modtime)
+         (memq (coding-system-type (or buffer-file-coding-system 'undecided))
+               '(utf-8 undecided))
+         (expand-file-name file))))
+
+(defun rlm-context--plain-p (file)
+  "Return non-nil if FILE can be read as it is: no handler, not remote."
+  (and (not (find-file-name-handler file 'insert-file-contents))
+       (file-regular-p file)
+       (file-readable-p file)))
+
+(defun rlm-context--project-name ()
+  "Return the name of the project that the current buffer belongs to, or nil."
+  (and (not (file-remote-p default-directory))
+       (fboundp 'project-current)
+       (when-let ((project (ignore-errors (project-current))))
+         (file-name-nondirectory
+          (directory-file-name (car (rlm-context--project-roots project)))))))
+
+(defun rlm-context--project-roots (project)
+  "Return the root of PROJECT in a list, in any version of project.el."
+  (list (if (fboundp 'project-root)
+            (project-root project)
+          (cdr project))))
+
+;;;; Files and directories
+
+(defun rlm-context-of-files (files label &optional base)
+  "Return FILES, which may be directories, as a context called LABEL.
+Files are named relative to BASE, where they are below it.  Unsaved
+changes of buffers that visit any of the files go along."
+  (unless files
+    (user-error "There are no files to ask about"))
+  (let ((context (rlm-context--make :label label :project (rlm-context--project-name))))
+    (rlm-context--spooling context
+      (setf (rlm-context-sources context)
+            (mapcar (lambda (file) (rlm-context--source context file base)) files))
+      (rlm-context--add-unsaved context files))))
+
+(defun rlm-context-of-directory (directory label)
+  "Return DIRECTORY as a context called LABEL."
+  (rlm-context-of-files (list directory) label))
+
+(defun rlm-context--source (context file base)
+  "Return FILE as a source of CONTEXT, named relative to BASE."
+  (let ((file (expand-file-name file)))
+    (cond ((not (file-exists-p file))
+           (user-error "There is no %s" (abbreviate-file-name file)))
+          ((file-directory-p file) (rlm-context--tree file))
+          ((rlm-context--plain-p file)
+           (rlm-context--file file (and base (rlm-context--relative file base))))
+          (t (rlm-context--copied context file)))))
+
+(defun rlm-context--relative (file base)
+  "Return the name of FILE relative to BASE if it is below it, else nil."
+  (let ((name (file-relative-name file base)))
+    (unless (string-prefix-p ".." name)
+      name)))
+
+(defun rlm-context--file (file &optional name)
+  "Return FILE as a source called NAME."
+  `(:kind "file" :path ,file ,@(when name (list :name name))))
+
+(defun rlm-context--tree (directory)
+  "Return DIRECTORY as a source."
+  (when (file-remote-p directory)
+    (user-error "Directories on other machines can't be asked about: %s" directory))
+  `(:kind "tree" :root ,(directory-file-name directory)
+    ,@(when rlm-include (list :include (vconcat rlm-include)))
+    ,@(when rlm-exclude (list :exclude (vconcat rlm-exclude)))))
+
+(defun rlm-context--copied (context file)
+  "Return FILE, which is remote, compressed or encrypted, as a source of CONTEXT."
+  (unless (file-readable-p file)
+    (user-error "%s can't be read" (abbreviate-file-name file)))
+  (with-temp-buffer
+    (insert-file-contents file)
+    (list :kind "file"
+          :path (rlm-context--spool context (point-min) (point-max))
+          :name (file-name-nondirectory file)
+          :origin (if (file-remote-p file) (concat "rlm-buffer:" file) file))))
+
+(defun rlm-context--add-unsaved (context files)
+  "Add to CONTEXT the unsaved changes below FILES.
+A file that was never saved becomes a source, other changes overlays."
+  (dolist (buffer (rlm-context--unsaved-buffers files))
+    (with-current-buffer buffer
+      (let ((file (expand-file-name buffer-file-name))
+            (spool (save-restriction
+                     (widen)
+                     (rlm-context--spool context (point-min) (point-max)))))
+        (if (file-exists-p file)
+            (push (list :path file :spool spool) (rlm-context-overlays context))
+          (setf (rlm-context-sources context)
+                (append (rlm-context-sources context)
+                        (list (list :kind "file" :path spool :origin file
+                                    :name (rlm-context--name-below file files))))))))))
+
+(defun rlm-context--unsaved-buffers (files)
+  "Return the buffers with unsaved changes that visit something of FILES."
+  (let ((places (mapcar (lambda (file)
+                          (let ((file (file-truename file)))
+                            (if (file-directory-p file) (file-name-as-directory file) file)))
+                        files)))
+    (seq-filter (lambda (buffer)
+                  (when-let ((file (and (buffer-modified-p buffer) (buffer-file-name buffer))))
+                    (and (not (file-remote-p file))
+                         (rlm-context--in-p (file-truename file) places))))
+                (buffer-list))))
+
+(defun rlm-context--in-p (file places)
+  "Return non-nil if FILE is one of PLACES, or below a directory of them."
+  (seq-some (lambda (place)
+              (if (directory-name-p place)
+                  (string-prefix-p place file)
+                (string= place file)))
+            places))
+
+(defun rlm-context--name-below (file files)
+  "Return the name of FILE relative to the directory of FILES that holds it."
+  (let ((root (seq-find (lambda (place)
+                          (and (file-directory-p place)
+                               (rlm-context--relative file place)))
+                        files)))
+    (if root (file-relative-name file root) (file-name-nondirectory file))))
+
+(provide 'rlm-context)
+;;; rlm-context.el ends here

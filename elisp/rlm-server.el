@@ -1,0 +1,245 @@
+;;; rlm-server.el --- Find, start and install the rlm server  -*- lexical-binding: t; -*-
+
+;; This program is free software: you can redistribute it and/or modify
+;; it under the terms of the GNU General Public License as published by
+;; the Free Software Foundation, either version 3 of the License, or
+;; (at your option) any later version.
+
+;; This program is distributed in the hope that it will be useful,
+;; but WITHOUT ANY WARRANTY; without even the implied warranty of
+;; MERCHANTABILITY or FITNESS FOR A PARTICULAR PURPOSE.  See the
+;; GNU General Public License for more details.
+
+;; You should have received a copy of the GNU General Public License
+;; along with this program.  If not, see <https://www.gnu.org/licenses/>.
+
+;;; Commentary:
+
+;; Where the server comes from, in this order: the option
+;; `rlm-server-command', the private environment that
+;; `rlm-install-server' has made, the environment beside a checkout that
+;; this file belongs to, and an executable on the PATH.  Nothing is ever
+;; installed unless `rlm-install-server' is called.
+
+;;; Code:
+
+(require 'cl-lib)
+(require 'seq)
+(require 'subr-x)
+
+(define-error 'rlm-rpc-error "The rlm server can't be reached")
+
+;;;; Customization
+
+(defcustom rlm-server-command nil
+  "Command that starts the server on its standard input and output, or nil.
+A list of strings, such as (\"/opt/rlm/bin/python\" \"-m\" \"rlm_server\").
+With nil the server is looked for; `rlm-doctor' tells what was found."
+  :group 'rlm
+  :type '(choice (const :tag "Look for it" nil) (repeat string))
+  :risky t
+  :package-version '(rlm . "0.1.0"))
+
+(defcustom rlm-server-directory (locate-user-emacs-file "rlm/server/")
+  "Directory in which `rlm-install-server' makes its private environment."
+  :group 'rlm
+  :type 'directory
+  :package-version '(rlm . "0.1.0"))
+
+(defcustom rlm-server-python "python3"
+  "Python, 3.11 or later, by which `rlm-install-server' makes the environment."
+  :group 'rlm
+  :type 'string
+  :risky t
+  :package-version '(rlm . "0.1.0"))
+
+;;;; Finding
+
+(defconst rlm-server--home
+  (file-name-directory (or load-file-name buffer-file-name default-directory))
+  "Directory of this file.")
+
+(defun rlm-server-checkout ()
+  "Return the directory of the checkout that this file belongs to, or nil."
+  (let ((root (file-name-directory (directory-file-name rlm-server--home))))
+    (and (file-exists-p (expand-file-name "rlm_server/protocol.py" root))
+         root)))
+
+(defun rlm-server-find ()
+  "Return how the server is started: a list (COMMAND HOW DIRECTORY), or nil.
+HOW says in a few words how it was found."
+  (let ((checkout (rlm-server-checkout)))
+    (cond (rlm-server-command
+           (list rlm-server-command "option rlm-server-command" checkout))
+          ((rlm-server--in-environment rlm-server-directory "installed by rlm-install-server"
+                                       nil))
+          ((and checkout
+                (rlm-server--in-environment (expand-file-name ".venv" checkout)
+                                            "beside the checkout" checkout)))
+          ((executable-find "rlm-server")
+           (list (list (executable-find "rlm-server")) "on the PATH" nil)))))
+
+(defun rlm-server--in-environment (directory how checkout)
+  "Return how the server in the environment DIRECTORY is started, or nil.
+HOW and CHECKOUT are the rest of the list."
+  (let ((python (expand-file-name "bin/python" directory)))
+    (and (file-executable-p python)
+         (list (list python "-m" "rlm_server") how checkout))))
+
+;;;; Starting
+
+(defconst rlm-server-log-buffer "*rlm log*"
+  "Name of the buffer with what the server writes to its standard error.")
+
+(defconst rlm-server--log-size 200000
+  "Most characters kept of the server's log.")
+
+(defun rlm-server-start ()
+  "Start the server and return its process.
+Signal `rlm-rpc-error' if none is found."
+  (pcase-let ((`(,command ,_how ,directory) (rlm-server-find)))
+    (unless command
+      (signal 'rlm-rpc-error
+              '("No rlm server was found: M-x rlm-install-server, or set `rlm-server-command'")))
+    (let ((default-directory (or directory (expand-file-name "~/"))))
+      (rlm-server--log (format "\n$ %s\n" (combine-and-quote-strings command)))
+      (make-process :name "rlm" :command command :connection-type 'pipe :noquery t
+                    :coding 'utf-8-emacs-unix :stderr (rlm-server--log-pipe)))))
+
+(defun rlm-server--log-pipe ()
+  "Return a process that takes what the server writes to its standard error."
+  (make-pipe-process :name "rlm log" :noquery t :coding 'utf-8-unix :buffer nil
+                     :filter (lambda (_process text) (rlm-server--log text))
+                     :sentinel #'ignore))
+
+(defun rlm-server--log (text)
+  "Append TEXT to the server's log, which never grows beyond its bound."
+  (with-current-buffer (get-buffer-create rlm-server-log-buffer)
+    (unless (derived-mode-p 'special-mode)
+      (special-mode)
+      (buffer-disable-undo))
+    (let ((inhibit-read-only t)
+          (at-end (= (point) (point-max))))
+      (save-excursion
+        (goto-char (point-max))
+        (insert text)
+        (when (> (buffer-size) rlm-server--log-size)
+          (delete-region (point-min) (- (point-max) (/ (* 3 rlm-server--log-size) 4)))))
+      (when at-end
+        (goto-char (point-max))))))
+
+(defun rlm-server-last-words ()
+  "Return the last line of the server's log in brackets, or the empty string."
+  (if-let* ((buffer (get-buffer rlm-server-log-buffer))
+            (text (string-trim (with-current-buffer buffer
+                                 (buffer-substring (max (point-min) (- (point-max) 2000))
+                                                   (point-max)))))
+            (line (car (last (split-string text "\n" t)))))
+      (if (string-prefix-p "$ " line)
+          ""
+        (format " (%s)" (truncate-string-to-width (string-trim line) 300 nil nil t)))
+    ""))
+
+(defun rlm-server-show-log ()
+  "Show the server's log."
+  (interactive)
+  (display-buffer (get-buffer-create rlm-server-log-buffer)))
+
+;;;; Installing
+
+(defvar rlm-server-installed-hook nil
+  "Hook run after `rlm-install-server' has succeeded.")
+
+(defconst rlm-server--install-buffer "*rlm install*"
+  "Name of the buffer that shows an installation.")
+
+;;;###autoload
+(defun rlm-install-server (checkout)
+  "Install the server from CHECKOUT into a private environment.
+The environment is `rlm-server-directory'.  What is done is shown in a
+buffer, command by command, while Emacs goes on.  CHECKOUT is a directory
+with the sources of rlm; where this file is a part of one, it is that."
+  (interactive (list (or (rlm-server-checkout)
+                         (read-directory-name "Directory with the sources of rlm: " nil nil t))))
+  (let ((lock (expand-file-name "rlm_server/requirements.lock" checkout)))
+    (unless (file-exists-p lock)
+      (user-error "There is no %s" (abbreviate-file-name lock)))
+    (when (process-live-p (get-buffer-process rlm-server--install-buffer))
+      (user-error "An installation is under way; see %s" rlm-server--install-buffer))
+    (unless (executable-find rlm-server-python)
+      (user-error "There is no %s: install Python 3.11 or later, or set `rlm-server-python'"
+                  rlm-server-python))
+    (with-current-buffer (get-buffer-create rlm-server--install-buffer)
+      (special-mode)
+      (let ((inhibit-read-only t))
+        (erase-buffer))
+      (setq default-directory (file-name-as-directory (expand-file-name checkout)))
+      (display-buffer (current-buffer))
+      (rlm-server--install (rlm-server-install-commands default-directory lock)))))
+
+(defun rlm-server-install-commands (checkout lock)
+  "Return the commands that install the server from CHECKOUT.
+LOCK is the file that names its dependencies and their hashes."
+  (let* ((home (directory-file-name (expand-file-name rlm-server-directory)))
+         (python (expand-file-name "bin/python" home)))
+    `((,rlm-server-python "-c" "import sys; assert sys.version_info >= (3, 11), sys.version")
+      (,rlm-server-python "-m" "venv" "--clear" ,home)
+      (,python "-m" "pip" "install" "--disable-pip-version-check"
+               "--require-hashes" "-r" ,lock)
+      (,python "-m" "pip" "install" "--disable-pip-version-check" "--no-deps"
+               ,(directory-file-name checkout))
+      (,python "-m" "rlm_server" "--version"))))
+
+(defun rlm-server--install (commands)
+  "Run COMMANDS one after the other in the current buffer."
+  (if (null commands)
+      (progn
+        (rlm-server--say "\nDone: the next question uses this server.\n")
+        (run-hooks 'rlm-server-installed-hook))
+    (rlm-server--say (format "$ %s\n" (mapconcat #'shell-quote-argument (car commands) " ")))
+    (let ((default-directory (if (cdr commands) default-directory
+                               (expand-file-name "~/"))))
+      (make-process
+       :name "rlm install" :command (car commands) :buffer (current-buffer)
+       :connection-type 'pipe :noquery t
+       :filter (lambda (process text)
+                 (when (buffer-live-p (process-buffer process))
+                   (with-current-buffer (process-buffer process)
+                     (rlm-server--say text))))
+       :sentinel (lambda (process _event)
+                   (unless (process-live-p process)
+                     (rlm-server--installed process commands)))))))
+
+(defun rlm-server--installed (process commands)
+  "Go on after PROCESS, which ran the first of COMMANDS, has ended."
+  (when (buffer-live-p (process-buffer process))
+    (with-current-buffer (process-buffer process)
+      (if (zerop (process-exit-status process))
+          (rlm-server--install (cdr commands))
+        (rlm-server--say
+         (format "\nFailed with status %s.\n%s" (process-exit-status process)
+                 (rlm-server--install-cure (car commands))))))))
+
+(defun rlm-server--install-cure (command)
+  "Return what to do when COMMAND has failed."
+  (cond ((member "venv" command)
+         "Where Python can't make an environment, its module venv is missing;\non Debian and Ubuntu:  sudo apt-get install python3-venv\n")
+        ((member "-c" command)
+         "Set `rlm-server-python' to a Python of version 3.11 or later.\n")
+        ((member "pip" command)
+         "Is the package index reachable?  Then M-x rlm-install-server again.\n")
+        (t "")))
+
+(defun rlm-server--say (text)
+  "Append TEXT to the current buffer, and show it where its end is shown."
+  (let ((inhibit-read-only t)
+        (windows (seq-filter (lambda (window) (= (window-point window) (point-max)))
+                             (get-buffer-window-list nil nil t))))
+    (save-excursion
+      (goto-char (point-max))
+      (insert text))
+    (dolist (window windows)
+      (set-window-point window (point-max)))))
+
+(provide 'rlm-server)
+;;; rlm-server.el ends here

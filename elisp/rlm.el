@@ -1,0 +1,341 @@
+;;; rlm.el --- Ask about more text than a model can hold  -*- lexical-binding: t; -*-
+
+;; Version: 0.1.0
+;; Package-Requires: ((emacs "28.1"))
+;; Keywords: tools, convenience, text
+;; URL: https://arxiv.org/abs/2512.24601
+
+;; This program is free software: you can redistribute it and/or modify
+;; it under the terms of the GNU General Public License as published by
+;; the Free Software Foundation, either version 3 of the License, or
+;; (at your option) any later version.
+
+;; This program is distributed in the hope that it will be useful,
+;; but WITHOUT ANY WARRANTY; without even the implied warranty of
+;; MERCHANTABILITY or FITNESS FOR A PARTICULAR PURPOSE.  See the
+;; GNU General Public License for more details.
+
+;; You should have received a copy of the GNU General Public License
+;; along with this program.  If not, see <https://www.gnu.org/licenses/>.
+
+;;; Commentary:
+
+;; rlm asks a question about a region, a buffer, files, or a whole project,
+;; however large.  The text does not go into a prompt: a Recursive Language
+;; Model writes code that looks at it, and calls models on parts of it.
+;; Every step is shown in an Org buffer while it happens, and the answer
+;; links to the lines it rests on.
+;;
+;; Start with `rlm-ask', which does what is meant: it asks about the region,
+;; else about the marked files of a Dired buffer, else about the project,
+;; else about the buffer.  To have all commands under a prefix:
+;;
+;;   (global-set-key (kbd "C-c r") 'rlm-command-map)
+;;
+;; No key is needed to try it: the server has an embedded model that finds
+;; and quotes passages.  `rlm-doctor' tells what is there and what is
+;; missing.  The manual is rlm.org.
+
+;;; Code:
+
+(require 'cl-lib)
+(require 'subr-x)
+
+(declare-function rlm-client-ask "rlm-client" (question context))
+(declare-function rlm-client-cancel "rlm-client" (id &optional node))
+(declare-function rlm-client-drop "rlm-client" (buffer))
+(declare-function rlm-client-live-buffers "rlm-client" ())
+(declare-function rlm-client-open "rlm-client" (summary))
+(declare-function rlm-client-redraw "rlm-client" (buffer))
+(declare-function rlm-context-check-buffer "rlm-context" ())
+(declare-function rlm-context-check-region "rlm-context" (beg end))
+(declare-function rlm-context-of-buffer "rlm-context" ())
+(declare-function rlm-context-of-files "rlm-context" (files label &optional base))
+(declare-function rlm-context-of-region "rlm-context" (beg end))
+(declare-function rlm-dired-marked-p "rlm-dired" ())
+(declare-function rlm-project-root "rlm-project" ())
+(declare-function rlm-rpc-call "rlm-rpc" (method params &optional timeout))
+(declare-function rlm-rpc-forgive "rlm-rpc" ())
+(declare-function rlm-rpc-request "rlm-rpc" (method params &rest rest))
+(declare-function rlm-rpc-error-text "rlm-rpc" (problem))
+(declare-function rlm-rpc-live-p "rlm-rpc" ())
+(declare-function rlm-rpc-stop "rlm-rpc" (&optional reason))
+(declare-function rlm-run-id "rlm-trajectory" (run))
+(declare-function rlm-run-iterations "rlm-trajectory" (run))
+(declare-function rlm-run-live-p "rlm-trajectory" (run))
+(declare-function rlm-run-question "rlm-trajectory" (run))
+(declare-function rlm-trajectory-run "rlm-trajectory" (&optional buffer))
+
+(autoload 'rlm-ask-project "rlm-project" nil t)
+(autoload 'rlm-ask-dired "rlm-dired" nil t)
+(autoload 'rlm-install-server "rlm-server" nil t)
+(autoload 'rlm-doctor "rlm-doctor" nil t)
+(autoload 'rlm-status "rlm-doctor" nil t)
+
+;;;; Customization
+
+(defgroup rlm nil
+  "Questions about more text than a model can hold."
+  :group 'tools
+  :group 'external
+  :prefix "rlm-"
+  :link '(emacs-library-link :tag "Library" "rlm")
+  :link '(url-link :tag "Paper" "https://arxiv.org/abs/2512.24601"))
+
+(defcustom rlm-confirm 'cost
+  "When to ask for confirmation before a question is sent.
+The size of the context, the number of files, and the estimated tokens and
+cost are shown then.  The symbol `cost' means whenever it could cost money;
+t means always, nil never."
+  :type '(choice (const :tag "When it could cost money" cost)
+                 (const :tag "Always" t)
+                 (const :tag "Never" nil))
+  :package-version '(rlm . "0.1.0"))
+
+(defcustom rlm-root-model nil
+  "Name of the model that a question goes to; nil means the server's choice.
+`rlm-status' lists the models that the server knows."
+  :type '(choice (const :tag "The server's choice" nil) string)
+  :package-version '(rlm . "0.1.0"))
+
+(defcustom rlm-sub-model nil
+  "Name of the model for sub-calls; nil means the server's choice."
+  :type '(choice (const :tag "The server's choice" nil) string)
+  :package-version '(rlm . "0.1.0"))
+
+(defcustom rlm-limits nil
+  "What one question may use, where it differs from the server's configuration.
+An alist of names and numbers: `iterations' of the root model, `seconds' in
+all, `cell-seconds' for one piece of code, `subcalls', `tokens' and `cost'
+in US dollars.  A question that reaches a limit ends with the best answer so
+far."
+  :type '(alist :key-type (choice (const iterations) (const seconds) (const cell-seconds)
+                                  (const subcalls) (const tokens) (const cost))
+                :value-type number)
+  :package-version '(rlm . "0.1.0"))
+
+;;;; Asking
+
+(defvar rlm-question-history nil
+  "Questions asked before.")
+
+(defun rlm-read-question (about)
+  "Read a question about what ABOUT says in a few words."
+  (let ((question (string-trim (read-string (format "Ask about %s: " about)
+                                            nil 'rlm-question-history))))
+    (when (string-empty-p question)
+      (user-error "No question"))
+    question))
+
+(defun rlm-ask-about (question context)
+  "Ask QUESTION about CONTEXT, an `rlm-context'; return the run's buffer."
+  (require 'rlm-client)
+  (rlm-client-ask question context))
+
+;;;###autoload
+(defun rlm-ask-region (question beg end)
+  "Ask QUESTION about the text between BEG and END, the region.
+Unsaved changes are what is asked about."
+  (interactive
+   (let ((beg (region-beginning))
+         (end (region-end)))
+     (require 'rlm-context)
+     (rlm-context-check-region beg end)
+     (list (rlm-read-question (format "the region of %s" (buffer-name))) beg end)))
+  (require 'rlm-context)
+  (rlm-ask-about question (rlm-context-of-region beg end)))
+
+;;;###autoload
+(defun rlm-ask-buffer (question)
+  "Ask QUESTION about the current buffer, or its visible part if it is narrowed.
+Unsaved changes are what is asked about."
+  (interactive
+   (progn
+     (require 'rlm-context)
+     (rlm-context-check-buffer)
+     (list (rlm-read-question
+            (format (if (buffer-narrowed-p) "the visible part of %s" "%s") (buffer-name))))))
+  (require 'rlm-context)
+  (rlm-ask-about question (rlm-context-of-buffer)))
+
+;;;###autoload
+(defun rlm-ask-files (question files)
+  "Ask QUESTION about FILES, a list of names of files and directories.
+Wildcards are expanded.  Unsaved changes are what is asked about."
+  (interactive
+   (let ((files (rlm--read-files)))
+     (list (rlm-read-question (rlm--files-label files)) files)))
+  (require 'rlm-context)
+  (rlm-ask-about question (rlm-context-of-files files (rlm--files-label files))))
+
+(defun rlm--read-files ()
+  "Read names of files and directories until an empty one is entered."
+  (let (files file)
+    (while (progn
+             (setq file (read-file-name
+                         (if files
+                             (format "And which file or directory (%d so far; empty to go on): "
+                                     (length files))
+                           "Which file or directory: ")
+                         nil ""))
+             (unless (or (string-empty-p file)
+                         (and files (string= (expand-file-name file)
+                                             (expand-file-name default-directory))))
+               (setq files (append files (rlm--expand-file file))))))
+    (or files (user-error "No file"))))
+
+(defun rlm--expand-file (file)
+  "Return the names of the files that FILE means, wildcards expanded."
+  (if (file-exists-p file)
+      (list (expand-file-name file))
+    (or (file-expand-wildcards (expand-file-name file) t)
+        (user-error "There is no %s" file))))
+
+(defun rlm--files-label (files)
+  "Return a few words for FILES."
+  (if (cdr files)
+      (format "%d files" (length files))
+    (abbreviate-file-name (car files))))
+
+;;;###autoload
+(defun rlm-ask ()
+  "Ask a question about what is meant.
+That is the region if it is active, else the marked files in a Dired buffer,
+else the project, else the buffer."
+  (interactive)
+  (call-interactively
+   (cond ((use-region-p) #'rlm-ask-region)
+         ((and (derived-mode-p 'dired-mode)
+               (require 'rlm-dired)
+               (rlm-dired-marked-p))
+          #'rlm-ask-dired)
+         ((and (not (file-remote-p default-directory))
+               (require 'rlm-project)
+               (rlm-project-root))
+          #'rlm-ask-project)
+         ((derived-mode-p 'dired-mode) #'rlm-ask-dired)
+         (t #'rlm-ask-buffer))))
+
+;;;; Runs
+
+(defun rlm--live-run ()
+  "Return the run that is meant: of this buffer, else the live one, else ask."
+  (require 'rlm-client)
+  (or (rlm-trajectory-run)
+      (let ((buffers (rlm-client-live-buffers)))
+        (cond ((null buffers) (user-error "No run is going on"))
+              ((cdr buffers)
+               (rlm-trajectory-run
+                (get-buffer (completing-read "Which run: " (mapcar #'buffer-name buffers)
+                                             nil t))))
+              (t (rlm-trajectory-run (car buffers)))))))
+
+;;;###autoload
+(defun rlm-cancel (run &optional cell-only)
+  "Cancel RUN; it ends with the best answer so far.
+Interactively, this is the run of the current buffer, else the one that is
+going on.  With a prefix argument, CELL-ONLY, only the code that runs now is
+stopped, and the model is told so."
+  (interactive (list (rlm--live-run) current-prefix-arg))
+  (require 'rlm-client)
+  (cond ((not (rlm-run-live-p run))
+         (user-error "The run has ended already"))
+        ((not (rlm-run-id run))
+         (dolist (buffer (rlm-client-live-buffers))
+           (when (eq run (rlm-trajectory-run buffer))
+             (rlm-client-drop buffer)))
+         (message "Not asked"))
+        (t (rlm-client-cancel (rlm-run-id run)
+                              (and cell-only (format "0.%d" (rlm-run-iterations run))))
+           (message "Cancelling..."))))
+
+(defun rlm-redraw ()
+  "Draw the run of this buffer anew from its log."
+  (interactive)
+  (require 'rlm-client)
+  (unless (rlm-trajectory-run)
+    (user-error "This buffer shows no run"))
+  (rlm-client-redraw (current-buffer)))
+
+;;;###autoload
+(defun rlm-open-run (summary)
+  "Show a run, drawn from its log; a live one goes on.
+SUMMARY is a plist as the server's `rlm/runs' gives it."
+  (interactive (list (rlm--read-run)))
+  (require 'rlm-client)
+  (rlm-client-open summary))
+
+(defun rlm--read-run ()
+  "Let the user choose among the newest runs."
+  (require 'rlm-client)
+  (let* ((runs (append (plist-get (rlm-rpc-call 'rlm/runs '(:limit 200) 10) :runs) nil))
+         (table (mapcar (lambda (run) (cons (rlm--run-label run) run)) runs)))
+    (unless table
+      (user-error "There are no runs yet"))
+    (cdr (assoc (completing-read "Run: " (rlm--in-order table) nil t) table))))
+
+(defun rlm--in-order (table)
+  "Return a completion table for the alist TABLE that keeps its order."
+  (lambda (string predicate action)
+    (if (eq action 'metadata)
+        '(metadata (display-sort-function . identity) (cycle-sort-function . identity))
+      (complete-with-action action table string predicate))))
+
+(defun rlm--run-label (run)
+  "Return a line that tells RUN, a plist, from the others."
+  (format "%s %-11s %s"
+          (format-time-string "%F %T" (plist-get run :started))
+          (plist-get run :status)
+          (truncate-string-to-width
+           (replace-regexp-in-string "[ \t\n]+" " " (plist-get run :question)) 100 nil nil t)))
+
+;;;; Server
+
+;;;###autoload
+(defun rlm-stop-server ()
+  "Stop the server; runs that are going on are interrupted."
+  (interactive)
+  (require 'rlm-client)
+  (unless (rlm-rpc-live-p)
+    (user-error "No server is connected"))
+  (rlm-rpc-stop "The server was stopped.")
+  (message "The rlm server is stopped"))
+
+;;;###autoload
+(defun rlm-restart-server ()
+  "Stop the server if it runs, and start it again."
+  (interactive)
+  (require 'rlm-client)
+  (when (rlm-rpc-live-p)
+    (rlm-rpc-stop "The server was restarted."))
+  (rlm-rpc-forgive)
+  (condition-case problem
+      (rlm-rpc-request
+       'rlm/status nil
+       :success (lambda (status)
+                  (message "The rlm server runs (version %s, process %s)"
+                           (plist-get status :serverVersion) (plist-get status :pid)))
+       :error (lambda (problem) (message "rlm: %s" (rlm-rpc-error-text problem))))
+    (rlm-rpc-error (user-error "%s" (cadr problem)))))
+
+;;;; Keys
+
+;;;###autoload (autoload 'rlm-command-map "rlm" "The commands of rlm." nil 'keymap)
+(defvar rlm-command-map
+  (let ((map (make-sparse-keymap)))
+    (define-key map "a" #'rlm-ask)
+    (define-key map "r" #'rlm-ask-region)
+    (define-key map "b" #'rlm-ask-buffer)
+    (define-key map "p" #'rlm-ask-project)
+    (define-key map "d" #'rlm-ask-dired)
+    (define-key map "f" #'rlm-ask-files)
+    (define-key map "o" #'rlm-open-run)
+    (define-key map "k" #'rlm-cancel)
+    (define-key map "s" #'rlm-status)
+    (define-key map "?" #'rlm-doctor)
+    map)
+  "The commands of rlm, to be bound to a prefix key.")
+(fset 'rlm-command-map rlm-command-map)
+
+(provide 'rlm)
+;;; rlm.el ends here
