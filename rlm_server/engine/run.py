@@ -166,9 +166,7 @@ class Run:
             self._params.overlays,
             directory=self._directory,
             config=self._config.context,
-            on_progress=lambda documents, size: self._emitter.emit(
-                ContextProgress, documents=documents, bytes=size
-            ),
+            on_progress=self._tell_progress,
         )
         self._emitter.emit(
             ContextReady,
@@ -181,6 +179,9 @@ class Run:
             left_out_counts=corpus.left_out_counts,
         )
         return corpus
+
+    def _tell_progress(self, documents: int, size: int) -> None:
+        self._emitter.emit(ContextProgress, documents=documents, bytes=size)
 
     async def _on_call(self, call: Call) -> CallReply:
         assert self._loop is not None

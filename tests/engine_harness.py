@@ -1,0 +1,170 @@
+"""A run with a scripted model, and everything else real: corpus, REPL process, ledger, log."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from rlm_server.config import Config
+from rlm_server.engine.run import Run
+from rlm_server.errors import UnknownModelError
+from rlm_server.models import Completion, Listener, Message
+from rlm_server.protocol import (
+    AnyEvent,
+    AskOptions,
+    AskParams,
+    LimitOverrides,
+    RunEnded,
+    Source,
+    TextSource,
+    Usage,
+)
+from rlm_server.runs.log import RunLog
+
+Scripted = str | Exception | Callable[[Sequence[Message]], Any]
+
+
+class ScriptedModels:
+    """Stands in for ``Models``: the root says its lines in order, the sub model one function."""
+
+    root, sub, ready = "root", "sub", True
+
+    def __init__(
+        self, replies: Sequence[Scripted], sub: Callable[[str], Any] = lambda prompt: "sub-answer"
+    ) -> None:
+        self.replies = list(replies)
+        self.answer_sub = sub
+        self.prompts: list[list[Message]] = []
+        self.in_flight = 0
+        self.prices: dict[str, tuple[float | None, float | None]] = {}
+
+    def resolve(self, name: str | None, *, default: str) -> str:
+        if (name or default) not in ("root", "sub"):
+            raise UnknownModelError(f"no model {name}")
+        return name or default
+
+    def check(self, name: str) -> None:
+        pass
+
+    def price(self, name: str) -> tuple[float | None, float | None]:
+        return self.prices.get(name, (0.0, 0.0))
+
+    def cost(self, name: str, usage: Usage) -> float | None:
+        prompt, completion = self.price(name)
+        if prompt is None or completion is None:
+            return None
+        return (usage.prompt_tokens * prompt + usage.completion_tokens * completion) / 1e6
+
+    async def complete(
+        self,
+        name: str,
+        messages: Sequence[Message],
+        *,
+        listener: Listener | None = None,
+        max_tokens: int | None = None,
+    ) -> Completion:
+        self.in_flight += 1
+        try:
+            text = await self._say(name, messages)
+        finally:
+            self.in_flight -= 1
+        if listener:
+            for start in range(0, len(text), 7):
+                listener.delta("text", text[start : start + 7])
+        usage = Usage(prompt_tokens=10, completion_tokens=len(text) // 4)
+        usage.cost = self.cost(name, usage)
+        return Completion(text=text, usage=usage, model=name, seconds=0.0)
+
+    async def _say(self, name: str, messages: Sequence[Message]) -> str:
+        if name == "root":
+            # The list is the engine's own and grows; what was asked is what it was then.
+            self.prompts.append(list(messages))
+            said = self.replies.pop(0) if self.replies else "I have nothing more to say."
+            if callable(said):
+                said = said(messages)
+        else:
+            said = self.answer_sub(messages[-1]["content"])
+        if asyncio.iscoroutine(said):
+            said = await said
+        if isinstance(said, Exception):
+            raise said
+        return said
+
+
+class Played:
+    """A run that has been played, or is being played."""
+
+    def __init__(self, run: Run, models: ScriptedModels) -> None:
+        self.run = run
+        self.models = models
+
+    @property
+    def events(self) -> list[AnyEvent]:
+        lines = self.run.log.path.read_bytes().splitlines()
+        return [msgspec.json.decode(line, type=AnyEvent) for line in lines]
+
+    def of(self, kind: type) -> list[Any]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    @property
+    def end(self) -> RunEnded:
+        assert self.run.ended
+        return self.run.ended
+
+    @property
+    def answer(self) -> str:
+        return "".join(e.text for e in self.events if type(e).__name__ == "Answer")
+
+    def told(self, turn: int) -> str:
+        """What the root model was told before its reply number ``turn``, from 0."""
+        return self.models.prompts[turn][-1]["content"]
+
+
+def prepare(
+    tmp_path: Path,
+    replies: Sequence[Scripted],
+    *,
+    sub: Callable[[str], Any] = lambda prompt: "sub-answer",
+    sources: Sequence[Source] = (TextSource(text="alpha\nbeta\ngamma\n", name="greek.txt"),),
+    config: Config | None = None,
+    prices: dict[str, tuple[float | None, float | None]] | None = None,
+    **limits: Any,
+) -> Played:
+    """Make a run that is not started yet."""
+    models = ScriptedModels(replies, sub)
+    models.prices = prices or {}
+    params = AskParams(
+        question="What is in it?",
+        sources=list(sources),
+        options=AskOptions(limits=LimitOverrides(**limits)),
+    )
+    run = Run(
+        "test",
+        params,
+        config=config or Config(),
+        models=models,  # type: ignore[arg-type]
+        log=RunLog(tmp_path / "run.jsonl"),
+        directory=tmp_path / "context",
+    )
+    return Played(run, models)
+
+
+async def play(tmp_path: Path, replies: Sequence[Scripted], **options: Any) -> Played:
+    """Play a run to its end."""
+    played = prepare(tmp_path, replies, **options)
+    await asyncio.wait_for(played.run.start(), 50)
+    return played
+
+
+def cell(code: str) -> str:
+    """A reply with one cell."""
+    return f"I run this.\n```repl\n{code}\n```\n"
+
+
+def final(content: str = '"42"') -> str:
+    """A reply that reads the context and answers."""
+    return cell(f'context\nanswer["content"] = {content}\nanswer["ready"] = True')

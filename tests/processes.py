@@ -1,0 +1,30 @@
+"""What processes there are, read from /proc."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+
+def alive(pid: int) -> bool:
+    """Whether a process exists and isn't a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def descendants(pid: int) -> list[int]:
+    """All processes below ``pid``."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, task.read_text().split()):
+            found += [child, *descendants(child)]
+    return found
+
+
+async def gone(pids: list[int], seconds: float = 20) -> None:
+    """Wait until none of the processes is alive; fails after so many seconds."""
+    async with asyncio.timeout(seconds):
+        while any(map(alive, pids)):
+            await asyncio.sleep(0.01)

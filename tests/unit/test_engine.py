@@ -1,0 +1,305 @@
+"""The engine's rules, each through a real REPL: answers, feedback, limits, cancelling, costs."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from engine_harness import cell, final, play, prepare
+from rlm_server.engine.prompt import opening
+from rlm_server.errors import RefusedError, TransientError
+from rlm_server.protocol import (
+    Answer,
+    CellDone,
+    FileSource,
+    Notice,
+    Output,
+    ReplyDelta,
+    SubcallDone,
+    SubcallStarted,
+    TextSource,
+    TreeSource,
+)
+
+
+async def test_the_answer_comes_from_executed_code(tmp_path: Path) -> None:
+    run = await play(tmp_path, [cell("print(context[:5])"), final()])
+    assert (run.end.status, run.answer, run.end.iterations) == ("done", "42", 2)
+    assert "alpha" in run.told(1)
+    assert not (tmp_path / "context").exists()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        'answer["ready"] = True\nanswer["content"] = "42"',
+        'answer.update(content="42", ready=True)',
+        'answer = {"content": "42", "ready": True}',
+        "FINAL(42)",
+        'x = "42"\nFINAL_VAR("x")',
+        'def f():\n    FINAL("42")\nf()',
+        'answer["content"] = 42\nanswer["ready"] = 1',
+        'FINAL("42")\nraise ValueError("after the answer")',
+    ],
+)
+async def test_every_spelling_of_an_answer_counts(tmp_path: Path, code: str) -> None:
+    run = await play(tmp_path, [cell("len(context)"), cell(code)])
+    assert (run.end.status, run.answer) == ("done", "42")
+
+
+@pytest.mark.parametrize(
+    ("reply", "told"),
+    [
+        ('The answer is FINAL("42").', "no code block"),
+        ("```json\n{}\n```", "```json"),
+        ("", "no code block"),
+        (cell('FINAL_VAR("missing")'), "missing"),
+        (cell("print(1"), "line 1"),
+        (cell("import sys\nsys.exit()"), "SystemExit"),
+        (cell("x = 1\n1/0"), "line 2"),
+    ],
+)
+async def test_what_is_no_answer_gets_feedback(tmp_path: Path, reply: str, told: str) -> None:
+    run = await play(tmp_path, [reply, final()])
+    assert run.answer == "42"
+    assert told in run.told(1)
+
+
+async def test_names_bound_before_an_exception_stay(tmp_path: Path) -> None:
+    run = await play(tmp_path, [cell("x = 40\n1/0"), final("str(x + 2)")])
+    assert run.answer == "42"
+
+
+async def test_a_first_answer_that_read_nothing_is_refused_once(tmp_path: Path) -> None:
+    unread = cell('FINAL("42")')
+    run = await play(tmp_path, [unread, unread])
+    assert (run.end.iterations, run.answer) == (2, "42")
+    assert "without reading" in run.told(1)
+
+
+async def test_blocks_run_in_order_until_the_answer(tmp_path: Path) -> None:
+    reply = cell("x = len(context) and 1") + cell('FINAL("42")') + cell("print('not run')")
+    run = await play(tmp_path, [reply])
+    assert run.answer == "42"
+    assert [event.cell for event in run.of(CellDone)] == [1, 2]
+
+
+async def test_blocks_after_a_failing_one_do_not_run_and_that_is_said(tmp_path: Path) -> None:
+    run = await play(tmp_path, [cell("1/0") + cell("print('not run')"), final()])
+    assert "after the first did not run" in run.told(1)
+
+
+async def test_the_limit_of_iterations_gives_the_best_answer_so_far(tmp_path: Path) -> None:
+    run = await play(tmp_path, [cell('answer["content"] = "so far"')] * 3, iterations=3)
+    assert (run.end.status, run.answer, run.end.iterations) == ("limit", "so far", 3)
+    assert run.of(Answer)[-1].partial
+    assert "3 iterations" in run.end.reason
+    assert "1 reply left" in run.told(2)
+
+
+async def test_an_answer_in_the_last_iteration_wins_over_the_limit(tmp_path: Path) -> None:
+    run = await play(tmp_path, [cell("len(context)"), final()], iterations=2)
+    assert (run.end.status, run.answer) == ("done", "42")
+
+
+async def test_without_an_answer_the_last_prose_is_the_best(tmp_path: Path) -> None:
+    run = await play(tmp_path, ["I think it is Greek."], iterations=1)
+    assert (run.end.status, run.answer) == ("limit", "I think it is Greek.")
+
+
+async def test_the_time_limit_stops_a_running_cell(tmp_path: Path) -> None:
+    reply = cell('answer["content"] = "partial"') + cell("while True: pass")
+    run = await play(tmp_path, [reply], seconds=1.0)
+    assert (run.end.status, run.answer) == ("limit", "partial")
+
+
+async def test_a_cell_time_out_is_told_and_the_run_goes_on(tmp_path: Path) -> None:
+    run = await play(tmp_path, [cell("while True: pass"), final()], cell_seconds=0.2)
+    assert (run.end.status, run.answer) == ("done", "42")
+    assert run.of(CellDone)[0].status == "timeout"
+    assert "0.2 seconds" in run.told(1)
+
+
+async def test_subcalls_are_told_with_prompt_and_answer(tmp_path: Path) -> None:
+    code = 'r = llm_query("one?")\nprint(r.upper(), llm_query_batched(["two?", "three?"]))'
+    run = await play(tmp_path, [cell(code), final()], sub=lambda prompt: f"<{prompt}>")
+    assert "<ONE?> ['<two?>', '<three?>']" in run.told(1)
+    assert [e.prompt for e in run.of(SubcallStarted)] == ["one?", "two?", "three?"]
+    assert [e.node for e in run.of(SubcallStarted)] == ["0.1.1", "0.1.2", "0.1.3"]
+    assert {e.answer for e in run.of(SubcallDone)} == {"<one?>", "<two?>", "<three?>"}
+    assert run.end.subcalls == 3
+
+
+async def test_a_failing_subcall_raises_alone_and_takes_its_place_in_a_batch(
+    tmp_path: Path,
+) -> None:
+    def sub(prompt: str) -> str | Exception:
+        return RefusedError("refused by the provider") if "bad" in prompt else "fine"
+
+    code = 'print(llm_query_batched(["bad", "good"]))\nllm_query("bad")'
+    run = await play(tmp_path, [cell(code), final()], sub=sub)
+    assert "refused by the provider" in run.told(1)
+    assert "'fine']" in run.told(1)
+    assert run.of(CellDone)[0].status == "error"
+    assert [e.status for e in run.of(SubcallDone)].count("error") == 2
+
+
+async def test_the_limit_of_subcalls_is_an_error_in_the_cell(tmp_path: Path) -> None:
+    code = 'llm_query("1")\ntry:\n    llm_query("2")\nexcept Exception as e:\n    print("no:", e)'
+    run = await play(tmp_path, [cell(code), final()], subcalls=1)
+    assert "1 sub-calls" in run.told(1)
+    assert run.end.status == "done"
+
+
+async def test_a_token_limit_ends_the_run_before_the_call(tmp_path: Path) -> None:
+    run = await play(tmp_path, [cell('answer["content"] = "early"')] * 9, tokens=9_200)
+    assert (run.end.status, run.answer) == ("limit", "early")
+    assert "tokens" in run.end.reason
+
+
+async def test_costs_add_up_over_root_and_subcalls(tmp_path: Path) -> None:
+    run = await play(
+        tmp_path,
+        [cell('llm_query_batched(["a", "b"])'), final()],
+        prices={"root": (2.0, 0.0), "sub": (1.0, 0.0)},
+    )
+    assert run.end.usage.cost == pytest.approx((2 * 10 * 2.0 + 2 * 10 * 1.0) / 1e6)
+
+
+async def test_an_unknown_price_is_said_to_be_unknown(tmp_path: Path) -> None:
+    run = await play(tmp_path, [final()], prices={"root": (None, None)})
+    assert run.end.usage.cost is None
+
+
+async def test_a_model_that_fails_ends_the_run_with_what_there_is(tmp_path: Path) -> None:
+    replies = [cell('answer["content"] = "so far"'), TransientError("the server is down")]
+    run = await play(tmp_path, replies)
+    assert (run.end.status, run.answer) == ("failed", "so far")
+    assert run.end.error.kind == "transient"
+
+
+async def test_cancelling_in_mid_cell_ends_the_run_with_what_there_is(tmp_path: Path) -> None:
+    replies = [cell('answer["content"] = "so far"'), cell("print('busy')\nwhile True: pass")]
+    run = prepare(tmp_path, replies)
+    task = run.run.start()
+    async with asyncio.timeout(30):
+        while not any("busy" in e.text for e in run.of(Output)):
+            await run.run.log.grown(run.run.log.size)
+    assert run.run.cancel(None)
+    assert not run.run.cancel(None)
+    await asyncio.wait_for(task, 30)
+    assert (run.end.status, run.answer) == ("cancelled", "so far")
+
+
+async def test_cancelling_in_mid_reply_ends_the_run(tmp_path: Path) -> None:
+    asked = asyncio.Event()
+
+    async def never(_: object) -> str:
+        asked.set()
+        return await asyncio.Future()
+
+    run = prepare(tmp_path, [never])
+    task = run.run.start()
+    await asyncio.wait_for(asked.wait(), 30)
+    run.run.cancel(None)
+    await asyncio.wait_for(task, 30)
+    assert run.end.status == "cancelled"
+    assert run.models.in_flight == 0
+
+
+async def test_cancelling_cancels_the_subcalls_in_flight(tmp_path: Path) -> None:
+    started = asyncio.Semaphore(0)
+
+    async def never(_: object) -> str:
+        started.release()
+        return await asyncio.Future()
+
+    run = prepare(
+        tmp_path, [cell('llm_query_batched(["x"] * 8)')], sub=lambda prompt: never(prompt)
+    )
+    task = run.run.start()
+    for _ in range(8):
+        await asyncio.wait_for(started.acquire(), 30)
+    run.run.cancel(None)
+    await asyncio.wait_for(task, 30)
+    assert run.models.in_flight == 0
+    assert {e.status for e in run.of(SubcallDone)} == {"cancelled"}
+
+
+async def test_cancelling_a_cell_lets_the_run_go_on(tmp_path: Path) -> None:
+    run = prepare(tmp_path, [cell("print('busy')\nwhile True: pass"), final()])
+    task = run.run.start()
+    async with asyncio.timeout(30):
+        while not run.of(Output):
+            await run.run.log.grown(run.run.log.size)
+    assert not run.run.cancel("0.7")
+    assert run.run.cancel("0.1")
+    await asyncio.wait_for(task, 30)
+    assert (run.end.status, run.answer) == ("done", "42")
+    assert run.of(CellDone)[0].status == "cancelled"
+
+
+async def test_what_is_streamed_makes_the_whole_reply(tmp_path: Path) -> None:
+    run = await play(tmp_path, [final()])
+    deltas = run.of(ReplyDelta)
+    assert "".join(e.text for e in deltas if e.part == "prose") == "I run this.\n"
+    assert "".join(e.text for e in deltas if e.part == "code").startswith("context\nanswer[")
+
+
+async def test_the_prompts_of_a_run_share_their_beginning(tmp_path: Path) -> None:
+    run = await play(tmp_path, [cell("print(1)"), cell("print(2)"), final()])
+    for earlier, later in zip(run.models.prompts, run.models.prompts[1:], strict=False):
+        assert later[: len(earlier)] == earlier
+
+
+async def test_long_output_is_clipped_for_the_model_and_kept_whole(tmp_path: Path) -> None:
+    run = await play(tmp_path, [cell("print('a' * 100_000, 'end')"), final("str(len(_result_1))")])
+    assert len(run.told(1)) < 6_000
+    assert "100,00" in run.told(1)
+    assert int(run.answer) >= 100_004
+
+
+async def test_evidence_is_what_really_stands_in_the_context(tmp_path: Path) -> None:
+    named = '"greek.txt:2 and greek.txt:99 and nowhere.txt:1 and greek.txt:2 again"'
+    run = await play(tmp_path, [final(named)])
+    [evidence] = run.of(Answer)[-1].evidence
+    assert (evidence.path, evidence.line, evidence.quote) == ("greek.txt", 2, "beta")
+
+
+async def test_a_long_answer_comes_in_several_events(tmp_path: Path) -> None:
+    run = await play(tmp_path, [final("'x' * 40_000")])
+    assert [e.more for e in run.of(Answer)] == [True, True, False]
+    assert run.answer == "x" * 40_000
+
+
+async def test_a_file_that_is_gone_is_reported_and_the_run_goes_on(tmp_path: Path) -> None:
+    sources = [FileSource(path=str(tmp_path / "gone.txt")), TextSource(text="there")]
+    run = await play(tmp_path, [final()], sources=sources)
+    assert run.end.status == "done"
+    ready = next(e for e in run.events if type(e).__name__ == "ContextReady")
+    assert ready.left_out_counts == {"gone": 1}
+
+
+async def test_the_root_is_told_the_shape_and_never_the_text(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for number in range(30):
+        (tree / f"file{number:02}.txt").write_text(f"secret {number}\n" * 500)
+    run = await play(tmp_path, [final()], sources=[TreeSource(root=str(tree))])
+    told = run.told(0)
+    assert "30 documents" in told
+    assert "file" in told
+    assert len(told) < 3_000
+
+
+async def test_notices_say_what_the_engine_did(tmp_path: Path) -> None:
+    run = await play(tmp_path, ["only prose", final()])
+    assert any("no code" in e.text for e in run.of(Notice))
+
+
+def test_the_base_prompt_is_small_and_constant() -> None:
+    from rlm_server.engine.prompt import system_prompt
+
+    assert len(system_prompt("root")) / 4 < 900
+    assert system_prompt("root") is system_prompt("root")
+    assert opening.__doc__
