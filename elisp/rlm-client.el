@@ -29,7 +29,9 @@
 (require 'subr-x)
 (require 'rlm)
 (require 'rlm-context)
+(require 'rlm-draw)
 (require 'rlm-rpc)
+(require 'rlm-run)
 (require 'rlm-trajectory)
 
 (defvar rlm-client--buffers (make-hash-table :test #'equal)
@@ -66,9 +68,9 @@
   (let ((context (buffer-local-value 'rlm-client--context buffer))
         (options (rlm-client--options)))
     `(:sources ,(vconcat (rlm-context-sources context))
-      ,@(when (rlm-context-overlays context)
-          (list :overlays (vconcat (rlm-context-overlays context))))
-      ,@(when options (list :options options)))))
+	       ,@(when (rlm-context-overlays context)
+		   (list :overlays (vconcat (rlm-context-overlays context))))
+	       ,@(when options (list :options options)))))
 
 (defun rlm-client--options ()
   "Return the options of a question, a plist without what is not set."
@@ -87,7 +89,7 @@
 (defun rlm-client--wanted-p (buffer)
   "Return non-nil if the question of BUFFER still waits to be asked."
   (and (buffer-live-p buffer)
-       (equal (rlm-run-status (rlm-trajectory-run buffer)) "asking")))
+       (equal (rlm-run-status (rlm-run-in-buffer buffer)) "asking")))
 
 (defun rlm-client--request (buffer method params success)
   "Ask the server METHOD with PARAMS for BUFFER; SUCCESS gets the result.
@@ -132,10 +134,10 @@ What goes wrong is told in BUFFER."
         (sub (plist-get estimate :subModel))
         (left-out (plist-get estimate :leftOut)))
     (concat
-     (rlm-trajectory--count (plist-get estimate :documents) "file") ", "
-     (rlm-trajectory--size (plist-get estimate :bytes)) ", about "
-     (rlm-trajectory--number (plist-get estimate :tokens)) " tokens"
-     (when left-out (format " (left out: %s)" (rlm-trajectory-counts left-out)))
+     (rlm-figure-count (plist-get estimate :documents) "file") ", "
+     (rlm-figure-size (plist-get estimate :bytes)) ", about "
+     (rlm-figure-number (plist-get estimate :tokens)) " tokens"
+     (when left-out (format " (left out: %s)" (rlm-draw-counts left-out)))
      "; " root (unless (equal root sub) (format " and %s" sub)) "; "
      (rlm-client--cost-text estimate))))
 
@@ -144,10 +146,10 @@ What goes wrong is told in BUFFER."
   (let ((cost (plist-get estimate :cost))
         (limit (plist-get estimate :costLimit)))
     (concat (cond ((eq (plist-get estimate :free) t) "free")
-                  (cost (concat "about " (rlm-trajectory--cost cost) " for one reading"))
+                  (cost (concat "about " (rlm-figure-cost cost) " for one reading"))
                   (t "of unknown price"))
             (when limit
-              (format ", never more than %s" (rlm-trajectory--cost limit))))))
+              (format ", never more than %s" (rlm-figure-cost limit))))))
 
 (defun rlm-client--when-calm (function &rest arguments)
   "Call FUNCTION with ARGUMENTS as soon as nobody is typing or in a minibuffer.
@@ -195,9 +197,9 @@ A question that pops up amid typing would be answered by mistake."
 (defun rlm-client--ask-params (buffer)
   "Return the question of BUFFER in the words of the protocol."
   (let ((project (rlm-context-project (buffer-local-value 'rlm-client--context buffer))))
-    `(:question ,(rlm-run-question (rlm-trajectory-run buffer))
-      ,@(when project (list :project project))
-      ,@(rlm-client--params buffer))))
+    `(:question ,(rlm-run-question (rlm-run-in-buffer buffer))
+		,@(when project (list :project project))
+		,@(rlm-client--params buffer))))
 
 (defun rlm-client--no-longer-asking ()
   "Note that one question less waits for the name of its run."
@@ -218,7 +220,7 @@ A question that pops up amid typing would be answered by mistake."
 
 (defun rlm-client--register (buffer id log)
   "Let BUFFER show the run ID, whose log is the file LOG."
-  (let ((run (rlm-trajectory-run buffer)))
+  (let ((run (rlm-run-in-buffer buffer)))
     (setf (rlm-run-id run) id
           (rlm-run-log run) log
           (rlm-run-status run) "running"))
@@ -254,7 +256,7 @@ A question that pops up amid typing would be answered by mistake."
   "Ask for the events of BUFFER's run from number SEQ on.
 READY is called with the server's answer before they arrive."
   (rlm-rpc-request
-   'rlm/attach (list :runId (rlm-run-id (rlm-trajectory-run buffer)) :fromSeq seq)
+   'rlm/attach (list :runId (rlm-run-id (rlm-run-in-buffer buffer)) :fromSeq seq)
    :success (lambda (result)
               (when (buffer-live-p buffer)
                 (when ready
@@ -273,7 +275,7 @@ READY is called with the server's answer before they arrive."
 (defun rlm-client-live-buffers ()
   "Return the buffers whose runs are live, newest question first."
   (seq-filter (lambda (buffer)
-                (when-let ((run (rlm-trajectory-run buffer)))
+                (when-let ((run (rlm-run-in-buffer buffer)))
                   (rlm-run-live-p run)))
               (buffer-list)))
 
@@ -286,7 +288,7 @@ READY is called with the server's answer before they arrive."
   (setq rlm-client--asking 0
         rlm-client--strays nil)
   (dolist (buffer (rlm-client-live-buffers))
-    (let ((run (rlm-trajectory-run buffer)))
+    (let ((run (rlm-run-in-buffer buffer)))
       (with-current-buffer buffer
         (if (rlm-run-id run)
             (rlm-trajectory-interrupt buffer (rlm-client--end-text run reason))
@@ -326,7 +328,7 @@ READY is called with the server's answer before they arrive."
 
 (defun rlm-client-redraw (buffer)
   "Draw the run of BUFFER anew from its log."
-  (unless (rlm-run-id (rlm-trajectory-run buffer))
+  (unless (rlm-run-id (rlm-run-in-buffer buffer))
     (user-error "This question was never asked"))
   (rlm-client--attach buffer 0
                       (lambda (result)
@@ -345,7 +347,7 @@ READY is called with the server's answer before they arrive."
          (buffer (gethash id rlm-client--buffers)))
     (unless (buffer-live-p buffer)
       (setq buffer (rlm-trajectory-create (plist-get summary :question)))
-      (setf (rlm-run-id (rlm-trajectory-run buffer)) id)
+      (setf (rlm-run-id (rlm-run-in-buffer buffer)) id)
       (rlm-client-redraw buffer))
     (pop-to-buffer buffer)
     buffer))

@@ -255,8 +255,8 @@ changes of buffers that visit any of the files go along."
   (when (file-remote-p directory)
     (user-error "Directories on other machines can't be asked about: %s" directory))
   `(:kind "tree" :root ,(directory-file-name directory)
-    ,@(when rlm-include (list :include (vconcat rlm-include)))
-    ,@(when rlm-exclude (list :exclude (vconcat rlm-exclude)))))
+	  ,@(when rlm-include (list :include (vconcat rlm-include)))
+	  ,@(when rlm-exclude (list :exclude (vconcat rlm-exclude)))))
 
 (defun rlm-context--copied (context file)
   "Return FILE, which is remote, compressed or encrypted, as a source of CONTEXT."

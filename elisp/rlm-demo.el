@@ -28,6 +28,7 @@
 (require 'rlm)
 (require 'rlm-project)
 (require 'rlm-client)
+(require 'rlm-run)
 
 (defconst rlm-demo--seconds 3600
   "Seconds after which the demo gives up.")
@@ -79,12 +80,12 @@ The exit status is zero if the question was answered."
 (defun rlm-demo--wait (buffer)
   "Wait until the run of BUFFER has ended, telling what happens; return the run."
   (let ((end (+ (float-time) rlm-demo--seconds))
-        (run (rlm-trajectory-run buffer))
+        (run (rlm-run-in-buffer buffer))
         (said ""))
     (rlm-demo--say "Question: %s" (rlm-run-question run))
     (while (and (rlm-run-live-p run) (< (float-time) end))
       (accept-process-output nil 0.05)
-      (setq run (rlm-trajectory-run buffer))
+      (setq run (rlm-run-in-buffer buffer))
       (let ((now (rlm-demo--progress run)))
         (unless (equal now said)
           (setq said now)
@@ -115,11 +116,11 @@ The exit status is zero if the question was answered."
 (defun rlm-demo--figures (run)
   "Return the figures of RUN in a line."
   (format "%s, %s, %s tokens, cost %s, %s, %s"
-          (rlm-trajectory--count (rlm-run-iterations run) "iteration")
-          (rlm-trajectory--count (rlm-run-subcalls run) "sub-call")
-          (rlm-trajectory--number (rlm-run-tokens run))
-          (rlm-trajectory--cost (rlm-run-cost run))
-          (rlm-trajectory--seconds (or (rlm-run-seconds run) 0))
+          (rlm-figure-count (rlm-run-iterations run) "iteration")
+          (rlm-figure-count (rlm-run-subcalls run) "sub-call")
+          (rlm-figure-number (rlm-run-tokens run))
+          (rlm-figure-cost (rlm-run-cost run))
+          (rlm-figure-seconds (or (rlm-run-seconds run) 0))
           (or (rlm-run-model run) "no model")))
 
 ;;;; On a screen

@@ -25,6 +25,7 @@
 (require 'subr-x)
 (require 'rlm)
 (require 'rlm-client)
+(require 'rlm-run)
 
 (defconst rlm-doctor--buffer "*rlm doctor*"
   "Name of the buffer with the doctor's report.")
@@ -181,7 +182,7 @@
   (rlm-doctor--in-buffer rlm-doctor--status-buffer #'rlm-status
     (insert (format "Server %s, process %s, up %s, isolation: %s%s\n\n"
                     (plist-get status :serverVersion) (plist-get status :pid)
-                    (rlm-trajectory--seconds (plist-get status :seconds))
+                    (rlm-figure-seconds (plist-get status :seconds))
                     (plist-get status :isolation)
                     (if (eq (plist-get status :modelsReady) t) "" ", models are loading")))
     (insert "Models\n")

@@ -353,10 +353,10 @@ A server that Emacs has started ends with it."
 (defun rlm-rpc--initialize-params ()
   "Return the parameters of the handshake."
   `(:protocolVersion ,rlm-rpc-protocol-version
-    :clientInfo (:name "rlm.el" :version ,rlm-rpc-client-version)
-    :processId ,(emacs-pid)
-    ,@(when (and rlm-server-address rlm-server-token-file)
-        (list :token (rlm-rpc--token)))))
+		     :clientInfo (:name "rlm.el" :version ,rlm-rpc-client-version)
+		     :processId ,(emacs-pid)
+		     ,@(when (and rlm-server-address rlm-server-token-file)
+			 (list :token (rlm-rpc--token)))))
 
 (defun rlm-rpc--token ()
   "Return the content of `rlm-server-token-file'."

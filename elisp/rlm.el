@@ -64,7 +64,7 @@
 (declare-function rlm-run-iterations "rlm-trajectory" (run))
 (declare-function rlm-run-live-p "rlm-trajectory" (run))
 (declare-function rlm-run-question "rlm-trajectory" (run))
-(declare-function rlm-trajectory-run "rlm-trajectory" (&optional buffer))
+(declare-function rlm-run-in-buffer "rlm-trajectory" (&optional buffer))
 
 (autoload 'rlm-ask-project "rlm-project" nil t)
 (autoload 'rlm-ask-dired "rlm-dired" nil t)
@@ -221,14 +221,14 @@ else the project, else the buffer."
 (defun rlm--live-run ()
   "Return the run that is meant: of this buffer, else the live one, else ask."
   (require 'rlm-client)
-  (or (rlm-trajectory-run)
+  (or (rlm-run-in-buffer)
       (let ((buffers (rlm-client-live-buffers)))
         (cond ((null buffers) (user-error "No run is going on"))
               ((cdr buffers)
-               (rlm-trajectory-run
+               (rlm-run-in-buffer
                 (get-buffer (completing-read "Which run: " (mapcar #'buffer-name buffers)
                                              nil t))))
-              (t (rlm-trajectory-run (car buffers)))))))
+              (t (rlm-run-in-buffer (car buffers)))))))
 
 ;;;###autoload
 (defun rlm-cancel (run &optional cell-only)
@@ -242,7 +242,7 @@ stopped, and the model is told so."
          (user-error "The run has ended already"))
         ((not (rlm-run-id run))
          (dolist (buffer (rlm-client-live-buffers))
-           (when (eq run (rlm-trajectory-run buffer))
+           (when (eq run (rlm-run-in-buffer buffer))
              (rlm-client-drop buffer)))
          (message "Not asked"))
         (t (rlm-client-cancel (rlm-run-id run)
@@ -253,7 +253,7 @@ stopped, and the model is told so."
   "Draw the run of this buffer anew from its log."
   (interactive)
   (require 'rlm-client)
-  (unless (rlm-trajectory-run)
+  (unless (rlm-run-in-buffer)
     (user-error "This buffer shows no run"))
   (rlm-client-redraw (current-buffer)))
 

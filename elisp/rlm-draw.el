@@ -1,0 +1,410 @@
+;;; rlm-draw.el --- Draw the events of a run  -*- lexical-binding: t; -*-
+
+;; This program is free software: you can redistribute it and/or modify
+;; it under the terms of the GNU General Public License as published by
+;; the Free Software Foundation, either version 3 of the License, or
+;; (at your option) any later version.
+
+;; This program is distributed in the hope that it will be useful,
+;; but WITHOUT ANY WARRANTY; without even the implied warranty of
+;; MERCHANTABILITY or FITNESS FOR A PARTICULAR PURPOSE.  See the
+;; GNU General Public License for more details.
+
+;; You should have received a copy of the GNU General Public License
+;; along with this program.  If not, see <https://www.gnu.org/licenses/>.
+
+;;; Commentary:
+
+;; One method for each kind of event.  It notes in the `rlm-run' what the
+;; event tells, and writes into the current buffer what a person shall read.
+
+;;; Code:
+
+(require 'cl-lib)
+(require 'subr-x)
+(require 'org)
+(require 'rlm-org)
+(require 'rlm-node)
+(require 'rlm-run)
+
+(declare-function url-unhex-string "url-util" (str &optional allow-newlines))
+
+(defvar-local rlm-draw--iteration nil
+  "The node of the newest iteration.")
+
+(defun rlm-draw--root ()
+  "Return the node of the run itself; add it if need be."
+  (or (gethash "0" rlm-node-table)
+      (rlm-node-add
+       "0" nil (rlm-org-line (rlm-run-question rlm-run-current) 200))))
+
+(defun rlm-draw--node (id)
+  "Return the node ID, or the nearest there is above it."
+  (or (gethash id rlm-node-table)
+      (if (string-match "\\.[^.]*\\'" id)
+          (rlm-draw--node (substring id 0 (match-beginning 0)))
+        (rlm-draw--root))))
+
+(defun rlm-draw--parent (id)
+  "Return the node that holds the node ID."
+  (rlm-draw--node (replace-regexp-in-string "\\.[^.]*\\'" "" id)))
+
+;;;; Drawing events
+
+(defun rlm-draw (event)
+  "Draw EVENT, a plist, into the current buffer."
+  (let ((run rlm-run-current))
+    (unless (rlm-run-id run)
+      (setf (rlm-run-id run) (plist-get event :runId)))
+    (rlm-draw-event (intern (plist-get event :kind)) event run)))
+
+(cl-defgeneric rlm-draw-event (_kind _event _run)
+  "Draw an EVENT of KIND that belongs to RUN into the current buffer.
+Events of unknown kinds come from newer servers and are passed over."
+  nil)
+
+(cl-defmethod rlm-draw-event ((_ (eql 'runStarted)) event run)
+  "Draw the start, EVENT, of RUN."
+  (setf (rlm-run-question run) (plist-get event :question)
+        (rlm-run-model run) (plist-get event :rootModel)
+        (rlm-run-sub-model run) (plist-get event :subModel)
+        (rlm-run-project run) (plist-get event :project)
+        (rlm-run-started run) (plist-get event :time)
+        (rlm-run-status run) "running"
+        (rlm-run-doing run) "reading")
+  (let* ((question (rlm-run-question run))
+         (line (rlm-org-line question 200))
+         (node (rlm-draw--root)))
+    (rlm-node-set
+     node `(("RLM_RUN" . ,(rlm-run-id run))
+            ("RLM_STATUS" . "running")
+            ("RLM_STARTED" . ,(format-time-string "[%F %a %T]" (rlm-run-started run)))
+            ("RLM_MODEL" . ,(rlm-run-model run))
+            ("RLM_SUB_MODEL" . ,(rlm-run-sub-model run))
+            ("RLM_PROJECT" . ,(rlm-run-project run))
+            ("RLM_ISOLATION" . ,(plist-get event :isolation))
+            ("RLM_SERVER" . ,(plist-get event :serverVersion))))
+    (unless (string= line question)
+      (rlm-node-paragraph node question))))
+
+(cl-defmethod rlm-draw-event ((_ (eql 'contextProgress)) event run)
+  "Note in RUN how much has been read, as EVENT says."
+  (setf (rlm-run-doing run)
+        (format "reading: %s documents, %s"
+                (rlm-figure-number (plist-get event :documents))
+                (rlm-figure-size (plist-get event :bytes)))))
+
+(cl-defmethod rlm-draw-event ((_ (eql 'contextReady)) event run)
+  "Draw what RUN reads, as EVENT says."
+  (setf (rlm-run-doing run) "starting")
+  (let ((node (rlm-draw--root)))
+    (rlm-node-set node `(("RLM_DOCUMENTS" . ,(plist-get event :documents))
+                         ("RLM_BYTES" . ,(plist-get event :bytes))
+                         ("RLM_CONTEXT" . ,(plist-get event :hash))))
+    (rlm-node-paragraph
+     node (format "Context: %s, %s, about %s tokens."
+                  (rlm-figure-count (plist-get event :documents) "document")
+                  (rlm-figure-size (plist-get event :bytes))
+                  (rlm-figure-number (plist-get event :tokens))))
+    (rlm-draw--left-out node event)))
+
+(defun rlm-draw--left-out (node event)
+  "Draw in NODE which files EVENT says are not in the context."
+  (let ((counts (plist-get event :leftOutCounts))
+        (files (plist-get event :leftOut)))
+    (when counts
+      (rlm-node-append
+       node (concat "Left out: " (rlm-draw-counts counts) ".\n"))
+      (unless (seq-empty-p files)
+        (rlm-node-append
+         node (concat ":LEFT_OUT:\n"
+                      (mapconcat (lambda (file)
+                                   (format "- %s: %s\n" (rlm-org-line (plist-get file :path))
+                                           (rlm-org-line (plist-get file :reason))))
+                                 files "")
+                      ":END:\n"))))))
+
+(defun rlm-draw-counts (counts)
+  "Return COUNTS, a plist of reason and number, as text."
+  (mapconcat (pcase-lambda (`(,reason ,number))
+               (format "%s %s" (rlm-figure-number number)
+                       (rlm-org-line (string-remove-prefix ":" (symbol-name reason)))))
+             (seq-partition counts 2) ", "))
+
+(cl-defmethod rlm-draw-event ((_ (eql 'iterationStarted)) event run)
+  "Draw the heading of the iteration of RUN that EVENT begins."
+  (rlm-draw--finish-iteration)
+  (let ((id (plist-get event :node)))
+    (setf (rlm-run-iterations run) (plist-get event :iteration)
+          (rlm-run-doing run) "asking the model"
+          rlm-draw--iteration
+          (rlm-node-add id (rlm-draw--parent id)
+                        (format "Iteration %d" (plist-get event :iteration))))))
+
+(cl-defmethod rlm-draw-event ((_ (eql 'replyDelta)) event run)
+  "Draw EVENT, more of the reply in RUN."
+  (setf (rlm-run-doing run) "the model writes")
+  (rlm-node-write (rlm-draw--node (plist-get event :node))
+                  (intern (plist-get event :part))
+                  (plist-get event :text)))
+
+(cl-defmethod rlm-draw-event ((_ (eql 'replyDone)) event _run)
+  "Draw the end of a reply, EVENT."
+  (let ((node (rlm-draw--node (plist-get event :node))))
+    (rlm-node-end-part node)
+    (rlm-node-assign-cells node (plist-get event :cells))
+    (rlm-node-set node (rlm-draw--call-properties event))))
+
+(cl-defmethod rlm-draw-event ((_ (eql 'cellStarted)) event run)
+  "Note in RUN that a cell runs, EVENT; draw its code where that isn't there yet."
+  (setf (rlm-run-doing run) "code runs")
+  (let ((node (rlm-draw--node (plist-get event :node)))
+        (number (plist-get event :cell)))
+    (unless (alist-get number (rlm-node-cells node))
+      (rlm-node-end-part node)
+      (rlm-node-write node 'code (plist-get event :code))
+      (rlm-node-end-part node)
+      (setf (rlm-node-blocks node) nil)
+      (rlm-node-cell node number))))
+
+(cl-defmethod rlm-draw-event ((_ (eql 'output)) event _run)
+  "Draw EVENT, more of what a cell prints."
+  (let* ((node (rlm-draw--node (plist-get event :node)))
+         (cell (rlm-node-cell node (plist-get event :cell))))
+    (rlm-cell-print node cell (plist-get event :stream) (plist-get event :text))))
+
+(cl-defmethod rlm-draw-event ((_ (eql 'cellDone)) event _run)
+  "Draw the end of a cell, EVENT."
+  (let* ((node (rlm-draw--node (plist-get event :node)))
+         (cell (rlm-node-cell node (plist-get event :cell)))
+         (text (rlm-draw--cell-line event)))
+    (rlm-cell-close node cell (plist-get event :outputCharacters))
+    (let ((place (rlm-cell-place cell)))
+      (rlm-node-insert node place (concat (rlm-node-fresh-line place) text)))))
+
+(defun rlm-draw--cell-line (event)
+  "Return the line that tells how a cell has ended, as EVENT says."
+  (let ((status (plist-get event :status))
+        (problem (rlm-org-line (plist-get event :error) 300))
+        (time (rlm-figure-seconds (plist-get event :seconds))))
+    (if (equal status "ok")
+        (format "/Ran %s./\n" time)
+      (format "*Code: %s*, after %s.%s%s\n" status time
+              (if (string-empty-p problem) "" (concat " " problem))
+              (if (eq (plist-get event :kept) :json-false)
+                  " The variables are lost."
+                "")))))
+
+(cl-defmethod rlm-draw-event ((_ (eql 'subcallStarted)) event run)
+  "Draw the sub-call of RUN that EVENT begins."
+  (cl-incf (rlm-run-subcalls run))
+  (setf (rlm-run-doing run) "sub-calls")
+  (let* ((id (plist-get event :node))
+         (node (rlm-node-add id (rlm-draw--parent id)
+                             (format "Sub-call %d" (plist-get event :subcall)))))
+    (rlm-node-append
+     node (format "Prompt, %s:"
+                  (rlm-figure-count (plist-get event :promptCharacters) "character")))
+    (rlm-node-append node "\n")
+    (rlm-node-example node (plist-get event :prompt))
+    (rlm-node-fold node)))
+
+(cl-defmethod rlm-draw-event ((_ (eql 'subcallDelta)) event _run)
+  "Draw EVENT, more of a sub-call's answer."
+  (rlm-node-write (rlm-draw--node (plist-get event :node))
+                  'prose (plist-get event :text)))
+
+(cl-defmethod rlm-draw-event ((_ (eql 'subcallDone)) event run)
+  "Draw the end of a sub-call of RUN, EVENT."
+  (cl-incf (rlm-run-subcalls-done run))
+  (when-let* ((node (gethash (plist-get event :node) rlm-node-table)))
+    (let ((folded (rlm-node-folded-p node))
+          (status (plist-get event :status))
+          (problem (plist-get event :error)))
+      (rlm-node-write node 'prose (plist-get event :answer))
+      (rlm-node-close node)
+      (when problem
+        (rlm-draw--error node problem))
+      (rlm-node-set node (cons (cons "RLM_STATUS" status)
+                               (rlm-draw--call-properties event)))
+      (rlm-node-retitle
+       node (format (if (equal status "ok") " (%s)" (format " (%s, %%s)" status))
+                    (rlm-figure-seconds (plist-get event :seconds))))
+      (when folded
+        (rlm-node-fold node))
+      (rlm-node-release node))))
+
+(cl-defmethod rlm-draw-event ((_ (eql 'notice)) event _run)
+  "Draw a notice, EVENT."
+  (let* ((id (plist-get event :node))
+         (node (if (and (equal id "0") rlm-draw--iteration)
+                   rlm-draw--iteration
+                 (rlm-draw--node id))))
+    (rlm-node-end-part node)
+    (let ((place (rlm-node-body node)))
+      (rlm-node-append
+       node (format "%s- *%s*: %s\n" (rlm-node-fresh-line place)
+                    (capitalize (plist-get event :level))
+                    (rlm-org-line (plist-get event :text) 1000))))))
+
+(cl-defmethod rlm-draw-event ((_ (eql 'progress)) event run)
+  "Note in RUN the totals of EVENT."
+  (setf (rlm-run-iterations run) (plist-get event :iteration)
+        (rlm-run-subcalls run) (plist-get event :subcallsStarted)
+        (rlm-run-subcalls-done run) (plist-get event :subcallsDone))
+  (rlm-draw--note-usage run (plist-get event :usage)))
+
+(cl-defmethod rlm-draw-event ((_ (eql 'answer)) event run)
+  "Draw EVENT, the answer of RUN or a piece of it."
+  (let ((node (or (gethash "answer" rlm-node-table)
+                  (rlm-draw--begin-answer event))))
+    (setf (rlm-run-answer run) (concat (rlm-run-answer run) (plist-get event :text)))
+    (rlm-node-write node 'prose (plist-get event :text))
+    (unless (eq (plist-get event :more) t)
+      (rlm-node-end-part node)
+      (rlm-draw--evidence-list run node (plist-get event :evidence)))))
+
+(defun rlm-draw--begin-answer (event)
+  "Add the heading for the answer that EVENT begins."
+  (rlm-draw--finish-iteration)
+  (rlm-node-add "answer" (rlm-draw--root)
+                (if (eq (plist-get event :partial) t)
+                    "Answer so far"
+                  "Answer")))
+
+(defun rlm-draw--evidence-list (run answer evidence)
+  "Draw EVIDENCE, a vector, below the node ANSWER, and note it in RUN."
+  (setf (rlm-run-evidence run) (mapcar #'rlm-draw--evidence evidence))
+  (when (rlm-run-evidence run)
+    (let ((node (rlm-node-add "evidence" answer "Evidence")))
+      (dolist (place (rlm-run-evidence run))
+        (rlm-node-append node (rlm-draw--evidence-line place))))))
+
+(defun rlm-draw--evidence (evidence)
+  "Return EVIDENCE, a plist, as (FILE-OR-URI LINE PATH QUOTE)."
+  (let* ((location (plist-get evidence :location))
+         (uri (plist-get location :uri))
+         (line (1+ (plist-get (plist-get (plist-get location :range) :start) :line))))
+    (list (rlm-draw--file uri) line
+          (plist-get evidence :path) (plist-get evidence :quote))))
+
+(defun rlm-draw--file (uri)
+  "Return the name of the file that URI means, or URI itself."
+  (require 'url-util)
+  (cond ((string-match "\\`file://\\(?:localhost\\)?\\(/.*\\)\\'" uri)
+         (decode-coding-string (url-unhex-string (match-string 1 uri)) 'utf-8))
+        ((string-match "\\`\\(rlm-buffer:\\)\\(.*\\)\\'" uri)
+         (concat (match-string 1 uri)
+                 (decode-coding-string (url-unhex-string (match-string 2 uri)) 'utf-8)))
+        (t uri)))
+
+(defun rlm-draw--evidence-line (place)
+  "Return the line for PLACE, a list as in `rlm-run-evidence'."
+  (pcase-let* ((`(,file ,line ,path ,quote) place)
+               (name (format "%s:%d" (rlm-org-line path) line)))
+    (propertize
+     (format "- %s %s\n"
+             (if (string-prefix-p "/" file)
+                 (org-link-make-string (format "file:%s::%d" file line) name)
+               name)
+             (rlm-org-line quote 200))
+     'rlm-evidence (list file line))))
+
+(cl-defmethod rlm-draw-event ((_ (eql 'runEnded)) event run)
+  "Draw the end of RUN, EVENT."
+  (setf (rlm-run-status run) (plist-get event :status)
+        (rlm-run-doing run) ""
+        (rlm-run-reason run) (plist-get event :reason)
+        (rlm-run-seconds run) (plist-get event :seconds)
+        (rlm-run-iterations run) (plist-get event :iterations)
+        (rlm-run-subcalls run) (plist-get event :subcalls))
+  (rlm-draw--note-usage run (plist-get event :usage))
+  (rlm-draw--end run event))
+
+(defun rlm-draw--end (run event)
+  "Draw the end of RUN, whose EVENT has been noted in it."
+  (let ((root (rlm-draw--root)))
+    (rlm-draw--finish-iteration)
+    (maphash (lambda (_id node) (rlm-node-close node)) rlm-node-table)
+    (unless (equal (rlm-run-status run) "done")
+      (rlm-draw-end-heading run root (plist-get event :error)))
+    (rlm-node-set root (rlm-draw--end-properties run))
+    (dolist (node (hash-table-values rlm-node-table))
+      (unless (member (rlm-node-id node) '("0" "answer"))
+        (rlm-node-release node)))))
+
+(defun rlm-draw-end-heading (run root problem)
+  "Add a heading to ROOT that says why RUN has ended; PROBLEM is an error."
+  (let ((node (rlm-node-add
+               "end" root (pcase (rlm-run-status run)
+                            ("limit" "Stopped by a limit")
+                            ("cancelled" "Cancelled")
+                            ("interrupted" "Interrupted")
+                            (_ "Failed")))))
+    (rlm-node-paragraph node (rlm-run-reason run))
+    (when problem
+      (rlm-draw--error node problem))))
+
+(defun rlm-draw--error (node problem)
+  "Append PROBLEM, an error as in the protocol, to NODE.
+What the node says already is not said again."
+  (let ((text (string-join (seq-remove #'string-empty-p
+                                       (list (plist-get problem :message)
+                                             (or (plist-get problem :cure) "")))
+                           " ")))
+    (unless (string-search (rlm-org-prose text)
+                           (buffer-substring-no-properties (rlm-node-drawer node)
+                                                           (rlm-node-body node)))
+      (rlm-node-paragraph node text))))
+
+(defun rlm-draw--end-properties (run)
+  "Return the properties that the end of RUN gives."
+  `(("RLM_STATUS" . ,(rlm-run-status run))
+    ("RLM_ITERATIONS" . ,(rlm-run-iterations run))
+    ("RLM_SUBCALLS" . ,(rlm-run-subcalls run))
+    ("RLM_TOKENS" . ,(rlm-run-tokens run))
+    ("RLM_COST" . ,(rlm-figure-cost (rlm-run-cost run)))
+    ("RLM_SECONDS" . ,(and (rlm-run-seconds run) (format "%.1f" (rlm-run-seconds run))))))
+
+(defun rlm-draw--finish-iteration ()
+  "End the newest iteration, put its first sentence in its heading, and fold it."
+  (when-let ((node rlm-draw--iteration))
+    (let ((summary (rlm-draw--sentence (rlm-node-summary node))))
+      (rlm-node-close node)
+      (unless (string-empty-p summary)
+        (rlm-node-retitle node (concat ": " summary)))
+      (rlm-node-fold node)
+      (rlm-node-release node)
+      (setq rlm-draw--iteration nil))))
+
+(defun rlm-draw--sentence (text)
+  "Return the first sentence of TEXT, fit for a heading."
+  (let* ((line (car (split-string text "\n" t "[ \t#*>`-]+")))
+         (end (and line (string-match-p "[.!?:]\\(?: \\|\\'\\)" line))))
+    (string-trim (rlm-org-line (substring (or line "") 0 end) 80) "[*:]+" "[*:]+")))
+
+(defun rlm-draw--note-usage (run usage)
+  "Note USAGE, a plist, in RUN."
+  (setf (rlm-run-tokens run) (+ (plist-get usage :promptTokens)
+                                (plist-get usage :completionTokens))
+        (rlm-run-cost run) (plist-get usage :cost)))
+
+(defun rlm-draw--call-properties (event)
+  "Return the properties of a model call that has ended with EVENT."
+  (let ((usage (plist-get event :usage)))
+    `(("RLM_MODEL" . ,(plist-get event :model))
+      ("RLM_TOKENS" . ,(+ (plist-get usage :promptTokens) (plist-get usage :completionTokens)))
+      ("RLM_COST" . ,(rlm-figure-cost (plist-get usage :cost)))
+      ("RLM_SECONDS" . ,(format "%.1f" (plist-get event :seconds))))))
+
+(defun rlm-draw-interruption (reason)
+  "Draw the end of a run that was interrupted, and REASON, a sentence."
+  (let ((run rlm-run-current))
+    (setf (rlm-run-status run) "interrupted"
+          (rlm-run-doing run) ""
+          (rlm-run-reason run) reason
+          (rlm-run-seconds run) (rlm-run-elapsed run))
+    (rlm-draw--end run nil)))
+
+(provide 'rlm-draw)
+;;; rlm-draw.el ends here

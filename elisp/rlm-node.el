@@ -1,0 +1,363 @@
+;;; rlm-node.el --- Headings that grow in several places at once  -*- lexical-binding: t; -*-
+
+;; This program is free software: you can redistribute it and/or modify
+;; it under the terms of the GNU General Public License as published by
+;; the Free Software Foundation, either version 3 of the License, or
+;; (at your option) any later version.
+
+;; This program is distributed in the hope that it will be useful,
+;; but WITHOUT ANY WARRANTY; without even the implied warranty of
+;; MERCHANTABILITY or FITNESS FOR A PARTICULAR PURPOSE.  See the
+;; GNU General Public License for more details.
+
+;; You should have received a copy of the GNU General Public License
+;; along with this program.  If not, see <https://www.gnu.org/licenses/>.
+
+;;; Commentary:
+
+;; A run is a tree of headings, and text arrives for several of them at the
+;; same time: sub-calls answer while code prints.  A node is a heading with
+;; markers of its own, so that no text gets into that of another.  Blocks
+;; are closed when they are opened, and their text goes in before their
+;; last line: the buffer is valid Org at every moment.
+
+;;; Code:
+
+(require 'cl-lib)
+(require 'subr-x)
+(require 'org)
+(require 'rlm-org)
+(require 'rlm-run)
+
+(declare-function org-fold-subtree "org-fold" (flag))
+
+;;;; Customization
+
+(defcustom rlm-output-limit 20000
+  "Most characters shown of what one piece of code prints.
+Of more than that, the beginning and the end are shown.  The run's log has
+all that the server sent."
+  :group 'rlm
+  :type 'natnum
+  :package-version '(rlm . "0.1.0"))
+
+(defcustom rlm-line-limit 2000
+  "Most characters shown of one line that code has printed.
+Very long lines make Emacs slow."
+  :group 'rlm
+  :type 'natnum
+  :package-version '(rlm . "0.1.0"))
+
+;;;; Nodes and the places where text goes
+
+(cl-defstruct (rlm-node (:constructor rlm-node--make) (:copier nil))
+  "A heading and what stands below it.
+Insertion does not move BODY and END, `rlm-node-insert' does, so
+that neighbours which end at the same place do not mingle."
+  id level parent
+  start                       ; marker at the heading, moved by insertion
+  drawer                      ; marker after the heading's line
+  (drawer-length 0)
+  body                        ; marker at the end of the node's own text
+  end                         ; marker at the end of the subtree
+  properties                  ; alist, name and value
+  (summary "")                ; start of its prose
+  part                        ; kind of text being written, or nil
+  filter                      ; filter of that text
+  block                       ; block that is open
+  blocks                      ; code blocks of this reply, newest first
+  cells)                      ; alist, number and `rlm-cell'
+
+(cl-defstruct (rlm-block (:constructor rlm-block--make) (:copier nil))
+  "A block whose text is being written."
+  at                          ; marker before its last line
+  after                       ; marker after its last line
+  filter)
+
+(cl-defstruct (rlm-cell (:constructor rlm-cell--make) (:copier nil))
+  "A piece of code that runs, and what it prints."
+  place                       ; marker where its results go
+  block                       ; block of the results, or nil
+  (stream nil)
+  (shown 0) (received 0) (tail ""))
+
+(defvar-local rlm-node-table nil
+  "Hash table of this buffer's nodes by id.")
+
+(defun rlm-node-insert (node marker text)
+  "Insert TEXT at MARKER, which is in NODE, and move MARKER behind it."
+  (unless (string-empty-p text)
+    (goto-char marker)
+    (insert text)
+    (set-marker marker (point))
+    (rlm-node--reach (rlm-node-body node))
+    (rlm-node--extend node)))
+
+(defun rlm-node--extend (node)
+  "Let NODE and all that holds it reach to point at least."
+  (while node
+    (rlm-node--reach (rlm-node-end node))
+    (setq node (rlm-node-parent node))))
+
+(defun rlm-node--reach (marker)
+  "Move MARKER to point if it is before it."
+  (when (< marker (point))
+    (set-marker marker (point))))
+
+(defun rlm-node-append (node text)
+  "Append TEXT to NODE's own text."
+  (rlm-node-insert node (rlm-node-body node) text))
+
+(defun rlm-node-fresh-line (marker)
+  "Return what has to be inserted at MARKER for a blank line before it."
+  (save-excursion
+    (goto-char marker)
+    (cond ((not (bolp)) "\n\n")
+          ((progn (forward-line -1) (looking-at-p "[ \t]*$\\|:END:$")) "")
+          (t "\n"))))
+
+(defun rlm-node-add (id parent title &optional properties)
+  "Add a node ID with a heading TITLE and PROPERTIES at the end of PARENT.
+PARENT is nil for the run itself."
+  (let* ((level (if parent (1+ (rlm-node-level parent)) 1))
+         (beg (if parent (marker-position (rlm-node-end parent)) (point-max))))
+    (goto-char beg)
+    (unless (bolp)
+      (insert "\n")
+      (setq beg (point)))
+    (insert (make-string level ?*) " " title "\n")
+    (let ((node (rlm-node--make
+                 :id id :level level :parent parent :start (copy-marker beg t)
+                 :drawer (copy-marker (point)) :body (copy-marker (point))
+                 :end (copy-marker (point)))))
+      (rlm-node--extend parent)
+      (puthash id node rlm-node-table)
+      (when properties
+        (rlm-node-set node properties))
+      node)))
+
+(defun rlm-node-set (node properties)
+  "Set PROPERTIES, an alist, of NODE in its drawer; nil values are left out."
+  (let ((all (rlm-node-properties node))
+        (drawer (rlm-node-drawer node)))
+    (pcase-dolist (`(,name . ,value) properties)
+      (when value
+        (setf (alist-get name all nil nil #'equal) (rlm-org-line (format "%s" value) 500))))
+    (setf (rlm-node-properties node) all)
+    (delete-region drawer (+ drawer (rlm-node-drawer-length node)))
+    (let ((text (concat ":PROPERTIES:\n"
+                        (mapconcat (lambda (entry) (format ":%s: %s\n" (car entry) (cdr entry)))
+                                   (reverse all) "")
+                        ":END:\n"))
+          (beg (marker-position drawer)))
+      (setf (rlm-node-drawer-length node) (length text))
+      (rlm-node-insert node drawer text)
+      (set-marker drawer beg))))
+
+(defun rlm-node-release (node)
+  "Let go of NODE, to which nothing will be added, and of its markers."
+  (dolist (marker (list (rlm-node-start node) (rlm-node-drawer node)
+                        (rlm-node-body node) (rlm-node-end node)))
+    (set-marker marker nil))
+  (remhash (rlm-node-id node) rlm-node-table))
+
+;;;; Blocks
+
+(defun rlm-block-open (node place begin end filter)
+  "Open a block between the lines BEGIN and END at the marker PLACE in NODE.
+Text goes into it through FILTER."
+  (rlm-node-insert node place
+                   (concat (rlm-node-fresh-line place) begin "\n\n" end "\n"))
+  (let* ((after (copy-marker place))
+         (at (copy-marker (- after (length end) 2))))
+    (rlm-block--make :at at :after after :filter filter)))
+
+(defun rlm-block-write (node block text)
+  "Write TEXT into BLOCK of NODE."
+  (rlm-node-insert node (rlm-block-at block)
+                   (rlm-org-feed (rlm-block-filter block) text)))
+
+(defun rlm-block-close (node block)
+  "Close BLOCK of NODE; the place after it stays known."
+  (let ((at (rlm-block-at block)))
+    (rlm-node-insert node at (rlm-org-finish (rlm-block-filter block)))
+    (delete-region at (1+ at))
+    (set-marker at nil)))
+
+(defun rlm-node-example (node text)
+  "Append TEXT to NODE as an example block."
+  (let ((block (rlm-block-open
+                node (rlm-node-body node) "#+begin_example" "#+end_example"
+                (rlm-org-block-filter rlm-line-limit))))
+    (rlm-block-write node block text)
+    (rlm-block-close node block)
+    (set-marker (rlm-block-after block) nil)))
+
+;;;; Parts of a reply
+
+(defun rlm-node-write (node part text)
+  "Append TEXT to NODE as PART: `prose', `code' or `reasoning'."
+  (unless (eq part (rlm-node-part node))
+    (rlm-node-end-part node)
+    (setq text (string-trim-left text "\n+"))
+    (unless (string-empty-p text)
+      (rlm-node--begin-part node part)))
+  (cond ((null (rlm-node-part node)))
+        ((eq part 'prose)
+         (rlm-node--note-summary node text)
+         (rlm-node-append node (rlm-org-feed (rlm-node-filter node) text)))
+        (t (rlm-block-write node (rlm-node-block node) text))))
+
+(defun rlm-node--note-summary (node text)
+  "Keep the start of NODE's prose, to which TEXT belongs."
+  (let ((summary (rlm-node-summary node)))
+    (when (< (length summary) 300)
+      (setf (rlm-node-summary node)
+            (concat summary (substring text 0 (min 300 (length text))))))))
+
+(defun rlm-node-retitle (node text)
+  "Append TEXT to the heading of NODE."
+  (save-excursion
+    (goto-char (rlm-node-start node))
+    (end-of-line)
+    (insert text)))
+
+(defun rlm-node--begin-part (node part)
+  "Begin PART of NODE."
+  (let ((place (rlm-node-body node)))
+    (setf (rlm-node-part node) part)
+    (pcase part
+      ('prose
+       (rlm-node-append node (rlm-node-fresh-line place))
+       (setf (rlm-node-filter node) (rlm-org-prose-filter)))
+      ('code
+       (setf (rlm-node-block node)
+             (rlm-block-open node place "#+begin_src python" "#+end_src"
+                             (rlm-org-block-filter)))
+       (push (rlm-node-block node) (rlm-node-blocks node)))
+      ('reasoning
+       (setf (rlm-node-block node)
+             (rlm-block-open node place ":REASONING:" ":END:"
+                             (rlm-org-prose-filter)))))))
+
+(defun rlm-node-end-part (node)
+  "End the part of NODE that is being written, if any."
+  (pcase (rlm-node-part node)
+    ('nil)
+    ('prose (rlm-node-append node (rlm-org-finish (rlm-node-filter node))))
+    (_ (rlm-block-close node (rlm-node-block node))))
+  (setf (rlm-node-part node) nil
+        (rlm-node-filter node) nil
+        (rlm-node-block node) nil))
+
+(defun rlm-node-paragraph (node text)
+  "Append TEXT, which may be Markdown, to NODE as paragraphs of their own."
+  (rlm-node-end-part node)
+  (rlm-node-write node 'prose text)
+  (rlm-node-end-part node))
+
+;;;; Cells
+
+(defun rlm-node-cell (node number)
+  "Return the cell NUMBER of NODE; its results go to the end if it is unknown."
+  (or (alist-get number (rlm-node-cells node))
+      (progn
+        (rlm-node-append node "\n")
+        (setf (alist-get number (rlm-node-cells node))
+              (rlm-cell--make
+               :place (copy-marker (rlm-node-body node)))))))
+
+(defun rlm-node-assign-cells (node count)
+  "Let the last COUNT code blocks of NODE's reply be its cells, in order.
+Where the reply was broken off and asked for again, earlier ones are void.
+A reply with fewer blocks than cells has none assigned."
+  (let ((blocks (rlm-node-blocks node)))
+    (when (>= (length blocks) count)
+      (let ((number count))
+        (dolist (block (seq-take blocks count))
+          (setf (alist-get number (rlm-node-cells node))
+                (rlm-cell--make :place (rlm-block-after block)))
+          (cl-decf number)))
+      (dolist (block (seq-drop blocks count))
+        (set-marker (rlm-block-after block) nil)))
+    (setf (rlm-node-blocks node) nil)))
+
+(defun rlm-cell-print (node cell stream text)
+  "Show TEXT, which CELL of NODE has printed on STREAM."
+  (unless (rlm-cell-block cell)
+    (setf (rlm-cell-block cell)
+          (rlm-block-open node (rlm-cell-place cell)
+                          "#+RESULTS:\n#+begin_example" "#+end_example"
+                          (rlm-org-block-filter rlm-line-limit))))
+  (cl-incf (rlm-cell-received cell) (length text))
+  (unless (equal stream (rlm-cell-stream cell))
+    (setf (rlm-cell-stream cell) stream)
+    (setq text (concat (rlm-cell--line-break cell) text)))
+  (let* ((room (max 0 (- rlm-output-limit (rlm-cell-shown cell))))
+         (now (substring text 0 (min room (length text))))
+         (rest (substring text (length now))))
+    (cl-incf (rlm-cell-shown cell) (length now))
+    (rlm-block-write node (rlm-cell-block cell) now)
+    (unless (string-empty-p rest)
+      (rlm-cell--keep-tail cell rest))))
+
+(defun rlm-cell--line-break (cell)
+  "Return a newline if the results of CELL end within a line."
+  (let ((filter (rlm-block-filter (rlm-cell-block cell))))
+    (if (and (rlm-org-filter-bol filter) (string-empty-p (rlm-org-filter-held filter)))
+        ""
+      "\n")))
+
+(defun rlm-cell--keep-tail (cell text)
+  "Keep the end of what CELL has printed, to which TEXT belongs."
+  (let ((tail (concat (rlm-cell-tail cell) text))
+        (most (/ rlm-output-limit 4)))
+    (setf (rlm-cell-tail cell)
+          (substring tail (max 0 (- (length tail) most))))))
+
+(defun rlm-cell-close (node cell &optional total)
+  "End the results of CELL of NODE, which has printed TOTAL characters."
+  (when-let ((block (rlm-cell-block cell)))
+    (let* ((tail (rlm-cell-tail cell))
+           (total (max (or total 0) (rlm-cell-received cell)))
+           (hidden (- total (rlm-cell-shown cell) (length tail))))
+      (when (> hidden 0)
+        (setq tail (format "\n[... %s of %s characters left out ...]\n%s"
+                           (rlm-figure-number hidden) (rlm-figure-number total) tail)))
+      (rlm-block-write node block tail)
+      (rlm-block-close node block)
+      (set-marker (rlm-cell-place cell) (rlm-block-after block))
+      (setf (rlm-cell-block cell) nil))))
+
+(defun rlm-node-close (node)
+  "End everything that is being written in NODE."
+  (rlm-node-end-part node)
+  (pcase-dolist (`(,_ . ,cell) (rlm-node-cells node))
+    (rlm-cell-close node cell)
+    (set-marker (rlm-cell-place cell) nil))
+  (setf (rlm-node-cells node) nil))
+
+;;;; Folding
+
+(defun rlm-node-fold (node)
+  "Fold NODE, unless someone is reading in it."
+  (let ((beg (marker-position (rlm-node-start node)))
+        (end (marker-position (rlm-node-end node))))
+    (unless (seq-some (lambda (window)
+                        (let ((point (window-point window)))
+                          (and (< beg point) (< point end))))
+                      (get-buffer-window-list nil nil t))
+      (save-excursion
+        (goto-char beg)
+        (if (fboundp 'org-fold-subtree)
+            (org-fold-subtree t)
+          (with-no-warnings (org-flag-subtree t)))))))
+
+(defun rlm-node-folded-p (node)
+  "Return non-nil if the text of NODE is hidden."
+  (save-excursion
+    (goto-char (rlm-node-start node))
+    (invisible-p (line-end-position))))
+
+(provide 'rlm-node)
+;;; rlm-node.el ends here
