@@ -1,0 +1,71 @@
+# Few targets, each complete in itself: what a target needs is set up first.
+# `make` alone lists them.
+
+# Interpreters other than those on the PATH: make EMACS=emacs-30 PYTHON=python3.13 test
+EMACS ?= emacs
+PYTHON ?=
+# package-lint's directory, where it is not Debian's elpa-package-lint
+PACKAGE_LINT ?=
+# The demo's directory and question
+DIR ?= .
+Q ?= How does the engine decide that a run has ended, and which limits can end it?
+
+# A bare machine may have no locale at all; the text of the project is UTF-8.
+LANG ?= C.UTF-8
+
+python := $(CURDIR)/.venv/bin/python
+# What was typed is meant as it is: a dollar sign in a question is no variable.
+override DIR := $(value DIR)
+override Q := $(value Q)
+export EMACS PYTHON PACKAGE_LINT DIR Q LANG
+export RLM_SERVER_PYTHON := $(python)
+
+# Handed over in the environment, so that no quote or blank in them is the shell's business.
+ask = RLM_DEMO_DIR="$$(cd "$$DIR" && pwd)" && export RLM_DEMO_DIR && \
+	RLM_DEMO_QUESTION="$$Q" "$$EMACS" -Q -L elisp -l rlm-demo
+elisp_tests := $(basename $(notdir $(wildcard tests/elisp/*-test.el)))
+
+.PHONY: help demo try test lint bench ert pytest clean lock setup-demo setup-test
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: setup-demo ## ask a question about a directory: make demo DIR=~/src/x Q="..."
+	@$(ask) --batch -f rlm-demo-batch
+
+try: setup-demo ## the same, in an Emacs on this terminal
+	@test -t 0 && test -t 1 || { echo "make try needs a terminal; make demo does not." >&2; exit 1; }
+	@$(ask) -nw -f rlm-demo-try
+
+test: lint pytest ert ## run the linters and all tests
+
+lint: setup-test ## run the linters alone; a warning is a failure
+	$(python) -m ruff check
+	$(python) -m ruff format --check
+	$(python) -m mypy
+	"$$EMACS" -Q --batch -l tests/elisp/lint.el -f lint-and-exit
+
+pytest: setup-test ## run the tests in Python alone
+	$(python) -m pytest
+
+ert: setup-test ## run the tests in Emacs alone
+	"$$EMACS" -Q --batch -L elisp -L tests/elisp $(addprefix -l ,$(elisp_tests)) \
+		-f ert-run-tests-batch-and-exit
+
+bench: setup-test ## run the benchmarks
+	$(python) tests/bench/run.py
+
+lock: ## renew the lock files; UPGRADE=1 takes the newest versions
+	sh .ci/lock
+
+clean: ## remove what the other targets have made here
+	rm -rf .venv .cache build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	find elisp tests -name '*.elc' -delete
+
+setup-demo:
+	@sh .ci/setup demo
+
+setup-test:
+	@sh .ci/setup test
