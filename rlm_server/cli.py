@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,6 +69,7 @@ def _serve(tcp: str | None, token_file: Path | None) -> int:
 
     async def run() -> None:
         engine = _engine()
+        engine.clear_contexts()
         warming = asyncio.create_task(engine.models.warm())
         try:
             if address:
@@ -75,8 +77,11 @@ def _serve(tcp: str | None, token_file: Path | None) -> int:
             else:
                 await serve.serve_stdio(engine, stdout)
         finally:
-            await engine.close()
             warming.cancel()
+            await engine.close()
+        # Not by returning, which would wait for the thread that may still be importing litellm.
+        sys.stderr.flush()
+        os._exit(0)
 
     asyncio.run(run())
     return 0

@@ -94,7 +94,7 @@ class Client:
         self._writer.close()
 
     async def _read(self) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        try:
             while True:
                 header = await self._reader.readuntil(b"\r\n\r\n")
                 length = int(header.split(b":")[1])
@@ -105,6 +105,10 @@ class Client:
                 elif message.get("id") in self._replies:
                     self._replies[message["id"]].set_result(message)
                 self._news.set()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            for reply in self._replies.values():
+                if not reply.done():
+                    reply.set_result({"error": {"code": None, "message": "the server has gone"}})
 
 
 def server_environment(home: Path, **more: str) -> dict[str, str]:
