@@ -12,7 +12,9 @@ MOST = 50
 """Places listed of one answer."""
 
 _QUOTE = 200
-_PLACE = re.compile(r"([^\s:`*\"'()\[\]<>|,;]+):(\d{1,9})\b")
+_PATH = 1024
+_LINE = re.compile(r":(\d{1,9})\b")
+_PATH_END = re.compile(r"[^\s:`*\"'()\[\]<>|,;]+\Z")
 
 
 def find_evidence(answer: str, corpus: Corpus) -> list[Evidence]:
@@ -21,9 +23,12 @@ def find_evidence(answer: str, corpus: Corpus) -> list[Evidence]:
     Reads one line of the corpus for each; paths may be written in full or by their last parts.
     """
     found: dict[tuple[str, int], Evidence] = {}
-    for match in _PLACE.finditer(answer):
-        document = corpus.find(match[1])
-        line = int(match[2])
+    for match in _LINE.finditer(answer):
+        # Looked for backwards from the line number, within bounds: a pattern for the whole would
+        # take quadratic time on a long word.
+        path = _PATH_END.search(answer[max(0, match.start() - _PATH) : match.start()])
+        document = corpus.find(path[0]) if path else None
+        line = int(match[1])
         if document is None or (document.path, line) in found:
             continue
         text = corpus.line(document, line)
