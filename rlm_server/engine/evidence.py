@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 from rlm_server.context.corpus import Corpus
@@ -11,10 +12,13 @@ from rlm_server.text import clean
 MOST = 50
 """Places listed of one answer."""
 
+_LOOKED_AT = 2000
+"""Places of an answer that are looked up; a hostile one may have a million."""
+
 _QUOTE = 200
 _PATH = 1024
 _LINE = re.compile(r":(\d{1,9})\b")
-_PATH_END = re.compile(r"[^\s:`*\"'()\[\]<>|,;]+\Z")
+_NO_PATH = re.compile(r"[\s:`*\"'()\[\]<>|,;]+")
 
 
 def find_evidence(answer: str, corpus: Corpus) -> list[Evidence]:
@@ -23,11 +27,11 @@ def find_evidence(answer: str, corpus: Corpus) -> list[Evidence]:
     Reads one line of the corpus for each; paths may be written in full or by their last parts.
     """
     found: dict[tuple[str, int], Evidence] = {}
-    for match in _LINE.finditer(answer):
-        # Looked for backwards from the line number, within bounds: a pattern for the whole would
-        # take quadratic time on a long word.
-        path = _PATH_END.search(answer[max(0, match.start() - _PATH) : match.start()])
-        document = corpus.find(path[0]) if path else None
+    for match in itertools.islice(_LINE.finditer(answer), _LOOKED_AT):
+        # The path is cut out backwards from the line number, within bounds: one pattern for both
+        # would take quadratic time on a long word.
+        path = _NO_PATH.split(answer[max(0, match.start() - _PATH) : match.start()])[-1]
+        document = corpus.find(path) if path else None
         line = int(match[1])
         if document is None or (document.path, line) in found:
             continue
