@@ -181,7 +181,9 @@ TOO_LONG_TEXT = re.compile(
     re.IGNORECASE,
 )
 NO_MONEY_TEXT = re.compile(r"insufficient_quota|exceeded your current quota|credit balance", re.I)
-GARBLED_TEXT = re.compile(r"empty or invalid response|unable to get json", re.IGNORECASE)
+GARBLED_TEXT = re.compile(
+    r"empty or invalid response|unable to get json|invalid response object", re.IGNORECASE
+)
 ASIDES = re.compile(r"Traceback \(most|Original exception:")
 PREFIXES = re.compile(r"^(?:(?:litellm\.)?\w*(?:Error|Timeout|Exception|Limit)\b(?: -|:)\s*)+")
 

@@ -16,7 +16,7 @@ from typing import Any
 from rlm_server.errors import ModelError
 from rlm_server.models.calls import Part, Reply, Request
 from rlm_server.models.deployments import Deployment
-from rlm_server.models.faults import BROKEN, GARBLED, POLICY, SLOW, tell, translate
+from rlm_server.models.faults import BAD_REQUEST, BROKEN, GARBLED, POLICY, SLOW, tell, translate
 from rlm_server.text import clean
 
 ENVIRONMENT = {
@@ -125,6 +125,8 @@ class LitellmTransport:
                 return await self._send(request)
         except TimeoutError:
             failure = tell(SLOW, deployment)
+        except _ListenerError as error:
+            raise error.cause from None
         except ModelError as error:
             failure = error
         except Exception as error:  # litellm's exceptions have no common base
@@ -145,17 +147,19 @@ class LitellmTransport:
     async def _send(self, request: Request) -> Reply:
         self._register(request.deployment)
         arguments = _arguments(request)
-        if request.delta is None:
-            return _whole(await self._litellm.acompletion(**arguments), request.deployment)
-        stream = await self._litellm.acompletion(
-            **arguments, stream=True, stream_options={"include_usage": True}
-        )
+        if request.delta:
+            arguments |= {"stream": True, "stream_options": {"include_usage": True}}
+        response = await self._litellm.acompletion(**arguments)
+        if response is None:  # what it makes of a 422 from a server that speaks as OpenAI does
+            raise tell(BAD_REQUEST, request.deployment, detail="422, a parameter is not known")
+        if not request.delta:
+            return _whole(response, request.deployment)
         try:
-            return await _streamed(stream, request)
+            return await _streamed(response, request)
         finally:
             # A stream that nobody reads to its end keeps the model generating.
             with contextlib.suppress(Exception):
-                await stream.aclose()
+                await response.aclose()
 
     def _register(self, deployment: Deployment) -> None:
         """Tell litellm of an Ollama model; it would ask the server, blocking the loop."""
@@ -207,7 +211,6 @@ def _whole(response: Any, deployment: Deployment) -> Reply:
 
 
 async def _streamed(stream: Any, request: Request) -> Reply:
-    assert request.delta is not None
     parts: list[str] = []
     usage: Any = None
     finish: str | None = None
@@ -224,9 +227,21 @@ async def _streamed(stream: Any, request: Request) -> Reply:
     return _checked("".join(parts), finish, usage, request.deployment)
 
 
+class _ListenerError(Exception):
+    """The listener failed, not the model; what it raised goes through as it is."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__()
+        self.cause = cause
+
+
 def _pass_on(request: Request, part: Part, text: str) -> None:
-    if text and request.delta is not None:
+    if not text or request.delta is None:
+        return
+    try:
         request.delta(part, text)
+    except Exception as error:
+        raise _ListenerError(error) from None
 
 
 def _checked(text: str, finish: str | None, response: Any, deployment: Deployment) -> Reply:
@@ -241,8 +256,8 @@ def _checked(text: str, finish: str | None, response: Any, deployment: Deploymen
     details = getattr(usage, "prompt_tokens_details", None)
     return Reply(
         text=text,
-        prompt_tokens=usage.prompt_tokens,
-        completion_tokens=usage.completion_tokens,
+        prompt_tokens=usage.prompt_tokens or None,  # it says 0 where it was told nothing
+        completion_tokens=usage.completion_tokens or None,
         cached_tokens=getattr(details, "cached_tokens", None) or 0,
         cost=getattr(usage, "cost", None),
     )

@@ -22,7 +22,7 @@ QUESTION = re.compile(r"^The question: (.+?)$", re.MULTILINE)
 SOURCE = re.compile(r"^The passage, from (.+):$", re.MULTILINE)
 NUMBERED = re.compile(r"^(\d+): ?(.*)$")
 OPENS = re.compile(r"[:({\[,\\]\s*$")
-PROSE = re.compile(r"^[\s#;*\"'/-]*\w+(?:[ ,;:'-]+\w+){4,}")
+PROSE = re.compile(r"^[\s#;*`\"'/-]*\w+(?:[ ,;:'-]+\w+){4,}")
 QUOTES = re.compile(r"""^\s*[rRbBuU]?(?:\"{3}|'{3})\s*$""")
 SENTENCE_ENDS = re.compile(r"[.!?][\"'`)]*\s*$")
 
