@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlm_server import __version__
-from rlm_server.config import config_path, load_config
+from rlm_server.config import config_path, load_config, show_config
 from rlm_server.errors import RlmError
 
 if TYPE_CHECKING:
@@ -104,27 +104,11 @@ async def _doctor() -> int:
 
 
 def _show_config() -> int:
-    import msgspec
-
-    config = msgspec.to_builtins(load_config())
-    for model in config["models"].values():
-        for table in ("params", "headers"):
-            model[table] = {name: _masked(name, value) for name, value in model[table].items()}
-    print(f"# {config_path()}{'' if config_path().exists() else ' (does not exist)'}")
-    print(msgspec.toml.encode(_without_null(config)).decode(), end="")
+    path = config_path()
+    config = load_config(path)
+    print(f"# {path}{'' if path.exists() else ' does not exist; these are the defaults'}")
+    print(show_config(config), end="")
     return 0
-
-
-def _masked(name: str, value: object) -> object:
-    secret = any(word in name.lower() for word in ("key", "token", "secret", "authorization"))
-    return "********" if secret else value
-
-
-def _without_null(value: object) -> object:
-    """TOML has no null: what isn't set is left out."""
-    if isinstance(value, dict):
-        return {key: _without_null(item) for key, item in value.items() if item is not None}
-    return value
 
 
 def _engine() -> Engine:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import platformdirs
@@ -65,13 +65,27 @@ class SandboxConfig(Section):
     """``[sandbox]``: what the model's code may use."""
 
     memory: Annotated[int, msgspec.Meta(ge=64 << 20)] = 2 << 30
-    """Bytes of private memory; the context itself is mapped and does not count."""
-    scratch: Annotated[int, msgspec.Meta(ge=0)] = 256 << 20
-    """Bytes of one scratch file."""
+    """Bytes of private memory of a process; the context itself is mapped and does not count.
+    While a cell runs there are two processes that share what they can."""
+    scratch: Annotated[int, msgspec.Meta(ge=1 << 20)] = 256 << 20
+    """Bytes of all files that the code may keep in its own directory."""
     output: Annotated[int, msgspec.Meta(ge=1024)] = 64 << 20
     """Bytes that one cell may print before it is stopped."""
     calls_at_once: Annotated[int, msgspec.Meta(ge=1)] = 64
     """Sub-calls of one run in flight."""
+    cpu_seconds: Annotated[int, msgspec.Meta(ge=1)] = 600
+    """Processor time of one cell, all its threads together."""
+    threads: Annotated[int, msgspec.Meta(ge=8)] = 128
+    """Threads and processes of one sandbox; kept in ``full`` isolation by an ordinary user, and
+    elsewhere bounded by the memory that threads need."""
+    isolation: Literal["auto", "full", "base", "seatbelt", "none"] = "auto"
+    """How the code is contained: ``auto`` takes the strongest that passes its self-test and
+    refuses to run anything where none does; ``none`` contains nothing."""
+    warm: Annotated[int, msgspec.Meta(ge=0, le=16)] = 2
+    """Sandboxes that are started before they are needed, at about 5 MB each."""
+    packages: list[str] = []
+    """What the code may import beside the standard library, as pip would be told, for instance
+    ``["numpy"]``; prepared ahead by ``python -m rlm_server.sandbox.packages``."""
 
 
 class Config(Section):
@@ -118,7 +132,7 @@ def load_config(path: Path | None = None) -> Config:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} can't be read: {error}.", cure="Check the file.") from error
     try:
-        return msgspec.convert(_kebab_limits(tomllib.loads(text)), Config)
+        return msgspec.convert(_camel_limits(tomllib.loads(text)), Config)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise ConfigError(
             f"{path} is not a valid configuration: {error}.",
@@ -126,12 +140,43 @@ def load_config(path: Path | None = None) -> Config:
         ) from error
 
 
-def _kebab_limits(table: dict[str, Any]) -> dict[str, Any]:
+def show_config(config: Config) -> str:
+    """The configuration as TOML, with what looks like a secret masked."""
+    table = msgspec.to_builtins(config)
+    table["limits"] = {_kebab(name): value for name, value in table["limits"].items()}
+    for model in table["models"].values():
+        for part in ("params", "headers"):
+            model[part] = {name: _masked(name, value) for name, value in model[part].items()}
+    return msgspec.toml.encode(_without_null(table)).decode()
+
+
+def _camel_limits(table: dict[str, Any]) -> dict[str, Any]:
     """Let ``[limits]`` be written in kebab-case like the rest; on the wire it is camelCase."""
     limits = table.get("limits")
-    if isinstance(limits, dict) and "cell-seconds" in limits:
-        limits["cellSeconds"] = limits.pop("cell-seconds")
+    if isinstance(limits, dict):
+        table["limits"] = {_camel(name): value for name, value in limits.items()}
     return table
+
+
+def _camel(name: str) -> str:
+    first, *others = name.split("-")
+    return first + "".join(word.capitalize() for word in others)
+
+
+def _kebab(name: str) -> str:
+    return "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in name)
+
+
+def _masked(name: str, value: object) -> object:
+    secret = any(word in name.lower() for word in ("key", "token", "secret", "authorization"))
+    return "********" if secret else value
+
+
+def _without_null(value: object) -> object:
+    """TOML has no null: what isn't set is left out."""
+    if isinstance(value, dict):
+        return {key: _without_null(item) for key, item in value.items() if item is not None}
+    return value
 
 
 def _private(override: str | None, default: Path) -> Path:

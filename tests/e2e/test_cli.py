@@ -1,0 +1,52 @@
+"""The command line: what it prints, and its exit status."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rpc_client import server_environment
+
+
+def rlm_server(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "rlm_server", *arguments],
+        env=server_environment(home), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        check=False, timeout=50,
+    )  # fmt: skip
+
+
+def test_doctor_examines_every_part_and_succeeds(tmp_path: Path) -> None:
+    result = rlm_server(tmp_path, "doctor")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "question through the whole loop" in result.stdout
+    assert "→" in result.stdout
+
+
+def test_config_prints_the_effective_one(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text('[models.x]\nmodel = "openai/x"\nslots = 3\n')
+    result = rlm_server(tmp_path, "config")
+    assert result.returncode == 0
+    assert "slots = 3" in result.stdout
+    assert "cell-seconds = 300.0" in result.stdout
+
+
+@pytest.mark.parametrize("command", ["config", "doctor", "serve"])
+def test_a_wrong_configuration_is_told_without_a_traceback(tmp_path: Path, command: str) -> None:
+    (tmp_path / "config.toml").write_text("rooot = 1\n")
+    result = rlm_server(tmp_path, command)
+    assert result.returncode == 1
+    assert "rooot" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_no_input_to_serve_from_is_said(tmp_path: Path) -> None:
+    (tmp_path / "in").write_text("")
+    with (tmp_path / "in").open() as regular_file:
+        result = subprocess.run(
+            [sys.executable, "-m", "rlm_server"], env=server_environment(tmp_path),
+            stdin=regular_file, capture_output=True, text=True, check=False, timeout=50,
+        )  # fmt: skip
+    assert result.returncode == 1
+    assert "--tcp" in result.stderr
