@@ -46,6 +46,12 @@
 (defvar-local rlm-client--context nil
   "What this buffer's question is about.")
 
+(defvar-local rlm-client--params nil
+  "What this buffer's question is about, in the words of the protocol.")
+
+(defvar-local rlm-client--confirm nil
+  "The value of `rlm-confirm' for this buffer's question.")
+
 (defvar-local rlm-client--healing nil
   "Non-nil while missing events of this buffer's run have been asked for.")
 
@@ -53,33 +59,37 @@
 
 (defun rlm-client-ask (question context)
   "Ask QUESTION about CONTEXT, an `rlm-context'; return the run's buffer."
-  (let ((buffer (rlm-trajectory-create question)))
+  (let ((buffer (rlm-trajectory-create question))
+        ;; The options may be local to the buffer that the question is about.
+        (params (rlm-client--params context))
+        (confirm rlm-confirm))
     (with-current-buffer buffer
-      (setq rlm-client--context context)
+      (setq rlm-client--context context
+            rlm-client--params params
+            rlm-client--confirm confirm)
       (add-hook 'kill-buffer-hook #'rlm-client--release nil t))
     (pop-to-buffer buffer)
-    (if rlm-confirm
+    (if confirm
         (rlm-client--estimate buffer)
       (rlm-client--send buffer))
     buffer))
 
-(defun rlm-client--params (buffer)
-  "Return what the question of BUFFER is about, in the words of the protocol."
-  (let ((context (buffer-local-value 'rlm-client--context buffer))
+(defun rlm-client--params (context)
+  "Return CONTEXT, and how to ask about it, in the words of the protocol."
+  (let ((overlays (rlm-context-overlays context))
         (options (rlm-client--options)))
-    `(:sources ,(vconcat (rlm-context-sources context))
-	       ,@(when (rlm-context-overlays context)
-		   (list :overlays (vconcat (rlm-context-overlays context))))
-	       ,@(when options (list :options options)))))
+    (append (list :sources (vconcat (rlm-context-sources context)))
+            (when overlays (list :overlays (vconcat overlays)))
+            (when options (list :options options)))))
 
 (defun rlm-client--options ()
   "Return the options of a question, a plist without what is not set."
   (let ((limits (mapcan (pcase-lambda (`(,name . ,value))
                           (list (rlm-client--camel name) value))
                         (copy-sequence rlm-limits))))
-    `(,@(when rlm-root-model (list :rootModel rlm-root-model))
-      ,@(when rlm-sub-model (list :subModel rlm-sub-model))
-      ,@(when limits (list :limits limits)))))
+    (append (when rlm-root-model (list :rootModel rlm-root-model))
+            (when rlm-sub-model (list :subModel rlm-sub-model))
+            (when limits (list :limits limits)))))
 
 (defun rlm-client--camel (name)
   "Return NAME, a symbol such as `cell-seconds', as the keyword `:cellSeconds'."
@@ -113,7 +123,7 @@ What goes wrong is told in BUFFER."
   "Find out what the question of BUFFER would read and could cost."
   (rlm-trajectory-say buffer "measuring")
   (rlm-client--request
-   buffer 'rlm/estimate (rlm-client--params buffer)
+   buffer 'rlm/estimate (buffer-local-value 'rlm-client--params buffer)
    (lambda (estimate)
      (when (rlm-client--wanted-p buffer)
        (rlm-client--estimated buffer estimate)))))
@@ -121,12 +131,13 @@ What goes wrong is told in BUFFER."
 (defun rlm-client--estimated (buffer estimate)
   "Go on with the question of BUFFER, of which the server gives ESTIMATE."
   (let ((text (rlm-client-estimate-text estimate)))
-    (if (and (eq rlm-confirm 'cost) (eq (plist-get estimate :free) t))
+    (if (and (eq (buffer-local-value 'rlm-client--confirm buffer) 'cost)
+             (eq (plist-get estimate :free) t))
         (progn
           (message "Asking about %s" text)
           (rlm-client--send buffer))
       (rlm-trajectory-say buffer "waiting for you to confirm")
-      (rlm-client--when-calm #'rlm-client--confirm buffer text))))
+      (rlm-client--when-calm #'rlm-client--ask-user buffer text))))
 
 (defun rlm-client-estimate-text (estimate)
   "Return ESTIMATE, a plist, in a line for people."
@@ -142,7 +153,7 @@ What goes wrong is told in BUFFER."
      (rlm-client--cost-text estimate))))
 
 (defun rlm-client--cost-text (estimate)
-  "Return what ESTIMATE says of the cost."
+  "Return the cost according to ESTIMATE."
   (let ((cost (plist-get estimate :cost))
         (limit (plist-get estimate :costLimit)))
     (concat (cond ((eq (plist-get estimate :free) t) "free")
@@ -162,7 +173,7 @@ A question that pops up amid typing would be answered by mistake."
         (apply function arguments)
       (apply #'run-at-time 0.1 nil #'rlm-client--when-calm function arguments))))
 
-(defun rlm-client--confirm (buffer text)
+(defun rlm-client--ask-user (buffer text)
   "Ask the question of BUFFER if the user wants to, having read TEXT."
   (when (rlm-client--wanted-p buffer)
     (if (condition-case nil
@@ -197,9 +208,9 @@ A question that pops up amid typing would be answered by mistake."
 (defun rlm-client--ask-params (buffer)
   "Return the question of BUFFER in the words of the protocol."
   (let ((project (rlm-context-project (buffer-local-value 'rlm-client--context buffer))))
-    `(:question ,(rlm-run-question (rlm-run-in-buffer buffer))
-		,@(when project (list :project project))
-		,@(rlm-client--params buffer))))
+    (append (list :question (rlm-run-question (rlm-run-in-buffer buffer)))
+            (when project (list :project project))
+            (buffer-local-value 'rlm-client--params buffer))))
 
 (defun rlm-client--no-longer-asking ()
   "Note that one question less waits for the name of its run."
@@ -273,18 +284,18 @@ READY is called with the server's answer before they arrive."
     (rlm-context-release rlm-client--context)))
 
 (defun rlm-client-live-buffers ()
-  "Return the buffers whose runs are live, newest question first."
+  "Return each buffer that has a live run."
   (seq-filter (lambda (buffer)
                 (when-let ((run (rlm-run-in-buffer buffer)))
                   (rlm-run-live-p run)))
               (buffer-list)))
 
 (defun rlm-client--watch ()
-  "Watch the server while there are live runs, and only then."
+  "Watch the server while a run is live, and only then."
   (rlm-rpc-watch (and (rlm-client-live-buffers) t)))
 
 (defun rlm-client--on-end (reason)
-  "Tell all live runs that the connection has ended, and REASON, a sentence."
+  "Tell each live run that the connection has ended, and REASON, a sentence."
   (setq rlm-client--asking 0
         rlm-client--strays nil)
   (dolist (buffer (rlm-client-live-buffers))
@@ -302,7 +313,7 @@ READY is called with the server's answer before they arrive."
           (if rlm-server-address "  The server may go on with it: g asks it again." "")))
 
 (defun rlm-client--on-silence (seconds)
-  "Tell live runs that the server hasn't answered for SECONDS; nil: it has."
+  "Tell each live run of SECONDS without an answer; nil: there is one again."
   (dolist (buffer (rlm-client-live-buffers))
     (rlm-trajectory-say
      buffer (if seconds
@@ -317,7 +328,7 @@ READY is called with the server's answer before they arrive."
 ;;;; Cancelling, redrawing, opening
 
 (defun rlm-client-cancel (id &optional node)
-  "Cancel the run ID, or only the cell that runs in its NODE."
+  "Cancel the run ID, or only the code of its NODE."
   (rlm-rpc-request
    'rlm/cancel `(:runId ,id ,@(when node (list :node node)))
    :timeout 10

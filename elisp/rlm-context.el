@@ -165,7 +165,7 @@ Return the file's name."
                                      (line-number-at-pos beg))))))))
 
 (defun rlm-context--visited ()
-  "Return the name of the file that the current buffer shows, or nil."
+  "Return the name of the current buffer's file, or nil."
   (buffer-file-name (or (buffer-base-buffer) (current-buffer))))
 
 (defun rlm-context--name ()
@@ -254,9 +254,9 @@ changes of buffers that visit any of the files go along."
   "Return DIRECTORY as a source."
   (when (file-remote-p directory)
     (user-error "Directories on other machines can't be asked about: %s" directory))
-  `(:kind "tree" :root ,(directory-file-name directory)
-	  ,@(when rlm-include (list :include (vconcat rlm-include)))
-	  ,@(when rlm-exclude (list :exclude (vconcat rlm-exclude)))))
+  (append (list :kind "tree" :root (directory-file-name directory))
+          (when rlm-include (list :include (vconcat rlm-include)))
+          (when rlm-exclude (list :exclude (vconcat rlm-exclude)))))
 
 (defun rlm-context--copied (context file)
   "Return FILE, which is remote, compressed or encrypted, as a source of CONTEXT."
@@ -270,7 +270,7 @@ changes of buffers that visit any of the files go along."
           :origin (if (file-remote-p file) (concat "rlm-buffer:" file) file))))
 
 (defun rlm-context--add-unsaved (context files)
-  "Add to CONTEXT the unsaved changes below FILES.
+  "Add to CONTEXT what is unsaved below FILES.
 A file that was never saved becomes a source, other changes overlays."
   (dolist (buffer (rlm-context--unsaved-buffers files))
     (with-current-buffer buffer
@@ -286,7 +286,7 @@ A file that was never saved becomes a source, other changes overlays."
                                     :name (rlm-context--name-below file files))))))))))
 
 (defun rlm-context--unsaved-buffers (files)
-  "Return the buffers with unsaved changes that visit something of FILES."
+  "Return the modified buffers that visit something of FILES."
   (let ((places (mapcar (lambda (file)
                           (let ((file (file-truename file)))
                             (if (file-directory-p file) (file-name-as-directory file) file)))
@@ -306,7 +306,7 @@ A file that was never saved becomes a source, other changes overlays."
             places))
 
 (defun rlm-context--name-below (file files)
-  "Return the name of FILE relative to the directory of FILES that holds it."
+  "Return the name of FILE relative to its directory among FILES."
   (let ((root (seq-find (lambda (place)
                           (and (file-directory-p place)
                                (rlm-context--relative file place)))

@@ -19,8 +19,8 @@
 ;; come from the environment: RLM_DEMO_DIR, RLM_DEMO_QUESTION, and
 ;; RLM_SERVER_PYTHON, the Python that has the server, if need be.
 ;;
-;;   emacs -Q --batch -L elisp -l rlm-demo -f rlm-demo-batch
-;;   emacs -Q -nw -L elisp -l rlm-demo -f rlm-demo-try
+;;   "$EMACS" -Q --batch -L elisp -l rlm-demo -f rlm-demo-batch
+;;   "$EMACS" -Q -nw -L elisp -l rlm-demo -f rlm-demo-try
 
 ;;; Code:
 
@@ -128,7 +128,9 @@ The exit status is zero if the question was answered."
 (defun rlm-demo-try ()
   "Ask the question on the screen, and leave the user with the run's buffer."
   (setq inhibit-startup-screen t)
-  (global-set-key (kbd "C-c r") 'rlm-command-map)
+  ;; What the manual tells the user to do in the init file.
+  (let ((key "C-c r"))
+    (global-set-key (kbd key) 'rlm-command-map))
   (delete-other-windows)
   (let ((buffer (rlm-demo--ask)))
     (switch-to-buffer buffer)

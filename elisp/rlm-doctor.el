@@ -36,7 +36,7 @@
 ;;;; Buffers
 
 (defmacro rlm-doctor--in-buffer (name revert &rest body)
-  "Show the buffer NAME, made anew by evaluating BODY; g there calls REVERT."
+  "Show the buffer NAME, made anew by evaluating BODY, and by g with REVERT."
   (declare (indent 2) (debug t))
   `(with-current-buffer (get-buffer-create ,name)
      (unless (derived-mode-p 'special-mode)
@@ -172,7 +172,7 @@
 
 ;;;###autoload
 (defun rlm-status ()
-  "Show the server, its models and the runs that are going on."
+  "Show the server, its models and its live questions."
   (interactive)
   (rlm-doctor--ask 'rlm/status #'rlm-doctor--show-status
                    (lambda (text) (message "rlm: %s" text))))

@@ -46,7 +46,7 @@
         (rlm-draw--root))))
 
 (defun rlm-draw--parent (id)
-  "Return the node that holds the node ID."
+  "Return the node above the node ID."
   (rlm-draw--node (replace-regexp-in-string "\\.[^.]*\\'" "" id)))
 
 ;;;; Drawing events
@@ -88,14 +88,14 @@ Events of unknown kinds come from newer servers and are passed over."
       (rlm-node-paragraph node question))))
 
 (cl-defmethod rlm-draw-event ((_ (eql 'contextProgress)) event run)
-  "Note in RUN how much has been read, as EVENT says."
+  "Note in RUN how much has been read, according to EVENT."
   (setf (rlm-run-doing run)
         (format "reading: %s documents, %s"
                 (rlm-figure-number (plist-get event :documents))
                 (rlm-figure-size (plist-get event :bytes)))))
 
 (cl-defmethod rlm-draw-event ((_ (eql 'contextReady)) event run)
-  "Draw what RUN reads, as EVENT says."
+  "Draw the context of RUN, EVENT."
   (setf (rlm-run-doing run) "starting")
   (let ((node (rlm-draw--root)))
     (rlm-node-set node `(("RLM_DOCUMENTS" . ,(plist-get event :documents))
@@ -109,20 +109,22 @@ Events of unknown kinds come from newer servers and are passed over."
     (rlm-draw--left-out node event)))
 
 (defun rlm-draw--left-out (node event)
-  "Draw in NODE which files EVENT says are not in the context."
+  "Draw in NODE which files are not in the context, according to EVENT."
   (let ((counts (plist-get event :leftOutCounts))
         (files (plist-get event :leftOut)))
     (when counts
       (rlm-node-append
        node (concat "Left out: " (rlm-draw-counts counts) ".\n"))
       (unless (seq-empty-p files)
-        (rlm-node-append
-         node (concat ":LEFT_OUT:\n"
-                      (mapconcat (lambda (file)
-                                   (format "- %s: %s\n" (rlm-org-line (plist-get file :path))
-                                           (rlm-org-line (plist-get file :reason))))
-                                 files "")
-                      ":END:\n"))))))
+        (let ((beg (marker-position (rlm-node-body node))))
+          (rlm-node-append
+           node (concat ":LEFT_OUT:\n" (mapconcat #'rlm-draw--left-out-line files "") ":END:\n"))
+          (rlm-node-hide-drawer beg))))))
+
+(defun rlm-draw--left-out-line (file)
+  "Return the line for FILE, which is not in the context."
+  (format "- %s: %s\n" (rlm-org-line (plist-get file :path))
+          (rlm-org-line (plist-get file :reason))))
 
 (defun rlm-draw-counts (counts)
   "Return COUNTS, a plist of reason and number, as text."
@@ -156,7 +158,7 @@ Events of unknown kinds come from newer servers and are passed over."
     (rlm-node-set node (rlm-draw--call-properties event))))
 
 (cl-defmethod rlm-draw-event ((_ (eql 'cellStarted)) event run)
-  "Note in RUN that a cell runs, EVENT; draw its code where that isn't there yet."
+  "Note in RUN the start of a cell, EVENT; draw its code unless it is there."
   (setf (rlm-run-doing run) "code runs")
   (let ((node (rlm-draw--node (plist-get event :node)))
         (number (plist-get event :cell)))
@@ -183,7 +185,7 @@ Events of unknown kinds come from newer servers and are passed over."
       (rlm-node-insert node place (concat (rlm-node-fresh-line place) text)))))
 
 (defun rlm-draw--cell-line (event)
-  "Return the line that tells how a cell has ended, as EVENT says."
+  "Return the line for the end of a cell, EVENT."
   (let ((status (plist-get event :status))
         (problem (rlm-org-line (plist-get event :error) 300))
         (time (rlm-figure-seconds (plist-get event :seconds))))
@@ -293,9 +295,6 @@ Events of unknown kinds come from newer servers and are passed over."
   (require 'url-util)
   (cond ((string-match "\\`file://\\(?:localhost\\)?\\(/.*\\)\\'" uri)
          (decode-coding-string (url-unhex-string (match-string 1 uri)) 'utf-8))
-        ((string-match "\\`\\(rlm-buffer:\\)\\(.*\\)\\'" uri)
-         (concat (match-string 1 uri)
-                 (decode-coding-string (url-unhex-string (match-string 2 uri)) 'utf-8)))
         (t uri)))
 
 (defun rlm-draw--evidence-line (place)
@@ -334,7 +333,7 @@ Events of unknown kinds come from newer servers and are passed over."
         (rlm-node-release node)))))
 
 (defun rlm-draw-end-heading (run root problem)
-  "Add a heading to ROOT that says why RUN has ended; PROBLEM is an error."
+  "Add a heading to ROOT for the end of RUN, and PROBLEM, an error or nil."
   (let ((node (rlm-node-add
                "end" root (pcase (rlm-run-status run)
                             ("limit" "Stopped by a limit")
@@ -405,6 +404,14 @@ What the node says already is not said again."
           (rlm-run-reason run) reason
           (rlm-run-seconds run) (rlm-run-elapsed run))
     (rlm-draw--end run nil)))
+
+(defun rlm-draw-failure (text)
+  "Draw that the question could not be asked, and why: TEXT."
+  (let ((run rlm-run-current))
+    (setf (rlm-run-status run) "failed"
+          (rlm-run-doing run) ""
+          (rlm-run-reason run) text)
+    (rlm-draw-end-heading run (rlm-draw--root) nil)))
 
 (provide 'rlm-draw)
 ;;; rlm-draw.el ends here

@@ -29,6 +29,7 @@
 (require 'rlm-org)
 (require 'rlm-run)
 
+(declare-function org-fold-region "org-fold" (from to flag &optional spec))
 (declare-function org-fold-subtree "org-fold" (flag))
 
 ;;;; Customization
@@ -94,7 +95,7 @@ that neighbours which end at the same place do not mingle."
     (rlm-node--extend node)))
 
 (defun rlm-node--extend (node)
-  "Let NODE and all that holds it reach to point at least."
+  "Let NODE and those above it reach to point at least."
   (while node
     (rlm-node--reach (rlm-node-end node))
     (setq node (rlm-node-parent node))))
@@ -152,7 +153,18 @@ PARENT is nil for the run itself."
           (beg (marker-position drawer)))
       (setf (rlm-node-drawer-length node) (length text))
       (rlm-node-insert node drawer text)
-      (set-marker drawer beg))))
+      (set-marker drawer beg)
+      (rlm-node-hide-drawer beg))))
+
+(defun rlm-node-hide-drawer (beg)
+  "Hide the text of the drawer that begins at BEG."
+  (save-excursion
+    (goto-char beg)
+    (let ((from (line-end-position))
+          (to (and (re-search-forward "^:END:$" nil t) (point))))
+      (cond ((or (null to) (invisible-p from)))
+            ((fboundp 'org-fold-region) (org-fold-region from to t 'drawer))
+            (t (with-no-warnings (org-flag-region from to t 'outline)))))))
 
 (defun rlm-node-release (node)
   "Let go of NODE, to which nothing will be added, and of its markers."
@@ -183,6 +195,12 @@ Text goes into it through FILTER."
     (rlm-node-insert node at (rlm-org-finish (rlm-block-filter block)))
     (delete-region at (1+ at))
     (set-marker at nil)))
+
+(defun rlm-block-beginning (block line)
+  "Return where BLOCK, which has been closed, begins with LINE."
+  (save-excursion
+    (goto-char (rlm-block-after block))
+    (re-search-backward (concat "^" (regexp-quote line) "$"))))
 
 (defun rlm-node-example (node text)
   "Append TEXT to NODE as an example block."
@@ -245,7 +263,10 @@ Text goes into it through FILTER."
   (pcase (rlm-node-part node)
     ('nil)
     ('prose (rlm-node-append node (rlm-org-finish (rlm-node-filter node))))
-    (_ (rlm-block-close node (rlm-node-block node))))
+    (part (rlm-block-close node (rlm-node-block node))
+          (when (eq part 'reasoning)
+            (rlm-node-hide-drawer
+             (rlm-block-beginning (rlm-node-block node) ":REASONING:")))))
   (setf (rlm-node-part node) nil
         (rlm-node-filter node) nil
         (rlm-node-block node) nil))
@@ -339,13 +360,16 @@ A reply with fewer blocks than cells has none assigned."
 
 ;;;; Folding
 
+(defvar rlm-node-followers nil
+  "Windows that will be moved to the end of the buffer after drawing.")
+
 (defun rlm-node-fold (node)
   "Fold NODE, unless someone is reading in it."
   (let ((beg (marker-position (rlm-node-start node)))
         (end (marker-position (rlm-node-end node))))
     (unless (seq-some (lambda (window)
-                        (let ((point (window-point window)))
-                          (and (< beg point) (< point end))))
+                        (and (not (memq window rlm-node-followers))
+                             (< beg (window-point window) end)))
                       (get-buffer-window-list nil nil t))
       (save-excursion
         (goto-char beg)

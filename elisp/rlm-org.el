@@ -49,7 +49,7 @@
   (rlm-org--make :kind 'prose))
 
 (defun rlm-org-block-filter (&optional limit)
-  "Return a filter for text that goes into an Org block.
+  "Return a filter for the text of an Org block.
 Lines are cut at LIMIT characters, if that is non-nil."
   (rlm-org--make :kind 'block :limit limit))
 
@@ -95,7 +95,7 @@ The text that FILTER has given out in all is empty or ends in a newline."
        line))))
 
 (defun rlm-org--plain (text)
-  "Return TEXT without carriage returns at line ends and without form feeds.
+  "Return TEXT with plain line ends and without form feeds.
 A form feed would end the part of a file where Emacs looks for local
 variables, and the transcript ends with one for that reason."
   (if (string-match-p "[\r\f]" text)

@@ -159,7 +159,7 @@ Signal `rlm-rpc-error' if there is no result."
       (signal 'rlm-rpc-error (list (rlm-rpc-error-text (cadr reply)))))))
 
 (defun rlm-rpc-error-text (problem)
-  "Return what PROBLEM, an error plist, says: what happened, and the cure."
+  "Return the text of PROBLEM, an error plist: what happened, and the cure."
   (let ((message (or (plist-get problem :message) "unknown error"))
         (cure (plist-get (plist-get problem :data) :cure)))
     (if (and (stringp cure) (not (string-empty-p cure))
@@ -181,7 +181,7 @@ Signal `rlm-rpc-error' if there is no result."
                         (list :code -1 :message (error-message-string problem)))))))
 
 (defun rlm-rpc--finish (call which value)
-  "End CALL: give VALUE to the function of it that WHICH returns.
+  "End CALL: give VALUE to a function of it, chosen by the accessor WHICH.
 Does nothing if it has ended already."
   (unless (rlm-rpc--call-done call)
     (setf (rlm-rpc--call-done call) t)
@@ -321,7 +321,7 @@ A server that Emacs has started ends with it."
       (rlm-rpc--safely rlm-rpc-end-function reason))))
 
 (defun rlm-rpc--death (process)
-  "Return a sentence that says how PROCESS has ended."
+  "Return a sentence on the end of PROCESS."
   (cond (rlm-server-address "The connection to the server was lost.")
         ((eq (process-status process) 'signal)
          (format "The server was killed by signal %d." (process-exit-status process)))
@@ -352,11 +352,11 @@ A server that Emacs has started ends with it."
 
 (defun rlm-rpc--initialize-params ()
   "Return the parameters of the handshake."
-  `(:protocolVersion ,rlm-rpc-protocol-version
-		     :clientInfo (:name "rlm.el" :version ,rlm-rpc-client-version)
-		     :processId ,(emacs-pid)
-		     ,@(when (and rlm-server-address rlm-server-token-file)
-			 (list :token (rlm-rpc--token)))))
+  (append (list :protocolVersion rlm-rpc-protocol-version
+                :clientInfo (list :name "rlm.el" :version rlm-rpc-client-version)
+                :processId (emacs-pid))
+          (when (and rlm-server-address rlm-server-token-file)
+            (list :token (rlm-rpc--token)))))
 
 (defun rlm-rpc--token ()
   "Return the content of `rlm-server-token-file'."
@@ -384,7 +384,7 @@ A server that Emacs has started ends with it."
       (rlm-rpc-stop (rlm-rpc-error-text problem)))))
 
 (defun rlm-rpc--hand-over-keys (connection info)
-  "Send the keys that INFO says CONNECTION's server lacks, then be ready."
+  "Send CONNECTION's server the keys that it lacks by its INFO, then be ready."
   (when (eq connection rlm-rpc--connection)
     (let ((keys (and rlm-use-auth-source
                      (rlm-rpc--find-keys (plist-get info :keysWanted)))))

@@ -46,7 +46,7 @@
   "The run that this buffer shows.")
 
 (defun rlm-run-in-buffer (&optional buffer)
-  "Return the run that BUFFER shows, or nil."
+  "Return the run of BUFFER, or nil."
   (buffer-local-value 'rlm-run-current (or buffer (current-buffer))))
 
 (defun rlm-run-live-p (run)

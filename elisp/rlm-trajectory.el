@@ -157,19 +157,26 @@ come; EVENT is dropped then, as it is if it has come before."
   "Draw what waits for BUFFER until DEADLINE, nil: to the end.
 Return non-nil if nothing is left."
   (with-current-buffer buffer
-    (let ((followers (rlm-trajectory--followers))
-          (inhibit-read-only t))
-      (save-excursion
-        (save-restriction
-          (widen)
-          (while (and (rlm-trajectory--next)
-                      (or (null deadline) (< (float-time) deadline)))
-            (rlm-trajectory--draw-safely (pop rlm-trajectory--queue)))))
-      (when (buffer-live-p buffer)
-        (set-buffer-modified-p nil)
-        (rlm-trajectory--move followers)
-        (force-mode-line-update)
-        (not (rlm-trajectory--next))))))
+    (rlm-trajectory--drawing
+     (lambda ()
+       (while (and (rlm-trajectory--next)
+                   (or (null deadline) (< (float-time) deadline)))
+         (rlm-trajectory--draw-safely (pop rlm-trajectory--queue)))))
+    (not (rlm-trajectory--next))))
+
+(defun rlm-trajectory--drawing (function)
+  "Call FUNCTION, which draws in the current buffer.
+Then move those who follow the end, and nobody else."
+  (let* ((inhibit-read-only t)
+         (followers (rlm-trajectory--followers))
+         (rlm-node-followers followers))
+    (save-excursion
+      (save-restriction
+        (widen)
+        (funcall function)))
+    (set-buffer-modified-p nil)
+    (rlm-trajectory--move followers)
+    (force-mode-line-update)))
 
 (defun rlm-trajectory--next ()
   "Return the next event to be drawn, or nil."
@@ -247,31 +254,16 @@ Return non-nil if nothing is left."
   "Draw in BUFFER that its run was interrupted, and REASON, a sentence."
   (rlm-trajectory-flush buffer)
   (with-current-buffer buffer
-    (let ((run rlm-run-current))
-      (when (rlm-run-live-p run)
-        (let ((followers (rlm-trajectory--followers))
-              (inhibit-read-only t))
-          (save-excursion
-            (save-restriction
-              (widen)
-              (rlm-draw-interruption reason)
-              (rlm-trajectory--finish run)))
-          (set-buffer-modified-p nil)
-          (rlm-trajectory--move followers)
-          (force-mode-line-update))))))
+    (when (rlm-run-live-p rlm-run-current)
+      (rlm-trajectory--drawing
+       (lambda ()
+         (rlm-draw-interruption reason)
+         (rlm-trajectory--finish rlm-run-current))))))
 
 (defun rlm-trajectory-fail (buffer text)
   "Draw in BUFFER that its question could not be asked, and why: TEXT."
   (with-current-buffer buffer
-    (let ((run rlm-run-current)
-          (inhibit-read-only t))
-      (setf (rlm-run-status run) "failed"
-            (rlm-run-doing run) ""
-            (rlm-run-reason run) text)
-      (save-excursion
-        (rlm-draw-end-heading run (rlm-draw--root) nil))
-      (set-buffer-modified-p nil)
-      (force-mode-line-update))))
+    (rlm-trajectory--drawing (lambda () (rlm-draw-failure text)))))
 
 ;;;; Transcripts
 
@@ -363,7 +355,7 @@ If that can't be done, say so; the buffer stays as it is in any case."
   "Timer that lets the header lines of live runs count, or nil.")
 
 (defun rlm-trajectory--tick-clocks ()
-  "Let the header lines of live runs that are shown count; stop if there are none."
+  "Let the header line of each live run count; stop if there is none."
   (let (live)
     (dolist (buffer (buffer-list))
       (when-let ((run (buffer-local-value 'rlm-run-current buffer)))

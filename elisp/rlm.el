@@ -60,11 +60,11 @@
 (declare-function rlm-rpc-error-text "rlm-rpc" (problem))
 (declare-function rlm-rpc-live-p "rlm-rpc" ())
 (declare-function rlm-rpc-stop "rlm-rpc" (&optional reason))
-(declare-function rlm-run-id "rlm-trajectory" (run))
-(declare-function rlm-run-iterations "rlm-trajectory" (run))
-(declare-function rlm-run-live-p "rlm-trajectory" (run))
-(declare-function rlm-run-question "rlm-trajectory" (run))
-(declare-function rlm-run-in-buffer "rlm-trajectory" (&optional buffer))
+(declare-function rlm-run-id "rlm-run" (run))
+(declare-function rlm-run-iterations "rlm-run" (run))
+(declare-function rlm-run-live-p "rlm-run" (run))
+(declare-function rlm-run-question "rlm-run" (run))
+(declare-function rlm-run-in-buffer "rlm-run" (&optional buffer))
 
 (autoload 'rlm-ask-project "rlm-project" nil t)
 (autoload 'rlm-ask-dired "rlm-dired" nil t)
@@ -120,7 +120,7 @@ far."
   "Questions asked before.")
 
 (defun rlm-read-question (about)
-  "Read a question about what ABOUT says in a few words."
+  "Read a question about something, ABOUT in a few words."
   (let ((question (string-trim (read-string (format "Ask about %s: " about)
                                             nil 'rlm-question-history))))
     (when (string-empty-p question)
@@ -259,14 +259,14 @@ stopped, and the model is told so."
 
 ;;;###autoload
 (defun rlm-open-run (summary)
-  "Show a run, drawn from its log; a live one goes on.
+  "Show a run, drawn from its log, and follow it if it is live.
 SUMMARY is a plist as the server's `rlm/runs' gives it."
   (interactive (list (rlm--read-run)))
   (require 'rlm-client)
   (rlm-client-open summary))
 
 (defun rlm--read-run ()
-  "Let the user choose among the newest runs."
+  "Let the user choose a run, the newest first."
   (require 'rlm-client)
   (let* ((runs (append (plist-get (rlm-rpc-call 'rlm/runs '(:limit 200) 10) :runs) nil))
          (table (mapcar (lambda (run) (cons (rlm--run-label run) run)) runs)))
@@ -275,14 +275,14 @@ SUMMARY is a plist as the server's `rlm/runs' gives it."
     (cdr (assoc (completing-read "Run: " (rlm--in-order table) nil t) table))))
 
 (defun rlm--in-order (table)
-  "Return a completion table for the alist TABLE that keeps its order."
+  "Return a completion table for the alist TABLE, in its order."
   (lambda (string predicate action)
     (if (eq action 'metadata)
         '(metadata (display-sort-function . identity) (cycle-sort-function . identity))
       (complete-with-action action table string predicate))))
 
 (defun rlm--run-label (run)
-  "Return a line that tells RUN, a plist, from the others."
+  "Return a line for RUN, a plist."
   (format "%s %-11s %s"
           (format-time-string "%F %T" (plist-get run :started))
           (plist-get run :status)
@@ -293,7 +293,7 @@ SUMMARY is a plist as the server's `rlm/runs' gives it."
 
 ;;;###autoload
 (defun rlm-stop-server ()
-  "Stop the server; runs that are going on are interrupted."
+  "Stop the server; what is going on is interrupted."
   (interactive)
   (require 'rlm-client)
   (unless (rlm-rpc-live-p)
@@ -303,7 +303,7 @@ SUMMARY is a plist as the server's `rlm/runs' gives it."
 
 ;;;###autoload
 (defun rlm-restart-server ()
-  "Stop the server if it runs, and start it again."
+  "Stop the server if there is one, and start it again."
   (interactive)
   (require 'rlm-client)
   (when (rlm-rpc-live-p)
