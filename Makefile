@@ -6,9 +6,9 @@ EMACS ?= emacs
 PYTHON ?=
 # package-lint's directory, where it is not Debian's elpa-package-lint
 PACKAGE_LINT ?=
-# The demo's directory and question
+# The demo's directory and question (by default the one in .ci/question)
 DIR ?= .
-Q ?= How does the engine decide that a run has ended, and which limits can end it?
+Q ?=
 
 # A bare machine may have no locale at all; the text of the project is UTF-8.
 LANG ?= C.UTF-8
@@ -16,7 +16,7 @@ LANG ?= C.UTF-8
 python := $(CURDIR)/.venv/bin/python
 # What was typed is meant as it is: a dollar sign in a question is no variable.
 override DIR := $(value DIR)
-override Q := $(value Q)
+override Q := $(or $(value Q),$(file <.ci/question))
 export EMACS PYTHON PACKAGE_LINT DIR Q LANG
 export RLM_SERVER_PYTHON := $(python)
 
