@@ -123,7 +123,8 @@ class Run:
             self._finish(end)
         finally:
             if self._corpus is not None:
-                self._corpus.close()
+                # Gigabytes take a while to be removed.
+                await asyncio.to_thread(self._corpus.close)
             self.log.close()
 
     async def _work_within_limits(self) -> _End:
@@ -139,7 +140,7 @@ class Run:
             if timer.expired():
                 return _End("limit", f"Stopped: the limit of {self._limits.seconds:g} s is over.")
             logger.exception("run %s failed", self.run_id)
-            return _End("failed", "An internal error.", RunError("internal", "A time-out."))
+            return _End("failed", "An internal error.", RunError(kind="internal", message="A time-out."))
         except RlmError as error:
             return _End("failed", str(error), run_error(error))
         except asyncio.CancelledError:
