@@ -45,7 +45,12 @@ def test_every_struct_says_what_it_is() -> None:
 
 
 def test_sources_are_told_apart_by_their_kind() -> None:
-    body = b'{"question":"q","sources":[{"kind":"text","text":"a"},{"kind":"file","path":"/b"},{"kind":"tree","root":"/c"}]}'
+    sources = [
+        {"kind": "text", "text": "a"},
+        {"kind": "file", "path": "/b"},
+        {"kind": "tree", "root": "/c"},
+    ]
+    body = msgspec.json.encode({"question": "q", "sources": sources})
     decoded = msgspec.json.decode(body, type=protocol.AskParams)
     assert [type(source).__name__ for source in decoded.sources] == [
         "TextSource",
