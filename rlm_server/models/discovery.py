@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -21,6 +22,9 @@ PATIENCE = 1.0
 
 LONGEST_REPLY = 4 << 20
 """Bytes; whatever says more is no model server."""
+
+
+LENGTH = re.compile(rb"^content-length: *(\d{1,9})\r", re.IGNORECASE | re.MULTILINE)
 
 
 async def discover(ollama_url: str = OLLAMA_URL, vllm_url: str = VLLM_URL) -> list[Deployment]:
@@ -73,7 +77,7 @@ async def _ask(url: str, kind: type[T]) -> T | None:
     try:
         async with asyncio.timeout(PATIENCE):
             return msgspec.json.decode(await _get(url), type=kind)
-    except (OSError, ValueError):
+    except (OSError, EOFError, ValueError, asyncio.LimitOverrunError):
         return None
 
 
@@ -84,17 +88,18 @@ async def _get(url: str) -> bytes:
     try:
         writer.write(f"GET {parts.path} HTTP/1.0\r\nHost: {parts.netloc}\r\n\r\n".encode())
         await writer.drain()
-        answer = await _read_all(reader)
+        head = await reader.readuntil(b"\r\n\r\n")
+        if b" 200" not in head.split(b"\r\n", 1)[0]:
+            raise ValueError("not answered with 200")
+        return await _body(reader, LENGTH.search(head))
     finally:
         writer.close()
-    head, _, body = answer.partition(b"\r\n\r\n")
-    if b" 200" not in head.split(b"\r\n", 1)[0]:
-        raise ValueError("not answered with 200")
+
+
+async def _body(reader: asyncio.StreamReader, length: re.Match[bytes] | None) -> bytes:
+    """The body: as long as was told, else to the end of the connection."""
+    left = min(int(length[1]) if length else LONGEST_REPLY, LONGEST_REPLY)
+    body = b""
+    while left > len(body) and (data := await reader.read(left - len(body))):
+        body += data
     return body
-
-
-async def _read_all(reader: asyncio.StreamReader) -> bytes:
-    answer = b""
-    while (data := await reader.read(1 << 16)) and len(answer) < LONGEST_REPLY:
-        answer += data
-    return answer

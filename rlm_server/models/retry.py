@@ -26,7 +26,7 @@ def pause(error: ModelError, tries: int, retries: int, random: Callable[[], floa
     asked = getattr(error, "retry_after", None)
     if asked is not None:
         return None if asked > LONGEST_WAIT else asked + spread
-    return min(FIRST_PAUSE * 2.0 ** (tries - 1), LONGEST_PAUSE) * spread
+    return min(FIRST_PAUSE * 2.0 ** min(tries - 1, 10), LONGEST_PAUSE) * spread
 
 
 def gave_up(error: ModelError, tries: int) -> ModelError:

@@ -1,0 +1,134 @@
+"""Finding Ollama and vLLM on this machine, and not being held up by what is no model server."""
+
+import asyncio
+import json
+import socket
+
+import pytest
+
+from rlm_server.config import OFFLINE_MODEL, Config, ModelConfig
+from rlm_server.models import Models, discovery
+from rlm_server.models.discovery import discover
+from scripted_provider import ScriptedProvider
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+]
+
+TAGS = {"models": [{"name": "qwen3:8b", "size": 1}, {"name": "nomic-embed-text:latest"}]}
+SERVED = {"object": "list", "data": [{"id": "meta/llama", "max_model_len": 32_768}]}
+
+
+def closed_port() -> str:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{unused.getsockname()[1]}"
+
+
+def address(provider: ScriptedProvider) -> str:
+    return provider.url.removesuffix("/v1")
+
+
+async def test_the_models_of_both_servers_are_found() -> None:
+    paths = {"/api/tags": TAGS, "/v1/models": SERVED}
+    async with ScriptedProvider([], other_paths=paths) as server:
+        models = Models(Config(), {}, ollama_url=address(server), vllm_url=address(server))
+        await models.warm()
+        await models.close()
+    assert [info.name for info in models.list()] == [
+        "ollama_chat/qwen3:8b",
+        "hosted_vllm/meta/llama",
+        OFFLINE_MODEL,
+    ]
+    assert [info.source for info in models.list()] == ["local", "local", "embedded"]
+    assert models.root == "ollama_chat/qwen3:8b"
+    assert models.window("hosted_vllm/meta/llama") == 32_768
+    assert models.free(models.root)
+    models.check(models.root)
+
+
+async def test_a_key_and_a_configured_model_come_before_a_local_server() -> None:
+    async with ScriptedProvider([], other_paths={"/api/tags": TAGS}) as server:
+        urls = {"ollama_url": address(server), "vllm_url": closed_port()}
+        keyed = Models(Config(), {"OPENAI_API_KEY": "sk-x"}, **urls)
+        mine = ModelConfig(model="hosted_vllm/mine", base_url="http://127.0.0.1:1/v1")
+        configured = Models(Config(models={"mine": mine}), {}, **urls)
+        for models in (keyed, configured):
+            await models.warm()
+            await models.close()
+            assert "ollama_chat/qwen3:8b" in [info.name for info in models.list()]
+    assert keyed.root.startswith("openai/")
+    assert configured.root == "mine"
+
+
+async def test_a_question_to_a_found_model_reaches_its_server() -> None:
+    async with ScriptedProvider(["Yes."], other_paths={"/v1/models": SERVED}) as server:
+        models = Models(Config(), {}, ollama_url=closed_port(), vllm_url=address(server))
+        await models.warm()
+        completion = await models.complete(models.root, [{"role": "user", "content": "Well?"}])
+        await models.close()
+    assert completion.text == "Yes."
+    assert completion.usage.cost == 0.0
+    assert server.requests[0].body["model"] == "meta/llama"
+
+
+async def test_with_discovery_off_nobody_is_asked() -> None:
+    async with ScriptedProvider([], other_paths={"/api/tags": TAGS}) as server:
+        models = Models(
+            Config(discover=False), {}, ollama_url=address(server), vllm_url=address(server)
+        )
+        await models.warm()
+        await models.close()
+    assert models.root == OFFLINE_MODEL
+
+
+async def test_where_nothing_listens_nothing_is_found() -> None:
+    assert await discover(closed_port(), closed_port()) == []
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"nonsense",
+        b"HTTP/1.0 404 Not Found\r\n\r\n" + json.dumps(TAGS).encode(),
+        b"HTTP/1.0 200 OK\r\n\r\n<html>",
+        b'HTTP/1.0 200 OK\r\n\r\n{"models": 7}',
+        b"HTTP/1.0 200 OK\r\n\r\n[]",
+        b"HTTP/1.0 200 OK\r\nx: " + b"y" * 200_000,
+    ],
+)
+async def test_what_is_no_model_server_is_passed_over(answer: bytes) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    assert await discover(url, url) == []
+    server.close()
+    await server.wait_closed()
+
+
+async def test_a_server_that_never_answers_is_not_waited_for(monkeypatch) -> None:
+    monkeypatch.setattr(discovery, "PATIENCE", 0.05)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        assert await discover(url, url) == []
+
+
+async def test_warming_twice_asks_once_and_never_raises(monkeypatch) -> None:
+    def broken() -> None:
+        raise ImportError("half installed")
+
+    monkeypatch.setattr("rlm_server.models.litellm_transport.load", broken)
+    models = Models(Config(discover=False, root="openai/x"), {"OPENAI_API_KEY": "sk-x"})
+    await asyncio.gather(models.warm(), models.warm())
+    assert not models.ready
+    with pytest.raises(Exception, match=r"litellm can't be imported: ImportError: half installed"):
+        await models.complete(models.root, [{"role": "user", "content": "Well?"}])
+    await models.close()
