@@ -37,6 +37,9 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+ROOT = re.compile(r"Question: .*?\n\nThe context holds ", re.DOTALL)
+"""How the conversation of a run's root model begins."""
+
 
 @dataclass
 class Reply:
@@ -96,7 +99,7 @@ class Request:
     def role(self) -> str:
         """``root`` where the conversation is a run's, else ``sub``."""
         users = [str(m["content"]) for m in self.messages if m.get("role") == "user"]
-        return "root" if users and "The context holds" in users[0] else "sub"
+        return "root" if users and ROOT.match(users[0]) else "sub"
 
 
 Script = Callable[[Request], "Reply | str"] | Sequence["Reply | str"]

@@ -7,7 +7,7 @@ import re
 import msgspec
 
 from rlm_server.models.question import Question, read_question
-from rlm_server.models.ranking import DEFINITION, HEADING, pattern
+from rlm_server.models.ranking import DEFINITION, HEADING, NAMING, pattern
 
 NOTHING = "Nothing in this passage answers the question."
 """What the sub model says where no line fits."""
@@ -74,7 +74,9 @@ def _scores(question: Question, source: str, lines: list[Line]) -> list[float]:
     scores = []
     for line, some in zip(lines, found, strict=True):
         score = sum(weights[term] for term in some)
-        if DEFINITION.match(line.text):
+        if NAMING.match(line.text):
+            score *= 0.4
+        elif DEFINITION.match(line.text):
             score *= 1.6 if question.place else 1.2
         elif HEADING.match(line.text):
             score *= 1.2

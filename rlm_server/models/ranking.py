@@ -21,6 +21,9 @@ DEFINITION = re.compile(
     r"|^[ \t]*([A-Za-z_][\w.]*)\s*(?::[^=\n]{1,80})?=(?!=)|^\[([^\]\n]+)\]\s*$"
 )
 HEADING = re.compile(r"^(?:#{1,6} |\*+ |=+ |;;;+ )\w")
+NAMING = re.compile(
+    r"^\s*(?:from\s.+\simport\b|import\b|__all__\b|\(require\b|\(provide\b|#include\b)"
+)
 MINOR = re.compile(r"(?:^|/)(?:change_?log|news|history|todo)|loaddefs|\.min\.|\.lock$|\.po$", re.I)
 TESTS = re.compile(r"(?:^|[/_])tests?(?:[/_.]|$)|conftest|idlelib", re.I)
 
@@ -166,6 +169,7 @@ def weigh(
     whole = sum(weight for term, weight in weights.items() if " " not in term)
     covered = sum(weights[term] for term in parts if " " not in term) / whole
     together = sum(weights[term] for term in hits[number])
+    together *= 0.3 if NAMING.match(lines[number]) else 1.0
     score = sum(weights[term] * part for term, part in parts.items()) + 0.8 * together + bonus
     return float(score * covered**1.5)
 
@@ -187,7 +191,7 @@ def around(lines: list[str], number: int, hits: dict[int, dict[str, int]]) -> se
 def mark(line: str, found: dict[str, int], search: Search) -> float:
     """What a line gains by defining, or heading, what is asked for."""
     definition = DEFINITION.match(line)
-    if definition:
+    if definition and not NAMING.match(line):
         name = next(filter(None, definition.groups())).lower().replace("-", "").replace("_", "")
         named = [t for t in found if t.replace("-", "").replace(" ", "")[:5] in name]
         local = 0.6 if definition[2] and line[:1].isspace() else 1.0
