@@ -50,6 +50,7 @@ pytest: setup-test ## run the tests in Python alone
 	$(python) -m pytest
 
 ert: setup-test ## run the tests in Emacs alone
+	@test -n "$(elisp_tests)" || { echo "There are no tests in tests/elisp." >&2; exit 1; }
 	"$$EMACS" -Q --batch -L elisp -L tests/elisp $(addprefix -l ,$(elisp_tests)) \
 		-f ert-run-tests-batch-and-exit
 
