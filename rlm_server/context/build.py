@@ -16,7 +16,7 @@ import msgspec
 
 from rlm_server.config import ContextConfig
 from rlm_server.context.assembly import Assembly
-from rlm_server.context.corpus import TEXT, Corpus, discard
+from rlm_server.context.corpus import INDEX, TEXT, Corpus, discard
 from rlm_server.context.decode import BINARY_SUFFIXES
 from rlm_server.context.plan import Plan
 from rlm_server.context.reasons import LeftOuts
@@ -146,7 +146,8 @@ def _build(
     watch: _Watch,
 ) -> Corpus:
     left = LeftOuts()
-    plan = Plan(sources, overlays, config, left)
+    own = [directory / TEXT, directory / INDEX]
+    plan = Plan(sources, overlays, config, left, checkpoint=watch.checkpoint, own=own)
     if (directory / TEXT).exists():
         raise SourceError(f"{directory} holds a context already.", cure="Name another directory.")
     try:
@@ -184,8 +185,7 @@ def _measure(
 ) -> Measure:
     left = LeftOuts()
     documents = total = 0
-    for piece in Plan(sources, overlays, config, left):
-        watch.checkpoint()
+    for piece in Plan(sources, overlays, config, left, checkpoint=watch.checkpoint):
         if piece.text is not None:
             size = len(piece.text.encode("utf-8", "replace"))
         else:

@@ -174,15 +174,15 @@ def _read(path: str) -> Rules | None:
     """Read an ignore file; one that can't be read, or is a link, has no lines."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            info = os.fstat(file)
+            if not stat.S_ISREG(info.st_mode):
+                return None
+            data = os.read(file, min(info.st_size, _MAX_BYTES))
+        finally:
+            os.close(file)
     except OSError:
         return None
-    with open(file, "rb") as stream:  # noqa: PTH123
-        if not stat.S_ISREG(os.fstat(file).st_mode):
-            return None
-        try:
-            data = stream.read(_MAX_BYTES)
-        except OSError:
-            return None
     text = os.fsdecode(data.removeprefix(b"\xef\xbb\xbf"))
     return Rules(text.split("\n")) or None
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote_from_bytes
 
@@ -50,22 +51,28 @@ class Plan:
         overlays: Sequence[Overlay],
         config: ContextConfig,
         left: LeftOuts,
+        *,
+        checkpoint: Callable[[], None],
+        own: Sequence[Path] = (),
     ) -> None:
         """Take the sources; nothing is looked at before the pieces are asked for.
 
-        What is left out on the way is added to ``left``.
+        What is left out on the way is added to ``left``. ``checkpoint`` is called often and may
+        raise. ``own``: files that are being written and so must not be read.
         """
+        self._checkpoint = checkpoint
         self._sources = sources
         self._config = config
         self._left = left
         self._spools = {os.path.realpath(o.path): o.spool for o in overlays if _sane(o.path)}
-        self._reached: set[str] = set()
+        self._reached = {os.path.realpath(path) for path in own}
         self._paths: set[str] = set()
         self._labels = _labels(sources)
 
     def __iter__(self) -> Iterator[Piece]:
         """Give the pieces, walking through trees on the way."""
         for source, label in zip(self._sources, self._labels, strict=True):
+            self._checkpoint()
             if isinstance(source, TextSource):
                 path = self._unique(label)
                 yield Piece(path, BUFFER + shown(source.name), text=source.text)
@@ -105,7 +112,7 @@ class Plan:
         prefix = f"{label}/" if label else ""
         limit = self._config.max_tree_file_bytes
         uri = _uri(root).rstrip("/") + "/"
-        for item in Walk(source):
+        for item in Walk(source, self._checkpoint):
             if isinstance(item, Omitted):
                 self._left.add(prefix + item.path or root, item.reason)
             elif self._first(item.real):

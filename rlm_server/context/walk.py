@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -47,7 +47,9 @@ class _Directory(NamedTuple):
 class Walk:
     """One walk through a tree, in the order of names, files and directories mixed."""
 
-    def __init__(self, source: TreeSource) -> None:
+    def __init__(self, source: TreeSource, checkpoint: Callable[[], None] = lambda: None) -> None:
+        """Take the source; ``checkpoint`` is called at every step and may raise."""
+        self._checkpoint = checkpoint
         self._root = os.path.realpath(source.root)
         self._prefix = self._root.rstrip("/") + "/"
         self._respect = source.respect_ignore_files
@@ -65,6 +67,7 @@ class Walk:
         top = _Directory("", ignores, included=self._include is None)
         stack = [self._enter(top)]
         while stack:
+            self._checkpoint()
             item = next(stack[-1], None)
             if item is None:
                 stack.pop()
