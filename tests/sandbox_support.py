@@ -87,3 +87,34 @@ async def bench(
         yield Bench(repl)
     finally:
         await repl.close()
+
+
+def living() -> set[int]:
+    """Return all processes but those that are dead and not yet buried."""
+    return {process for process, (_, state) in _processes().items() if state not in "ZX"}
+
+
+def descendants(process: int) -> set[int]:
+    """Return the living processes that a process has started, and they."""
+    table = _processes()
+    found: set[int] = set()
+    pending = [process]
+    while pending:
+        above = pending.pop()
+        for child, (parent, state) in table.items():
+            if parent == above and state not in "ZX":
+                found.add(child)
+                pending.append(child)
+    return found
+
+
+def _processes() -> dict[int, tuple[int, str]]:
+    table = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+            except OSError:
+                continue
+            table[int(entry.name)] = (int(fields[1]), fields[0])
+    return table

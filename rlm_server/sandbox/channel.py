@@ -137,6 +137,18 @@ class Channel:
         with self._interrupts, self._sending:
             self._socket.sendall(size.to_bytes(4, "big") + payload)
 
+    def after_fork(self, sock: socket.socket | None = None) -> None:
+        """Forget threads that did not cross a fork; with a new socket, also what was half read."""
+        self._sending = threading.Lock()
+        self._changed = threading.Condition()
+        self._reading = False
+        self._waiting.clear()
+        if sock is not None:
+            self._socket.close()
+            self._socket = sock
+            self._buffer.clear()
+            self._orders.clear()
+
     def order(self) -> dict[str, Any]:
         """Wait for the server's next order."""
         self._wait(lambda: bool(self._orders))

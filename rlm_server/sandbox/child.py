@@ -7,18 +7,20 @@ that it runs; the server believes none of it.
 from __future__ import annotations
 
 import ast
-import ctypes
 import io
 import linecache
+import mmap
 import os
 import resource
 import signal
 import socket
 import sys
-import tempfile
 import threading
 import traceback
-from types import CodeType
+import warnings
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from types import CodeType, ModuleType
 from typing import Any
 
 from .channel import (
@@ -35,11 +37,8 @@ from .channel import (
 from .channel import __file__ as channel_file
 from .mapped_text import Context, Document, open_context
 
-NOBODY = 65534
 _ANSWER_LIMIT = 2_000_000
 _VALUE_LIMIT = 200_000
-_THREAD_STACK = 1 << 20
-_PR_SET_PDEATHSIG = 1
 _OURS = {__file__, channel_file}
 
 
@@ -104,6 +103,8 @@ class Repl:
         self._interrupts.disarm()
         sys.stdout, sys.stderr = self._stdout, self._stderr
         self._channel.abandon()
+        _reset_timers()
+        done["memory"] = done["memory"] and _short_of_memory()
         self.namespace[f"_result_{order['cell']}"] = _Plain(self._recorder.finish())
         return done
 
@@ -166,7 +167,8 @@ class Repl:
         return {
             name: value
             for name, value in self.namespace.items()
-            if not name.startswith("__")
+            if not name.startswith("_")
+            and not isinstance(value, ModuleType)
             and (name not in hidden or value is not hidden[name] or name == "answer")
         }
 
@@ -191,6 +193,22 @@ def _without_our_frames(report: traceback.TracebackException | None) -> None:
         seen += 1
 
 
+def _reset_timers() -> None:
+    """No timer of this cell may go off in the next."""
+    for which in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
+        signal.setitimer(which, 0)
+
+
+def _short_of_memory() -> bool:
+    """Tell whether what a cell left behind leaves too little for the next one."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    try:
+        mmap.mmap(-1, max(limit // 8, 1 << 20), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
+    except OSError:
+        return True
+    return False
+
+
 def _shown(value: Any) -> str:
     """Return a value's repr; a long text is not copied whole for it."""
     if type(value) is str and len(value) > _VALUE_LIMIT:
@@ -210,32 +228,77 @@ def _bounded(value: Any) -> str | None:
 # --------------------------------------------------------------------------------------- start-up
 
 
-def main(fd: int, parent: int, memory: int, scratch: int, directory: str) -> None:
-    """Shut everything else out, then serve the socket until the server closes it.
-
-    ``memory`` and ``scratch`` are limits in bytes, ``directory`` is the only one to write to.
-    """
-    os.closerange(3, fd)
-    os.closerange(fd + 1, 1 << 16)
-    _confine(memory, scratch, directory)
-    _die_with(parent)
-    serve(socket.socket(fileno=fd))
+def say_fatal(sock: socket.socket, text: str) -> None:
+    """Tell the server that this process could not even start."""
+    try:
+        Channel(sock, Interrupts()).send({"type": "fatal", "error": clean(text)[:1000]})
+    except OSError:
+        os._exit(1)
 
 
-def serve(sock: socket.socket) -> None:
-    """Take the context, then run cells."""
+def serve(sock: socket.socket, rescue: socket.socket | None) -> None:
+    """Take the context, then run cells, each in a fork where there is a socket to be rescued by."""
+    warnings.filterwarnings("ignore", "This process", DeprecationWarning)  # of forks with threads
+    revive_thread_pools_after_forks()
     interrupts = Interrupts()
     signal.signal(signal.SIGINT, interrupts.handler)
     channel = Channel(sock, interrupts)
-    context = _take_context(sock, channel)
+    context = _take_context(sock, channel, rescue is not None)
     repl = Repl(channel, interrupts, context)
     while True:
         order = channel.order()
+        if rescue is not None and not _split(channel, rescue):
+            continue  # this was the twin, and the cell never happened
         channel.token = order["token"]
         channel.send(repl.run(order))
 
 
-def _take_context(sock: socket.socket, channel: Channel) -> Context:
+def _split(channel: Channel, rescue: socket.socket) -> bool:
+    """Fork: True in the child, which runs the cell; False in the parent, once it is rescued.
+
+    The parent is stopped meanwhile, and mostly killed when the cell went well. True also where
+    no fork was granted: then the cell runs without a way back.
+    """
+    try:
+        process = os.fork()
+    except OSError:
+        return True
+    if process == 0:
+        channel.after_fork()
+        rescue.send(b"A")
+        return True
+    _, fds, _, _ = socket.recv_fds(rescue, 1, 1)
+    if not fds:
+        os._exit(0)
+    ended, status = os.waitpid(process, os.WNOHANG)
+    channel.after_fork(socket.socket(fileno=fds[0]))
+    ending = os.waitstatus_to_exitcode(status) if ended else None
+    channel.send({"type": "restored", "ending": ending})
+    return False
+
+
+def revive_thread_pools_after_forks() -> None:
+    """Let thread pools of earlier cells notice that their threads did not cross the fork."""
+    pools: weakref.WeakSet[ThreadPoolExecutor] = weakref.WeakSet()
+    original = ThreadPoolExecutor.__init__
+
+    def remember(self: ThreadPoolExecutor, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        pools.add(self)
+
+    def revive() -> None:
+        for pool in list(pools):
+            pool.__dict__.update(
+                _threads=set(),
+                _idle_semaphore=threading.Semaphore(0),
+                _shutdown_lock=threading.Lock(),
+            )
+
+    ThreadPoolExecutor.__init__ = remember  # type: ignore[method-assign]
+    os.register_at_fork(after_in_child=revive)
+
+
+def _take_context(sock: socket.socket, channel: Channel, checkpoints: bool) -> Context:
     data, fds, _, _ = socket.recv_fds(sock, 65536, 2)
     if not data:
         os._exit(0)
@@ -246,69 +309,5 @@ def _take_context(sock: socket.socket, channel: Channel) -> Context:
     context, copied = open_context(fds[0], fds[1])
     for fd in fds:
         os.close(fd)
-    channel.send({"type": "started", "copied": copied})
+    channel.send({"type": "started", "copied": copied, "checkpoints": checkpoints})
     return context
-
-
-def _confine(memory: int, scratch: int, directory: str) -> None:
-    os.chdir(directory)
-    tempfile.tempdir = directory
-    if os.getuid() == 0:
-        _keep_library_within_reach()
-        os.setgroups([])
-        os.setresgid(NOBODY, NOBODY, NOBODY)
-        os.setresuid(NOBODY, NOBODY, NOBODY)
-    threading.stack_size(_THREAD_STACK)
-    _limit(resource.RLIMIT_CORE, 0)
-    _limit(resource.RLIMIT_DATA, memory)
-    _limit(resource.RLIMIT_FSIZE, scratch)
-    _limit(resource.RLIMIT_NOFILE, 128)
-
-
-def _limit(which: int, value: int) -> None:
-    _, hard = resource.getrlimit(which)
-    if hard != resource.RLIM_INFINITY:
-        value = min(value, hard)
-    resource.setrlimit(which, (value, value))
-
-
-def _keep_library_within_reach() -> None:
-    """Let root's interpreter import after the drop, though its directory may be root's alone.
-
-    A path through an open directory is not stopped by the permissions of the directories above.
-    """
-    prefix = os.path.realpath(sys.base_prefix)
-    try:
-        held = f"/proc/self/fd/{os.open(prefix, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)}"
-    except (AttributeError, OSError):
-        return  # no such descriptors on this system
-
-    def moved(path: str) -> str:
-        real = os.path.realpath(path)
-        return held + real[len(prefix) :] if real.startswith(prefix + "/") else path
-
-    if all(_open_to_all(path) for path in sys.path if path.startswith(prefix)):
-        os.close(int(held.rsplit("/", 1)[1]))
-        return
-    sys.path[:] = [moved(path) for path in sys.path]
-    for module in list(sys.modules.values()):
-        paths = getattr(module, "__path__", None)
-        if isinstance(paths, list):
-            paths[:] = [moved(path) for path in paths]
-
-
-def _open_to_all(path: str) -> bool:
-    """Tell whether every directory above a path lets everybody through."""
-    while path != "/":
-        path = os.path.dirname(path)  # noqa: PTH120 - pathlib is not imported in here
-        if not os.stat(path).st_mode & 0o001:  # noqa: PTH116
-            return False
-    return True
-
-
-def _die_with(parent: int) -> None:
-    """Ask the kernel to kill this process when its parent dies, even if it is killed."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:
-            os._exit(0)

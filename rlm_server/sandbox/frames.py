@@ -51,6 +51,11 @@ class Frames(asyncio.BufferedProtocol, Generic[Message]):
         self._writable = asyncio.Event()
         self._writable.set()
 
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more can be sent or received."""
+        return self._end is not None
+
     async def get(self) -> Message:
         """Return the next message; raises EOFError or FrameError once the channel has ended."""
         while not self._queue:

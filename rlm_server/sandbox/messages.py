@@ -22,6 +22,22 @@ class Started(Message, tag="started"):
     copied: bool
     """True where the context had to be copied, because this interpreter can't map it."""
 
+    checkpoints: bool
+    """Whether a killed cell leaves the variables of earlier ones alone."""
+
+
+class Fatal(Message, tag="fatal"):
+    """From the process: it could not start."""
+
+    error: str
+
+
+class Restored(Message, tag="restored"):
+    """From the process: the last cell never happened."""
+
+    ending: int | None
+    """Exit code of the cell's process, or minus the signal that ended it; None: unknown."""
+
 
 class Output(Message, tag="output"):
     """From the process: the running cell printed this."""
@@ -53,7 +69,7 @@ class Done(Message, tag="done"):
     """True where the cell ended with a MemoryError."""
 
 
-FromCell = Started | Output | Call | Done
+FromCell = Started | Fatal | Restored | Output | Call | Done
 
 
 class Setup(Message, tag="setup"):

@@ -12,7 +12,7 @@ from rlm_server.config import SandboxConfig
 from rlm_server.errors import SandboxError
 from rlm_server.protocol import RunError, Usage
 from rlm_server.sandbox import Call, CallReply
-from sandbox_support import PATIENCE, bench, corpus_files
+from sandbox_support import PATIENCE, bench, corpus_files, descendants, living
 
 LOOP_THAT_SWALLOWS = """
 import time
@@ -408,8 +408,11 @@ from sandbox_support import bench
 
 async def main():
     async with bench(Path({str(tmp_path)!r})) as b:
-        print((await b.ok("import os; print(os.getpid())")).strip(), flush=True)
-        await b.run({LOOP_THAT_SWALLOWS!r}, 60)
+        cell = asyncio.create_task(b.run({LOOP_THAT_SWALLOWS!r}, 60))
+        while not b.printed:
+            await asyncio.sleep(0.005)
+        print("up", flush=True)
+        await cell
 
 asyncio.run(main())
 """
@@ -417,19 +420,13 @@ asyncio.run(main())
         sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[2]
     )
     assert server.stdout is not None
-    pid = int(await server.stdout.readline())
+    assert await server.stdout.readline() == b"up\n"
+    started = descendants(server.pid)
+    assert len(started) >= 3  # a zygote, a guardian, a cell
     server.send_signal(signal.SIGKILL)
     await server.wait()
-    while _alive(pid):
+    while started & living():
         await asyncio.sleep(0.01)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
 
 
 # ------------------------------------------------------------------------------------- isolation

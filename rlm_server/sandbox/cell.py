@@ -1,0 +1,216 @@
+"""One cell while it runs: its clock, its calls in flight, what it has printed, how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from rlm_server.config import SandboxConfig
+from rlm_server.protocol import RunError
+from rlm_server.sandbox.clip import Clip
+from rlm_server.sandbox.frames import FrameError
+from rlm_server.sandbox.messages import (
+    Call,
+    CallReply,
+    CellResult,
+    Done,
+    Execute,
+    Output,
+    Reply,
+    Status,
+    Stream,
+    sanitize,
+)
+from rlm_server.sandbox.worker import Undone, Worker
+
+GRACE_SECONDS = 0.05
+"""Between the interrupt, which a cell may handle or ignore, and the end of its process."""
+
+OnCall = Callable[[Call], Awaitable[CallReply]]
+OnOutput = Callable[[Stream, str], None]
+
+
+class Cell:
+    """Runs once."""
+
+    def __init__(
+        self, config: SandboxConfig, on_call: OnCall, on_output: OnOutput, clip: Clip
+    ) -> None:
+        self._config = config
+        self._on_call = on_call
+        self._on_output = on_output
+        self._clip = clip
+        self._token = secrets.token_hex(8)
+        self._worker: Worker | None = None
+        self._stopped: tuple[Status, str] | None = None
+        self._over = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._printed = 0
+        self._timers: list[asyncio.TimerHandle] = []
+
+    def stop(self, status: Status, reason: str) -> None:
+        """Interrupt the cell, and end its process when that does not end it soon."""
+        if self._stopped is not None:
+            return
+        self._stopped = (status, reason)
+        if self._worker is not None:
+            self._carry_out()
+
+    def _carry_out(self) -> None:
+        assert self._worker is not None
+        self._worker.interrupt()
+        loop = asyncio.get_running_loop()
+        self._timers.append(loop.call_later(GRACE_SECONDS, self._kill))
+
+    def _kill(self) -> None:
+        assert self._worker is not None
+        self._over.set()
+        self._worker.kill()
+
+    async def run(self, worker: Worker, number: int, code: str, seconds: float) -> CellResult:
+        """Run the code in this worker for at most these seconds; the worker is usable after."""
+        begun = time.monotonic()
+        loop = asyncio.get_running_loop()
+        reason = f"TimeoutError: the cell ran longer than {seconds:g} seconds"
+        self._timers.append(loop.call_later(seconds, self.stop, "timeout", reason))
+        quota = asyncio.create_task(self._watch_quota(worker))
+        try:
+            worker.begin()
+            self._worker = worker
+            done, broken = await self._conduct(worker, number, code)
+        finally:
+            quota.cancel()
+            for timer in self._timers:
+                timer.cancel()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(quota, *self._tasks, return_exceptions=True)
+        if done is None:
+            result = self._died(await worker.undo(), broken)
+        elif done.memory and worker.started.checkpoints:
+            result = self._out_of_memory(await worker.undo())
+        else:
+            worker.commit()
+            result = self._done(done)
+        result.seconds = time.monotonic() - begun
+        return result
+
+    async def _conduct(self, worker: Worker, number: int, code: str) -> tuple[Done | None, str]:
+        """Send the cell and serve it to its end; a broken protocol is named."""
+        order = Execute(token=self._token, cell=number, code=sanitize(code))
+        try:
+            await worker.frames.send(msgspec.json.encode(order))
+            if self._stopped is not None:  # before there was a process to stop
+                self._carry_out()
+            return await self._follow(worker), ""
+        except EOFError:
+            return None, ""
+        except FrameError as error:
+            return None, f"the REPL process broke the protocol: {error}"
+
+    async def _follow(self, worker: Worker) -> Done:
+        """Serve the cell until it says that it is done."""
+        while True:
+            message = await worker.frames.get()
+            if isinstance(message, Output) and message.token == self._token:
+                self._take_output(message)
+            elif isinstance(message, Call) and message.token == self._token:
+                await self._take_call(worker, message)
+            elif isinstance(message, Done) and message.token == self._token:
+                return message
+
+    async def _watch_quota(self, worker: Worker) -> None:
+        await worker.over_quota.wait()
+        limit = f"{self._config.scratch:,}"
+        self.stop("limit", f"ScratchLimit: the cell wrote more than {limit} bytes of files")
+
+    def _take_output(self, message: Output) -> None:
+        self._printed += len(message.text)
+        if self._printed > self._config.output:
+            limit = f"{self._config.output:,}"
+            self.stop("limit", f"OutputLimit: the cell printed more than {limit} characters")
+            return
+        text = sanitize(message.text)
+        self._clip.add(text)
+        self._on_output(message.stream, text)
+
+    # ----------------------------------------------------------------------------------- the calls
+
+    async def _take_call(self, worker: Worker, call: Call) -> None:
+        """Start a call. With too many in flight nothing more is read, but the clock goes on."""
+        while len(self._tasks) >= self._config.calls_at_once and not self._over.is_set():
+            over = asyncio.ensure_future(self._over.wait())
+            try:
+                await asyncio.wait({over, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                over.cancel()
+        if self._stopped is None:
+            task = asyncio.create_task(self._answer_call(worker, call))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _answer_call(self, worker: Worker, call: Call) -> None:
+        try:
+            reply = await self._on_call(call)
+        except Exception as error:
+            reply = CallReply("", RunError(kind="internal", message=str(error)))
+        wire = Reply(
+            id=call.id,
+            text=sanitize(reply.text),
+            error=None if reply.error is None else _plain(reply.error),
+            model=reply.model,
+            usage=msgspec.structs.asdict(reply.usage),
+            cached=reply.cached,
+        )
+        try:
+            await worker.frames.send(msgspec.json.encode(wire))
+        except EOFError:
+            return  # the process is gone, which the cell itself sees too
+
+    # ---------------------------------------------------------------------------------- the result
+
+    def _done(self, done: Done) -> CellResult:
+        status, error = self._stopped or ("error" if done.error else "ok", done.error)
+        result = self._result(status, error, kept=True)
+        result.answer = sanitize(done.answer) if done.answer else None
+        result.ready = done.ready
+        return result
+
+    def _died(self, undone: Undone, broken: str) -> CellResult:
+        status: Status = "died"
+        error = broken or undone.ending or "the REPL process ended"
+        if undone.signal == "SIGXCPU":
+            limit = f"{self._config.cpu_seconds:,}"
+            status = "limit"
+            error = f"CpuLimit: the cell used more than {limit} s of processor time"
+        if self._stopped is not None:
+            status, error = self._stopped
+        return self._result(status, error, kept=undone.kept)
+
+    def _out_of_memory(self, undone: Undone) -> CellResult:
+        limit = f"{self._config.memory:,}"
+        error = f"MemoryError: the cell filled its {limit} bytes of memory"
+        status: Status = "error"
+        if self._stopped is not None:
+            status, error = self._stopped
+        return self._result(status, error, kept=undone.kept)
+
+    def _result(self, status: Status, error: str, *, kept: bool) -> CellResult:
+        return CellResult(
+            status=status,
+            error=sanitize(error),
+            output=self._clip.text(),
+            output_characters=self._clip.characters,
+            seconds=0.0,
+            kept=kept,
+            answer=None,
+            ready=False,
+        )
+
+
+def _plain(error: RunError) -> dict[str, str]:
+    return {name: sanitize(text) for name, text in msgspec.structs.asdict(error).items()}

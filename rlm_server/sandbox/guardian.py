@@ -1,0 +1,335 @@
+"""The guardian of one sandbox: small, trusted, and never blocked by what it guards.
+
+It starts the process that holds the namespace, lets exactly one fork a cell happen, stops the
+process that stays behind (the *twin*), and either buries the twin when the cell went well or kills
+the cell and wakes the twin. When the server's socket closes, for whatever reason, it kills
+everything and removes the scratch directory. In full isolation it is the first process of its
+process table, so that not even the kernel lets anything survive it.
+
+Runs outside the sandbox's restrictions, as the sandbox's user: standard library only.
+
+The server says, one letter a packet: E a cell begins, M it went well, I interrupt it, K kill it
+(with a descriptor of a new socket for the twin). It is told: X the cell's process ended, D the
+namespace is gone, R the twin is awake, L there was none, Q the scratch directory is too full,
+F and a text: the sandbox can't be started.
+"""
+
+from __future__ import annotations
+
+import array
+import os
+import select
+import signal
+import socket
+import struct
+import time
+from collections.abc import Callable
+
+from . import scratch, seccomp, system
+
+_PATIENCE = 8
+"""Messages that are read from a sandbox in one cell; it has no honest use for more than two."""
+_WATCH_SECONDS = 0.25
+_CREDENTIALS = socket.CMSG_SPACE(struct.calcsize("3i"))
+_ONE_DESCRIPTOR = socket.CMSG_SPACE(4)
+_NOW = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+
+Start = Callable[[socket.socket], None]
+
+
+class Guardian:
+    """Runs until the server goes away."""
+
+    def __init__(self, server: socket.socket, directory: str, quota: int) -> None:
+        """Prepare; ``directory`` is kept below ``quota`` bytes and removed at the end, if given."""
+        self._server = server
+        self._directory = directory
+        self._quota = quota
+        self._rescue, self._theirs = socket.socketpair()
+        self._rescue.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self._gate = -1
+        self._pidfd = -1
+        self._stable = self._active = 0
+        self._tokens = 0
+        self._patience = _PATIENCE
+        self._listening = True
+        self._busy = False
+        self._poll = select.poll()
+
+    def run(self, start: Start, data: socket.socket) -> None:
+        """Start the namespace's process with ``start`` and guard it; does not return.
+
+        ``data`` is that process's socket, which nobody else may hold.
+        """
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        system.prctl(system.PR_SET_CHILD_SUBREAPER, 1)
+        _be_modest()
+        child = os.fork()
+        if child == 0:
+            self._server.close()
+            self._rescue.close()
+            start(self._theirs)
+            os._exit(1)
+        self._theirs.close()
+        data.close()
+        self._stable = self._active = child
+        self._poll.register(self._server, select.POLLIN)
+        self._poll.register(self._rescue, select.POLLIN)
+        self._watch(child)
+        while True:
+            for fd, _ in self._poll.poll(_WATCH_SECONDS * 1000 if self._watching() else None):
+                self._handle(fd)
+            if self._watching():
+                self._check_scratch()
+            _reap()
+
+    def _handle(self, fd: int) -> None:
+        if fd == self._server.fileno():
+            self._on_server()
+        elif fd == self._rescue.fileno():
+            self._on_sandbox()
+        elif fd == self._gate:
+            self._on_fork()
+        elif fd == self._pidfd:
+            self._on_death()
+
+    # ----------------------------------------------------------------------------- from the server
+
+    def _on_server(self) -> None:
+        try:
+            order, fds = _receive(self._server)
+        except BlockingIOError:
+            return
+        except OSError:
+            order, fds = b"", []
+        if not order:
+            self._end()
+        # What the sandbox announced before this order has to be known first.
+        while self._listening and _readable(self._rescue):
+            self._on_sandbox()
+        if order == b"E":
+            self._tokens, self._patience, self._busy = 1, _PATIENCE, True
+        elif order == b"M":
+            self._commit()
+        elif order == b"I":
+            _signal(self._active, signal.SIGINT)
+        elif order == b"K":
+            self._restore(fds)
+        for fd in fds:
+            os.close(fd)
+
+    def _commit(self) -> None:
+        """The cell went well: its process is the namespace now."""
+        self._busy = False
+        self._tokens = 0
+        if self._active != self._stable:
+            _signal(self._stable, signal.SIGKILL)
+            self._stable = self._active
+
+    def _restore(self, fds: list[int]) -> None:
+        """Kill the cell and wake the twin, to speak through the new socket."""
+        self._busy = False
+        self._tokens = 0
+        if self._active == self._stable:
+            self._say(b"L")
+            return
+        self._kill_all(keep=self._stable)
+        self._active = self._stable
+        self._watch(self._stable)
+        self._listen_again()
+        if self._directory and self._too_full(self._stable):
+            scratch.empty(self._directory)
+        _signal(self._stable, signal.SIGCONT)
+        socket.send_fds(self._rescue, [b"R"], fds)
+        self._say(b"R")
+
+    def _end(self) -> None:
+        self._kill_all(keep=0)
+        if self._directory:
+            scratch.empty(self._directory)
+            try:
+                os.rmdir(self._directory)
+            except OSError:
+                os._exit(1)
+        os._exit(0)
+
+    def _say(self, word: bytes) -> None:
+        try:
+            self._server.send(word, socket.MSG_DONTWAIT)
+        except OSError:
+            self._end()
+
+    # ---------------------------------------------------------------------------- from the sandbox
+
+    def _on_sandbox(self) -> None:
+        size = _CREDENTIALS + _ONE_DESCRIPTOR
+        try:
+            data, extras, _, _ = self._rescue.recvmsg(1, size, _NOW)
+        except BlockingIOError:
+            return
+        except OSError:
+            data, extras = b"", []
+        self._patience -= 1
+        if not data or self._patience < 0:  # whoever floods is not listened to any more
+            self._stop_listening()
+            return
+        process, fds = _unpack(extras)
+        if data == b"L" and fds and self._gate < 0:
+            self._gate = fds.pop()
+            self._poll.register(self._gate, select.POLLIN)
+        elif data == b"A" and process not in (0, self._stable) and self._active == self._stable:
+            self._active = process
+            self._watch(process)
+            # The threads that it may still have must not use the socket that it shares.
+            _signal(self._stable, signal.SIGSTOP)
+        for fd in fds:
+            os.close(fd)
+
+    def _on_fork(self) -> None:
+        if not _readable(self._gate):
+            return
+        try:
+            number, process = seccomp.question(self._gate)
+        except OSError:
+            return
+        while _readable(self._server):  # the token may be on its way
+            self._on_server()
+        allow = self._tokens > 0 and process == self._stable == self._active
+        if allow:
+            self._tokens -= 1
+        try:
+            seccomp.answer(self._gate, number, allow=allow)
+        except OSError:
+            return
+
+    def _on_death(self) -> None:
+        self._poll.unregister(self._pidfd)
+        os.close(self._pidfd)
+        self._pidfd = -1
+        self._busy = False
+        self._say(b"D" if self._active == self._stable else b"X")
+
+    def _stop_listening(self) -> None:
+        if self._listening:
+            self._poll.unregister(self._rescue)
+            self._listening = False
+
+    def _listen_again(self) -> None:
+        """Everybody who could write is dead or stopped: forget what they wrote."""
+        try:
+            while self._rescue.recvmsg(1 << 16, _CREDENTIALS + _ONE_DESCRIPTOR, _NOW)[0]:
+                continue
+        except OSError:
+            pass  # empty now
+        self._patience = _PATIENCE
+        if not self._listening:
+            self._poll.register(self._rescue, select.POLLIN)
+            self._listening = True
+
+    # -------------------------------------------------------------------------------------- inside
+
+    def _watching(self) -> bool:
+        return self._busy and bool(self._directory)
+
+    def _check_scratch(self) -> None:
+        if self._too_full(self._active):
+            self._busy = False  # said once a cell
+            self._say(b"Q")
+
+    def _too_full(self, process: int) -> bool:
+        return scratch.used(self._directory, process, self._quota) >= self._quota
+
+    def _watch(self, process: int) -> None:
+        if self._pidfd >= 0:
+            self._poll.unregister(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
+        try:
+            self._pidfd = os.pidfd_open(process)
+            self._poll.register(self._pidfd, select.POLLIN)
+        except OSError:
+            self._say(b"D" if self._active == self._stable else b"X")
+
+    def _kill_all(self, keep: int) -> None:
+        """Kill every process of the sandbox but one, until a look around finds none."""
+        while True:
+            found = [process for process in _others() if process != keep]
+            if not found:
+                return
+            for process in found:
+                _signal(process, signal.SIGKILL)
+            _reap()
+            time.sleep(0.0002)
+
+
+def _receive(server: socket.socket) -> tuple[bytes, list[int]]:
+    data, extras, _, _ = server.recvmsg(16, socket.CMSG_SPACE(4 * 4), _NOW)
+    return data, _unpack(extras)[1]
+
+
+def _unpack(extras: list[tuple[int, int, bytes]]) -> tuple[int, list[int]]:
+    """Return the sender's process, as the kernel says it, and the descriptors that came along."""
+    process = 0
+    fds = array.array("i")
+    for level, kind, data in extras:
+        if level != socket.SOL_SOCKET:
+            continue
+        if kind == socket.SCM_CREDENTIALS:
+            process = struct.unpack("iII", data[:12])[0]
+        elif kind == socket.SCM_RIGHTS:
+            fds.frombytes(data[: len(data) // 4 * 4])
+    return process, list(fds)
+
+
+def _readable(fd: int | socket.socket) -> bool:
+    return bool(select.select([fd], [], [], 0)[0])
+
+
+def _signal(process: int, number: int) -> None:
+    try:
+        os.kill(process, number)
+    except OSError:
+        return  # it has ended already
+
+
+def _reap() -> None:
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            continue
+    except ChildProcessError:
+        return
+
+
+def _others() -> list[int]:
+    """List the living processes that descend from this one.
+
+    Orphans become its children, so none gets lost; being first of a process table, everybody is.
+    """
+    me = os.getpid()
+    parents = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat", "rb") as file:
+                    fields = file.read().rsplit(b")", 1)[1].split()
+            except OSError:
+                continue
+            parents[int(name)] = (int(fields[1]), fields[0])
+    found = []
+    for process, (parent, state) in parents.items():
+        above = parent
+        while above not in (0, me) and above in parents:
+            above = parents[above][0]
+        if (above == me or me == 1) and process != me and state not in (b"Z", b"X"):
+            found.append(process)
+    return found
+
+
+def _be_modest() -> None:
+    """Be the first to go when memory runs out, and give way to the server."""
+    try:
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write("1000")
+        os.nice(5)
+    except OSError:
+        return  # not vital
