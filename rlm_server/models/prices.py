@@ -69,9 +69,8 @@ def window_of(deployment: Deployment) -> int | None:
 def _listed(deployment: Deployment) -> Price:
     if deployment.provider == "offline":
         return UNKNOWN
-    known = price_map()
     _, _, bare = deployment.model.partition("/")
-    entry = known.get(deployment.model) or known.get(bare)
+    entry = _entry(deployment.model) or _entry(bare)
     if entry is None or entry.provider not in (deployment.provider, ""):
         return UNKNOWN
     # A hosted model without a price is one whose price the map's makers did not know.
@@ -81,20 +80,22 @@ def _listed(deployment: Deployment) -> Price:
 
 
 @cache
-def price_map() -> dict[str, Price]:
+def _entry(model: str) -> Price | None:
+    raw = price_map().get(model)
+    try:
+        return None if raw is None else msgspec.json.decode(raw, type=Price, strict=False)
+    except msgspec.DecodeError:
+        return None
+
+
+@cache
+def price_map() -> dict[str, msgspec.Raw]:
     """The offline map by model id; empty where litellm isn't installed."""
     spec = find_spec("litellm")
     if spec is None or spec.origin is None:
         return {}
     path = Path(spec.origin).with_name("model_prices_and_context_window_backup.json")
     try:
-        raw = msgspec.json.decode(path.read_bytes(), type=dict[str, msgspec.Raw])
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, msgspec.Raw])
     except (OSError, msgspec.DecodeError):
         return {}
-    entries = {}
-    for model, entry in raw.items():
-        try:
-            entries[model] = msgspec.json.decode(entry, type=Price, strict=False)
-        except msgspec.DecodeError:
-            continue
-    return entries

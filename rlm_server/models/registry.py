@@ -162,9 +162,10 @@ class Models:
         )
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections. A thread that is still importing litellm is not waited for."""
         if self._warming is not None:
-            await asyncio.shield(self._warming)
+            self._warming.cancel()
+            await asyncio.gather(self._warming, return_exceptions=True)
         await self._litellm.close()
 
     async def _persist(
@@ -201,10 +202,11 @@ class Models:
         return self._litellm
 
     async def _warm(self) -> None:
-        importing = asyncio.create_task(self._import())
+        await asyncio.gather(self._import(), self._look_around())
+
+    async def _look_around(self) -> None:
         if self._discover:
             self._catalogue.add_local(await discovery.discover(*self._probes))
-        await importing
 
     async def _import(self) -> None:
         try:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import threading
 
 import pytest
 
@@ -132,3 +133,15 @@ async def test_warming_twice_asks_once_and_never_raises(monkeypatch) -> None:
     with pytest.raises(Exception, match=r"litellm can't be imported: ImportError: half installed"):
         await models.complete(models.root, [{"role": "user", "content": "Well?"}])
     await models.close()
+
+
+async def test_closing_does_not_wait_for_the_import(monkeypatch) -> None:
+    released = threading.Event()
+    monkeypatch.setattr("rlm_server.models.litellm_transport.load", released.wait)
+    models = Models(Config(discover=False), {})
+    warming = asyncio.create_task(models.warm())
+    await asyncio.sleep(0)
+    await asyncio.wait_for(models.close(), 5)
+    released.set()
+    with pytest.raises(asyncio.CancelledError):
+        await warming
