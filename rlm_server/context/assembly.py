@@ -22,6 +22,7 @@ from rlm_server.context.mapped import MappedWriter
 from rlm_server.context.plan import Piece, Plan
 from rlm_server.context.reading import CHUNK, RefusedError, TextFile
 from rlm_server.context.reasons import LeftOuts
+from rlm_server.context.refusals import in_words
 from rlm_server.errors import SourceError
 
 RESERVE = 64 << 20
@@ -75,8 +76,8 @@ class Disk:
         """Allow the text to take ``size`` bytes, ``more`` than now. Raises SourceError."""
         if size > self._limit:
             raise SourceError(
-                f"The context would take {_size(size)} on disk, which is over the limit of "
-                f"{_size(self._limit)} ([context] max-bytes).",
+                f"The context would take {in_words(size)} on disk, which is over the limit of "
+                f"{in_words(self._limit)} ([context] max-bytes).",
                 cure="Ask about less, leave out what holds rare characters, or raise the limit.",
             )
         self._granted -= more
@@ -91,8 +92,8 @@ class Disk:
         free = info.f_bavail * info.f_frsize
         if free < wanted + RESERVE:
             raise SourceError(
-                f"There is no room for the context: {self._directory} has {_size(free)} left, "
-                f"and {_size(wanted + RESERVE)} are needed.",
+                f"There is no room for the context: {self._directory} has {in_words(free)} left, "
+                f"and {in_words(wanted + RESERVE)} are needed.",
                 cure="Make room there, set RLM_CACHE to another place, or ask about less.",
             )
 
@@ -171,7 +172,7 @@ class Assembly:
             total += readable.size
             if total > self._config.max_bytes:
                 readable.close()
-                limit = _size(self._config.max_bytes)
+                limit = in_words(self._config.max_bytes)
                 raise SourceError(
                     f"The sources hold more than {limit} of text, which is the limit "
                     "([context] max-bytes).",
@@ -234,11 +235,3 @@ class Assembly:
             "firstLine": document.first_line,
         }
         index.write(msgspec.json.encode(row))
-
-
-def _size(count: int) -> str:
-    """Write a number of bytes for people."""
-    for unit, factor in (("GB", 1 << 30), ("MB", 1 << 20), ("kB", 1 << 10)):
-        if count >= factor:
-            return f"{count / factor:.1f} {unit}".replace(".0 ", " ")
-    return f"{count} bytes"

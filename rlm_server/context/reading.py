@@ -85,7 +85,7 @@ class TextFile:
     def _choose(self, spooled: bool) -> tuple[str, int]:
         """Find the encoding and the length of the byte order mark."""
         mark = byte_order_mark(self._head)
-        if mark is not None:
+        if mark is not None and (mark[0] == "utf-8" or not spooled):
             return mark
         if spooled:
             return "utf-8", 0

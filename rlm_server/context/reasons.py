@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from typing import Literal
+from unicodedata import category
 
 from rlm_server.context.decode import without_surrogates
 from rlm_server.protocol import LeftOut
@@ -44,7 +45,7 @@ def shown(path: str) -> str:
     if path.isprintable():
         return path
     text = without_surrogates(path)
-    return "".join(c if c.isprintable() or c == " " else "\ufffd" for c in text)
+    return "".join("\ufffd" if category(c) in ("Cc", "Zl", "Zp") else c for c in text)
 
 
 class LeftOuts:

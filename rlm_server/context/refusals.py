@@ -29,8 +29,9 @@ def nothing_to_read(
         return _file(source, left.first[0].reason, config)
     if left.counts:
         counts = ", ".join(f"{count} {reason}" for reason, count in sorted(left.counts.items()))
+        limits = " ([context] max-tree-file-bytes)" if "too large" in left.counts else ""
         return SourceError(
-            f"The sources hold no text; left out: {counts}.",
+            f"The sources hold no text; left out: {counts}{limits}.",
             cure="Check what was named, the include and exclude globs, and the ignore files.",
         )
     kind = "The text is" if all(isinstance(s, TextSource) for s in sources) else "The sources are"
@@ -41,8 +42,16 @@ def _file(source: FileSource, reason: str, config: ContextConfig) -> SourceError
     path = source.origin or source.path
     if reason == "too large":
         return SourceError(
-            f"{path} is larger than {config.max_file_bytes} bytes ([context] max-file-bytes).",
+            f"{path} is larger than {in_words(config.max_file_bytes)} ([context] max-file-bytes).",
             cure="Ask about a part of it, or raise the limit.",
         )
     what, cure = _FILE.get(reason, ("can't be used", "Name another file."))
     return SourceError(f"{path} {what}.", cure=cure)
+
+
+def in_words(size: int) -> str:
+    """Write a number of bytes for people."""
+    for unit, factor in (("GB", 1 << 30), ("MB", 1 << 20), ("kB", 1 << 10)):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}".replace(".0 ", " ")
+    return f"{size} bytes"

@@ -193,11 +193,16 @@ async def test_a_spooled_part_goes_by_its_origin(root: Path, target: Path) -> No
 
 
 async def test_names_of_any_bytes_can_be_shown(root: Path, target: Path) -> None:
-    make(root, {"a\nb": "1", "a\rb": "2", os.fsdecode(b"\xff"): "3"})
+    make(root, {"a\nb": "1", "a\rb": "2", os.fsdecode(b"\xff"): "3", "é\u202f👩\u200d🔧": "4"})
     corpus = await build(tree(root), directory=target)
-    assert [d.path for d in corpus.documents] == ["a\ufffdb", "a\ufffdb (2)", "\ufffd"]
-    assert corpus.documents[2].uri == f"file://{root}/%FF"
-    assert corpus.head(99).count("\n") == 6
+    assert [d.path for d in corpus.documents] == [
+        "a\ufffdb",
+        "a\ufffdb (2)",
+        "é\u202f👩\u200d🔧",
+        "\ufffd",
+    ]
+    assert corpus.documents[3].uri == f"file://{root}/%FF"
+    assert corpus.head(999).count("\n") == 8
 
 
 # --------------------------------------------------------------------------- overlays, duplicates
@@ -341,11 +346,12 @@ async def test_what_was_read_before_a_fault_stays(
         (lambda root: file(root / "nothing"), "does not exist"),
         (lambda root: file(root / "data"), "not a text file.*Convert"),
         (lambda root: file(root), "is not a file"),
-        (lambda root: file(root / "large"), r"larger than .*\[context\] max-file-bytes"),
+        (lambda root: file(root / "large"), r"larger than 4 GB .*\[context\] max-file-bytes"),
         (lambda root: file(root / "empty"), "empty"),
         (lambda root: TextSource(text=""), "The text is empty"),
         (lambda root: tree(root / "bin"), "no text; left out: 2 binary"),
         (lambda root: tree(root / "nothing"), "1 gone"),
+        (lambda root: tree(root, include=["large"]), r"1 too large \(\[context\] max-tree-"),
     ],
 )
 async def test_nothing_to_read_is_refused_with_the_reason(
