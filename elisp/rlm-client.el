@@ -177,7 +177,8 @@ A question that pops up amid typing would be answered by mistake."
   "Ask the question of BUFFER if the user wants to, having read TEXT."
   (when (rlm-client--wanted-p buffer)
     (if (condition-case nil
-            (with-local-quit (y-or-n-p (format "Ask about %s? " text)))
+            (let (inhibit-quit)
+              (y-or-n-p (format "Ask about %s? " text)))
           (quit nil))
         (rlm-client--send buffer)
       (rlm-client-drop buffer)

@@ -204,10 +204,10 @@ Events of unknown kinds come from newer servers and are passed over."
   (let* ((id (plist-get event :node))
          (node (rlm-node-add id (rlm-draw--parent id)
                              (format "Sub-call %d" (plist-get event :subcall)))))
+    (setf (rlm-node-properties node) (list (cons "RLM_MODEL" (plist-get event :model))))
     (rlm-node-append
-     node (format "Prompt, %s:"
+     node (format "Prompt, %s:\n"
                   (rlm-figure-count (plist-get event :promptCharacters) "character")))
-    (rlm-node-append node "\n")
     (rlm-node-example node (plist-get event :prompt))
     (rlm-node-fold node)))
 
@@ -369,12 +369,21 @@ What the node says already is not said again."
   "End the newest iteration, put its first sentence in its heading, and fold it."
   (when-let ((node rlm-draw--iteration))
     (let ((summary (rlm-draw--sentence (rlm-node-summary node))))
+      (rlm-draw--close-below node)
       (rlm-node-close node)
       (unless (string-empty-p summary)
         (rlm-node-retitle node (concat ": " summary)))
       (rlm-node-fold node)
       (rlm-node-release node)
       (setq rlm-draw--iteration nil))))
+
+(defun rlm-draw--close-below (node)
+  "Close and release what is still open below NODE."
+  (dolist (other (hash-table-values rlm-node-table))
+    (when (eq node (rlm-node-parent other))
+      (rlm-draw--close-below other)
+      (rlm-node-close other)
+      (rlm-node-release other))))
 
 (defun rlm-draw--sentence (text)
   "Return the first sentence of TEXT, fit for a heading."

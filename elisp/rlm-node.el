@@ -106,8 +106,18 @@ that neighbours which end at the same place do not mingle."
     (set-marker marker (point))))
 
 (defun rlm-node-append (node text)
-  "Append TEXT to NODE's own text."
-  (rlm-node-insert node (rlm-node-body node) text))
+  "Append TEXT to NODE's own text.
+If that ends within a line now, there is a newline after it, for the sake of
+what follows; it goes when the line is complete."
+  (let* ((body (rlm-node-body node))
+         (within (progn (goto-char body) (not (bolp)))))
+    (rlm-node-insert node body text)
+    (goto-char body)
+    (cond ((not (bolp))
+           (unless (or (eobp) (eq (char-after) ?\n))
+             (insert "\n")))
+          ((and within (eq (char-after) ?\n))
+           (delete-char 1)))))
 
 (defun rlm-node-fresh-line (marker)
   "Return what has to be inserted at MARKER for a blank line before it."
@@ -247,6 +257,7 @@ Text goes into it through FILTER."
     (pcase part
       ('prose
        (rlm-node-append node (rlm-node-fresh-line place))
+       (rlm-node--note-summary node "\n")
        (setf (rlm-node-filter node) (rlm-org-prose-filter)))
       ('code
        (setf (rlm-node-block node)

@@ -191,14 +191,20 @@ Return the line that begins a block."
       (rlm-org--sexp-guarded text)
     (rlm-org--inline text)))
 
+(defconst rlm-org--active
+  (rx (or (seq word-start (group (or "src" "call"))
+               (group "_" (*? (not (any " \t\n"))) (any "[{(")))
+          (seq word-start (group (or "elisp" "shell" "file+sys")) (group ":"))))
+  "Regexp for prose that Org would run; the guard goes between its groups.")
+
 (defun rlm-org--inline (text)
-  "Return prose TEXT without what Org would run: diary sexps and inline code."
+  "Return prose TEXT without what Org would run.
+That is diary sexps, inline code, and links to Lisp, shells and programs."
   (let ((case-fold-search nil))
     (rlm-org--sexp-guarded
-     (if (string-match-p "\\(?:src\\|call\\)_[^ \t\n]*[[{(]" text)
-         (replace-regexp-in-string
-          "\\_<\\(src\\|call\\)_\\([^ \t\n]*?[[{(]\\)"
-          (concat "\\1_" rlm-org-guard "\\2") text t)
+     (if (string-match-p rlm-org--active text)
+         (replace-regexp-in-string rlm-org--active
+                                   (concat "\\1\\3" rlm-org-guard "\\2\\4") text t)
        text))))
 
 (defun rlm-org--sexp-guarded (text)

@@ -101,6 +101,11 @@ Signal `rlm-rpc-error' if none is found."
     (unless command
       (signal 'rlm-rpc-error
               '("No rlm server was found: M-x rlm-install-server, or set `rlm-server-command'")))
+    ;; Emacs does not complain of an absolute name that leads nowhere.
+    (unless (executable-find (car command))
+      (signal 'rlm-rpc-error
+              (list (format "%s can't be executed: correct `rlm-server-command'"
+                            (car command)))))
     (let ((default-directory (or directory (expand-file-name "~/"))))
       (rlm-server--log (format "\n$ %s\n" (combine-and-quote-strings command)))
       (make-process :name "rlm" :command command :connection-type 'pipe :noquery t

@@ -1,0 +1,108 @@
+"""A server that misbehaves as told, for the tests of rlm.el: over stdio, with the standard library.
+
+    python odd_server.py REQUESTS [WORD...]
+
+Every request is appended to the file REQUESTS, one line of JSON each. The words say what is odd:
+``paid`` (questions cost money), ``keys`` (a key is wanted), ``old`` (another protocol version),
+``deaf`` (status is never answered), ``dies`` (ends when a question is asked), ``early`` (events
+come before the reply that names their run), ``refuses`` (questions are answered with an error),
+``gap`` (one event is left out, and sent when it is asked for), ``noise`` (writes to stderr).
+"""
+
+import json
+import os
+import sys
+
+REQUESTS, WORDS = sys.argv[1], set(sys.argv[2:])
+RUN = "20260101-000000-abcdef"
+
+
+def send(message):
+    body = json.dumps({"jsonrpc": "2.0", **message}).encode()
+    sys.stdout.buffer.write(b"Content-Length: %d\r\n\r\n" % len(body) + body)
+    sys.stdout.buffer.flush()
+
+
+def read():
+    length = 0
+    while (line := sys.stdin.buffer.readline()) not in (b"\r\n", b""):
+        if line.lower().startswith(b"content-length:"):
+            length = int(line[15:])
+    return json.loads(sys.stdin.buffer.read(length)) if line else None
+
+
+def events():
+    usage = {"promptTokens": 5, "completionTokens": 2, "cachedTokens": 0, "cost": 0.0}
+    kinds = [
+        dict(kind="runStarted", question="odd?", rootModel="odd", subModel="odd", limits={},
+             serverVersion="0", isolation="none", project=None, protocolVersion=1),
+        dict(kind="answer", text="odd answer", partial=False, evidence=[], more=False),
+        dict(kind="runEnded", status="done", reason="Done.", error=None, usage=usage,
+             iterations=0, subcalls=0, seconds=0.1),
+    ]
+    return [dict(event, runId=RUN, seq=seq, time=1e9, node="0") for seq, event in enumerate(kinds)]
+
+
+def tell(first, but=()):
+    for event in events()[first:]:
+        if event["seq"] not in but:
+            send({"method": "rlm/event", "params": event})
+
+
+def summary():
+    return dict(runId=RUN, question="odd?", started=1e9, status="done", rootModel="odd",
+                project=None, iterations=0, subcalls=0, cost=0.0, seconds=0.1, log="/odd.jsonl")
+
+
+def initialize(_):
+    wanted = [{"name": "big", "host": "api.example.org"}] if "keys" in WORDS else []
+    return dict(protocolVersion=0 if "old" in WORDS else 1, serverVersion="0", pid=os.getpid(),
+                rootModel="odd", subModel="odd", keysWanted=wanted, isolation="none",
+                logDirectory="/", capabilities={})
+
+
+def estimate(_):
+    paid = "paid" in WORDS
+    return dict(documents=3, bytes=1200000, tokens=300000, leftOut={"binary": 2}, rootModel="big",
+                subModel="small", free=not paid, cost=0.12 if paid else 0.0, costLimit=1.0)
+
+
+ANSWERS = {
+    "initialize": initialize,
+    "rlm/keys": lambda params: {"accepted": list(params["keys"])},
+    "rlm/estimate": estimate,
+    "rlm/ask": lambda _: {"runId": RUN, "log": "/odd.jsonl"},
+    "rlm/attach": lambda _: {"run": summary(), "live": False, "lastSeq": 2},
+    "rlm/runs": lambda _: {"runs": [summary()]},
+    "rlm/cancel": lambda _: {"cancelled": False},
+    "rlm/status": lambda _: dict(serverVersion="0", pid=os.getpid(), seconds=1.0, liveRuns=[],
+                                 modelsReady=True, isolation="none", models=[]),
+}
+
+
+def serve():
+    if "noise" in WORDS:
+        print("a word of complaint", file=sys.stderr, flush=True)
+    while (message := read()) is not None:
+        method, params = message["method"], message.get("params")
+        with open(REQUESTS, "a") as file:
+            file.write(json.dumps({"method": method, "params": params}) + "\n")
+        if method == "exit" or (method == "rlm/ask" and "dies" in WORDS):
+            return
+        if method == "rlm/status" and "deaf" in WORDS:
+            continue
+        if method == "rlm/ask" and "early" in WORDS:
+            tell(0)
+        if method == "rlm/ask" and "refuses" in WORDS:
+            data = {"kind": "noKey", "cure": "Set ODD_KEY."}
+            send({"id": message["id"],
+                  "error": {"code": -32022, "message": "No key.", "data": data}})
+            continue
+        send({"id": message["id"], "result": ANSWERS[method](params)})
+        if method == "rlm/ask" and "early" not in WORDS and "deaf" not in WORDS:
+            tell(0, but={1} if "gap" in WORDS else ())
+        if method == "rlm/attach":
+            tell(params["fromSeq"])
+
+
+serve()

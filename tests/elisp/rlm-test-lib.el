@@ -1,0 +1,190 @@
+;;; rlm-test-lib.el --- What the tests of rlm share  -*- lexical-binding: t; -*-
+
+;; This program is free software: you can redistribute it and/or modify
+;; it under the terms of the GNU General Public License as published by
+;; the Free Software Foundation, either version 3 of the License, or
+;; (at your option) any later version.
+
+;; This program is distributed in the hope that it will be useful,
+;; but WITHOUT ANY WARRANTY; without even the implied warranty of
+;; MERCHANTABILITY or FITNESS FOR A PARTICULAR PURPOSE.  See the
+;; GNU General Public License for more details.
+
+;; You should have received a copy of the GNU General Public License
+;; along with this program.  If not, see <https://www.gnu.org/licenses/>.
+
+;;; Commentary:
+
+;; Every test that has a server has one of its own, with directories of
+;; its own, and leaves nothing behind.  Tests wait for conditions, never
+;; for a time.
+
+;;; Code:
+
+(require 'cl-lib)
+(require 'ert)
+(require 'ert-x)
+(require 'subr-x)
+(require 'rlm)
+(require 'rlm-client)
+(require 'rlm-doctor)
+(require 'rlm-dired)
+(require 'rlm-project)
+
+(defconst rlm-test-here (file-name-directory (or load-file-name buffer-file-name))
+  "Directory of the tests.")
+
+(defconst rlm-test-root (expand-file-name "../../" rlm-test-here)
+  "Directory of the checkout.")
+
+(defconst rlm-test-python
+  (or (getenv "RLM_SERVER_PYTHON")
+      (expand-file-name ".venv/bin/python" rlm-test-root))
+  "Python that has the server.")
+
+(defvar rlm-test-directory nil
+  "Private directory of the current test.")
+
+(defun rlm-test-file (name &optional text)
+  "Return the name of the file NAME in the test's directory; write TEXT into it."
+  (let ((file (expand-file-name name rlm-test-directory)))
+    (when text
+      (make-directory (file-name-directory file) t)
+      (let ((coding-system-for-write 'utf-8-unix))
+        (write-region text nil file nil 'silent)))
+    file))
+
+(defun rlm-test-text (file)
+  "Return the text of FILE."
+  (with-temp-buffer
+    (let ((coding-system-for-read 'utf-8-unix))
+      (insert-file-contents file))
+    (buffer-string)))
+
+(defun rlm-test-call (body)
+  "Call BODY in a private directory, and remove every trace of it after."
+  (let* ((rlm-test-directory (file-name-as-directory (file-truename (make-temp-file "rlm-test-" t))))
+         (temporary-file-directory (rlm-test-file "tmp/"))
+         (default-directory rlm-test-directory)
+         (process-environment
+          (append (list (concat "RLM_STATE=" (rlm-test-file "state"))
+                        (concat "RLM_CACHE=" (rlm-test-file "cache"))
+                        (concat "RLM_CONFIG=" (rlm-test-file "config.toml"))
+                        (concat "HOME=" rlm-test-directory))
+                  process-environment))
+         (rlm-transcript-directory (rlm-test-file "transcripts/"))
+         (rlm-server-command (list rlm-test-python "-m" "rlm_server"))
+         (rlm-server-directory (rlm-test-file "server/"))
+         (rlm-server-address nil)
+         (rlm-use-auth-source nil)
+         (rlm-confirm 'cost)
+         (rlm-flush-seconds 0.01)
+         (rlm-after-run-functions nil)
+         (inhibit-message t)
+         (buffers (buffer-list)))
+    (make-directory temporary-file-directory)
+    (unwind-protect
+        (save-window-excursion (funcall body))
+      (rlm-rpc-stop)
+      (rlm-rpc-forgive)
+      (dolist (buffer (buffer-list))
+        (unless (memq buffer buffers)
+          (with-current-buffer buffer
+            (set-buffer-modified-p nil)
+            (setq kill-buffer-query-functions nil))
+          (kill-buffer buffer)))
+      (clrhash rlm-client--buffers)
+      (rlm-context-release-all)
+      (delete-directory rlm-test-directory t))))
+
+(defmacro rlm-test-with (&rest body)
+  "Evaluate BODY as the text of a test, with a directory and a server of its own."
+  (declare (indent 0) (debug t))
+  `(rlm-test-call (lambda () ,@body)))
+
+(defmacro rlm-test-with-odd-server (words &rest body)
+  "Evaluate BODY like `rlm-test-with', with a server odd in the way WORDS say."
+  (declare (indent 1) (debug t))
+  `(rlm-test-with
+     (setq rlm-server-command
+           (append (list rlm-test-python (expand-file-name "odd_server.py" rlm-test-here)
+                         (rlm-test-file "requests"))
+                   ,words))
+     ,@body))
+
+(defun rlm-test-requests (&optional method)
+  "Return the parameters of the requests that the odd server got, for METHOD."
+  (mapcar (lambda (request) (plist-get request :params))
+          (seq-filter (lambda (request)
+                        (or (null method) (equal (plist-get request :method) method)))
+                      (and (file-exists-p (rlm-test-file "requests"))
+                           (mapcar (lambda (line) (json-parse-string line :object-type 'plist))
+                                   (split-string (rlm-test-text (rlm-test-file "requests"))
+                                                 "\n" t))))))
+
+(defun rlm-test-wait (condition &optional what)
+  "Wait until CONDITION, a function, returns non-nil, and return that.
+Fail with WHAT after half a minute."
+  (let ((end (+ (float-time) 30)) value)
+    (while (not (setq value (funcall condition)))
+      (when (> (float-time) end)
+        (ert-fail (list 'timeout (or what condition)
+                        (mapcar (lambda (buffer)
+                                  (with-current-buffer buffer
+                                    (list (buffer-name) (buffer-string))))
+                                (seq-filter #'rlm-run-in-buffer (buffer-list))))))
+      (accept-process-output nil 0.01))
+    value))
+
+(defun rlm-test-wait-end (buffer)
+  "Wait until the run of BUFFER has ended; return it."
+  (rlm-test-wait (lambda () (not (rlm-run-live-p (rlm-run-in-buffer buffer)))) "end of the run")
+  (rlm-trajectory-flush buffer)
+  (rlm-run-in-buffer buffer))
+
+(defun rlm-test-wait-text (buffer regexp)
+  "Wait until BUFFER holds a match for REGEXP."
+  (rlm-test-wait (lambda ()
+                   (with-current-buffer buffer
+                     (save-excursion
+                       (goto-char (point-min))
+                       (re-search-forward regexp nil t))))
+                 regexp))
+
+(defun rlm-test-buffer-text (buffer)
+  "Return the text of BUFFER without properties."
+  (with-current-buffer buffer
+    (buffer-substring-no-properties (point-min) (point-max))))
+
+;;;; Models that follow a script
+
+(defun rlm-test-call-with-models (rules body)
+  "Call BODY while a model server follows RULES, a vector of plists."
+  (let* ((script (rlm-test-file "script.json" (json-serialize rules)))
+         (port nil)
+         (process
+          (make-process
+           :name "scripted provider" :noquery t :connection-type 'pipe
+           :command (list rlm-test-python
+                          (expand-file-name "tests/scripted_provider.py" rlm-test-root)
+                          "--script" script)
+           :filter (lambda (_ text) (setq port (string-to-number text))))))
+    (unwind-protect
+        (progn
+          (rlm-test-wait (lambda () port) "scripted provider")
+          (rlm-test-file "config.toml"
+                         (format "root = \"scripted\"\n[models.scripted]
+model = \"openai/scripted\"\nbase-url = \"http://127.0.0.1:%d/v1\"\nkey-env = \"RLM_TEST_KEY\"
+input-price = 0.0\noutput-price = 0.0\n" port))
+          (let ((process-environment (cons "RLM_TEST_KEY=none" process-environment)))
+            (funcall body)))
+      (delete-process process))))
+
+(defmacro rlm-test-with-models (rules &rest body)
+  "Evaluate BODY like `rlm-test-with', with a model server that follows RULES."
+  (declare (indent 1) (debug t))
+  `(rlm-test-with
+     (rlm-test-call-with-models ,rules (lambda () ,@body))))
+
+(provide 'rlm-test-lib)
+;;; rlm-test-lib.el ends here

@@ -1,0 +1,1050 @@
+;;; rlm-test.el --- Unit tests of rlm  -*- lexical-binding: t; -*-
+
+;; This program is free software: you can redistribute it and/or modify
+;; it under the terms of the GNU General Public License as published by
+;; the Free Software Foundation, either version 3 of the License, or
+;; (at your option) any later version.
+
+;; This program is distributed in the hope that it will be useful,
+;; but WITHOUT ANY WARRANTY; without even the implied warranty of
+;; MERCHANTABILITY or FITNESS FOR A PARTICULAR PURPOSE.  See the
+;; GNU General Public License for more details.
+
+;; You should have received a copy of the GNU General Public License
+;; along with this program.  If not, see <https://www.gnu.org/licenses/>.
+
+;;; Commentary:
+
+;; Tests that need no real server: text filters, the drawing of recorded
+;; events, contexts, the connection against a server that misbehaves, and
+;; the manual.  RLM_TEST_RENEW=1 in the environment writes the expected
+;; Org file of the recorded run anew; look at what has changed then.
+
+;;; Code:
+
+(require 'rlm-test-lib)
+(require 'org-element)
+
+;;;; Text filters
+
+(defconst rlm-test-nasty
+  (concat "# Title\n## With *stars*\n* star\n** two\n*bold* start\n- item\n***\n"
+          "```json\n* x\n#+end_src\n```\nafter\n  ~~~~ sh\nin\n```\n~~~\n~~~~\n"
+          "#+begin_src sh :var x=(evil)\n  #+include: \"/etc/passwd\"\n#+startup: x\n# comment\n"
+          "%%(evil)\n&%%(evil)\n<%%(evil)> src_sh{evil} call_evil(x) [[shell:evil][x]] elisp:(evil)\n"
+          ":END:\n:PROPERTIES:\n| a | b |\nCRLF\r\nform\ffeed\n\n   \n"
+          "Local Variables:\neval: (evil)\nEnd:\n```\nleft open")
+  "Text that would break an Org buffer in many ways.")
+
+(defun rlm-test-filtered (filter text size)
+  "Return TEXT fed to FILTER in pieces of SIZE characters."
+  (let ((result "") (start 0))
+    (while (< start (length text))
+      (let ((end (min (length text) (+ start size))))
+        (setq result (concat result (rlm-org-feed filter (substring text start end)))
+              start end)))
+    (concat result (rlm-org-finish filter))))
+
+(ert-deftest rlm-test-filters-do-not-depend-on-the-cut ()
+  (let ((prose (rlm-org-prose rlm-test-nasty))
+        (block (rlm-org-block rlm-test-nasty 30)))
+    (dotimes (size 60)
+      (should (equal prose (rlm-test-filtered (rlm-org-prose-filter) rlm-test-nasty (1+ size))))
+      (should (equal block (rlm-test-filtered (rlm-org-block-filter 30) rlm-test-nasty
+                                              (1+ size)))))))
+
+(ert-deftest rlm-test-prose-is-only-paragraphs-lists-tables-and-blocks ()
+  (with-temp-buffer
+    (let ((org-inhibit-startup t)) (org-mode))
+    (insert (rlm-org-prose rlm-test-nasty))
+    (let ((types (org-element-map (org-element-parse-buffer) org-element-all-elements
+                   #'org-element-type)))
+      (should-not (seq-intersection types '(headline keyword babel-call drawer property-drawer
+                                                     diary-sexp comment dynamic-block))))
+    (should-not (org-element-map (org-element-parse-buffer)
+                    '(inline-src-block inline-babel-call link timestamp)
+                  (lambda (object)
+                    (or (not (eq (org-element-type object) 'link))
+                        (member (org-element-property :type object) '("shell" "elisp"))))
+                  nil t))))
+
+(ert-deftest rlm-test-block-keeps-code ()
+  (let ((code "x = 1\n  # note\n#+ odd\n* odd\n,* odd\n\tsrc_data[0] = '<%d>'\n"))
+    (should (equal code (org-unescape-code-in-string (rlm-org-block code))))))
+
+(ert-deftest rlm-test-long-lines-are-cut-or-broken ()
+  (let ((line (apply #'concat (make-list 3000 "word "))))
+    (should (string-match-p "\\`.\\{100\\}… \\[line cut\\]\n\\'" (rlm-org-block line 100)))
+    (let ((lines (split-string (rlm-org-prose line) "\n" t)))
+      (should (> (length lines) 2))
+      (should (seq-every-p (lambda (line) (< (length line) 4100)) lines))
+      (should (equal (split-string line) (split-string (rlm-org-prose line)))))))
+
+(ert-deftest rlm-test-line-is-one-short-line ()
+  (should (equal "a b c" (rlm-org-line " a\n b\tc\n")))
+  (should (equal 20 (length (rlm-org-line (make-string 100 ?x) 20)))))
+
+(ert-deftest rlm-test-figures ()
+  (should (equal "1,234,567" (rlm-figure-number 1234567)))
+  (should (equal "-12" (rlm-figure-number -12)))
+  (should (equal "1 file" (rlm-figure-count 1 "file")))
+  (should (equal "0 files" (rlm-figure-count 0 "file")))
+  (should (equal "1.5 MB" (rlm-figure-size 1500000)))
+  (should (equal "unknown" (rlm-figure-cost nil)))
+  (should (equal "$0.00012" (rlm-figure-cost 0.00012)))
+  (should (equal "2:05 min" (rlm-figure-seconds 125.4))))
+
+;;;; Drawing a recorded run
+
+(defun rlm-test-fixture (name)
+  "Return the name of the fixture NAME."
+  (expand-file-name (concat "fixtures/" name) rlm-test-here))
+
+(defun rlm-test-recorded ()
+  "Return the events of the recorded run."
+  (mapcar (lambda (line)
+            (json-parse-string line :object-type 'plist :null-object nil
+                               :false-object :json-false))
+          (split-string (rlm-test-text (rlm-test-fixture "run.jsonl")) "\n" t)))
+
+(defun rlm-test-numbered (events)
+  "Return copies of EVENTS that are numbered in their order."
+  (seq-map-indexed (lambda (event seq) (plist-put (copy-sequence event) :seq seq)) events))
+
+(defun rlm-test-drawn (events)
+  "Return the text of a trajectory of EVENTS."
+  (rlm-test-with
+    (let ((buffer (rlm-trajectory-create "recorded"))
+          (old (getenv "TZ")))
+      (unwind-protect
+          (progn
+            (set-time-zone-rule "UTC0")
+            (dolist (event (rlm-test-numbered events))
+              (rlm-trajectory-push buffer event))
+            (rlm-trajectory-flush buffer)
+            (rlm-test-buffer-text buffer))
+        (set-time-zone-rule old)))))
+
+(ert-deftest rlm-test-recorded-run-gives-the-expected-org-file ()
+  (let ((text (rlm-test-drawn (rlm-test-recorded)))
+        (expected (rlm-test-fixture "run.org")))
+    (when (getenv "RLM_TEST_RENEW")
+      (let ((coding-system-for-write 'utf-8-unix))
+        (write-region text nil expected)))
+    (should (equal text (rlm-test-text expected)))))
+
+(ert-deftest rlm-test-a-run-cut-short-anywhere-leaves-whole-org ()
+  "Its blocks are closed and its headings and keywords are ours."
+  (let ((ours (rx bos (or "recorded" "Which files" "Iteration" "Sub-call" "Answer" "Evidence"
+                          "Interrupted")))
+        (events (rlm-test-numbered (rlm-test-recorded))))
+    (rlm-test-with
+      (dotimes (count (length events))
+        (let ((buffer (rlm-trajectory-create "recorded")))
+          (dolist (event (seq-take events count)) (rlm-trajectory-push buffer event))
+          (rlm-trajectory-interrupt buffer "Cut short.")
+          (with-current-buffer buffer
+            (let ((tree (org-element-parse-buffer)))
+              (should (seq-every-p (lambda (title) (string-match-p ours title))
+                                   (org-element-map tree 'headline
+                                     (lambda (item) (org-element-property :raw-value item)))))
+              (should (equal '("TITLE" "FILETAGS" "STARTUP")
+                             (org-element-map tree 'keyword
+                               (lambda (item) (org-element-property :key item)))))
+              (should-not (rlm-test-unclosed)))))))))
+
+(defun rlm-test-unclosed ()
+  "Return non-nil if a block of the current buffer is opened but not closed."
+  (save-excursion
+    (goto-char (point-min))
+    (let (open wrong)
+      (while (re-search-forward "^#\\+\\(begin\\|end\\)_\\([a-z]+\\)" nil t)
+        (if (equal (match-string 1) "begin")
+            (progn (when open (setq wrong t))
+                   (setq open (match-string 2)))
+          (unless (equal open (match-string 2)) (setq wrong t))
+          (setq open nil)))
+      (or open wrong))))
+
+(defun rlm-test-cut-up (events random)
+  "Return EVENTS with their streamed texts cut as RANDOM, a function, says."
+  (mapcan (lambda (event)
+            (let ((text (plist-get event :text)))
+              (if (and (member (plist-get event :kind) '("replyDelta" "output"))
+                       (> (length text) 1))
+                  (let ((at (1+ (funcall random (1- (length text))))))
+                    (list (plist-put (copy-sequence event) :text (substring text 0 at))
+                          (plist-put (copy-sequence event) :text (substring text at))))
+                (list event))))
+          (copy-sequence events)))
+
+(defun rlm-test-mingled (events random)
+  "Return EVENTS with what belongs to different sub-calls mingled by RANDOM.
+The order of each node's own events, and of the starts of sub-calls, stays."
+  (let ((events (copy-sequence events)))
+    (dotimes (_ 200)
+      (let* ((at (funcall random (1- (length events))))
+             (one (nth at events))
+             (two (nth (1+ at) events)))
+        (when (rlm-test-independent-p one two)
+          (setf (nth at events) two
+                (nth (1+ at) events) one))))
+    events))
+
+(defun rlm-test-independent-p (one two)
+  "Return non-nil if the events ONE and TWO may come in either order."
+  (let ((free '("subcallDelta" "subcallDone" "output"))
+        (kinds (list (plist-get one :kind) (plist-get two :kind))))
+    (and (not (equal (plist-get one :node) (plist-get two :node)))
+         (or (seq-every-p (lambda (kind) (member kind free)) kinds)
+             (and (member "subcallStarted" kinds)
+                  (seq-some (lambda (kind) (member kind free)) kinds))))))
+
+(ert-deftest rlm-test-order-of-concurrent-events-does-not-matter ()
+  (let ((expected (rlm-test-text (rlm-test-fixture "run.org")))
+        (seed 42))
+    (cl-flet ((random (below)
+                (setq seed (logand (+ (* seed 1103515245) 12345) #x7fffffff))
+                (% (ash seed -8) below)))
+      (dotimes (_ 15)
+        (let ((events (rlm-test-mingled (rlm-test-cut-up (rlm-test-recorded) #'random) #'random)))
+          (should (equal expected (rlm-test-drawn events))))))))
+
+(ert-deftest rlm-test-two-runs-do-not-mingle ()
+  (rlm-test-with
+    (let ((one (rlm-trajectory-create "same"))
+          (two (rlm-trajectory-create "same")))
+      (dolist (event (rlm-test-numbered (rlm-test-recorded)))
+        (rlm-trajectory-push one event)
+        (rlm-trajectory-push two event))
+      (rlm-test-wait (lambda ()
+                       (not (or (rlm-run-live-p (rlm-run-in-buffer one))
+                                (rlm-run-live-p (rlm-run-in-buffer two))))))
+      (should (equal (rlm-test-buffer-text one) (rlm-test-buffer-text two))))))
+
+(ert-deftest rlm-test-every-kind-of-event-is-drawn ()
+  "The protocol's events, the methods that draw them and the fixture agree."
+  (let ((kinds (split-string
+                (with-output-to-string
+                  (with-current-buffer standard-output
+                    (let ((default-directory rlm-test-root))
+                      (call-process rlm-test-python nil t nil "-c"
+                                    "from rlm_server.protocol import *
+for t in AnyEvent.__args__: print(t.__struct_config__.tag)"))))
+                "\n" t))
+        (recorded (mapcar (lambda (event) (plist-get event :kind)) (rlm-test-recorded))))
+    (should (> (length kinds) 10))
+    (dolist (kind kinds)
+      (should (member kind recorded))
+      (should (cl-find-method #'rlm-draw-event '() (list `(eql ',(intern kind)) t t))))))
+
+(ert-deftest rlm-test-unknown-events-are-passed-over ()
+  (should (string-match-p "^\\* Which"
+                          (rlm-test-drawn (append (seq-take (rlm-test-recorded) 1)
+                                                  '((:kind "fromTheFuture" :runId "x" :node "0")
+                                                    (:kind "notice" :node "0" :level "info"
+                                                           :text "hello")))))))
+
+(ert-deftest rlm-test-much-output-is-shown-at-both-ends ()
+  (let* ((rlm-output-limit 100)
+         (output (lambda (text) (list :kind "output" :node "0.1" :cell 1 :stream "stdout"
+                                      :text text)))
+         (text (rlm-test-drawn
+                (append (seq-take (rlm-test-recorded) 4)
+                        (list '(:kind "cellStarted" :node "0.1" :cell 1 :code "f()"))
+                        (mapcar (lambda (n) (funcall output (format "line %03d\n" n)))
+                                (number-sequence 1 500))
+                        '((:kind "cellDone" :node "0.1" :cell 1 :status "ok" :error ""
+                                 :seconds 0.1 :outputCharacters 99999 :kept t))))))
+    (should (string-match-p "line 001\n" text))
+    (should-not (string-match-p "line 250\n" text))
+    (should (string-match-p "\\[\\.\\.\\. 99,874 of 99,999 characters left out \\.\\.\\.\\]" text))
+    (should (string-match-p "line 500\n#\\+end_example" text))))
+
+(ert-deftest rlm-test-lost-variables-are-told ()
+  (should (string-match-p
+           "\\*Code: died\\*, after 1\\.00 s\\. Killed\\. The variables are lost\\."
+           (rlm-test-drawn
+            (append (seq-take (rlm-test-recorded) 4)
+                    '((:kind "cellStarted" :node "0.1" :cell 1 :code "f()")
+                      (:kind "cellDone" :node "0.1" :cell 1 :status "died" :error "Killed."
+                             :seconds 1.0 :outputCharacters 0 :kept :json-false)))))))
+
+;;;; The buffer of a run
+
+(defmacro rlm-test-with-run (buffer &rest body)
+  "Evaluate BODY with BUFFER bound to a trajectory that is shown."
+  (declare (indent 1) (debug t))
+  `(rlm-test-with
+     (let ((,buffer (rlm-trajectory-create "recorded"))
+           (events (rlm-test-numbered (rlm-test-recorded))))
+       (ignore events)
+       (switch-to-buffer ,buffer)
+       ,@body)))
+
+(ert-deftest rlm-test-follows-only-at-the-end ()
+  (rlm-test-with-run buffer
+    (goto-char (point-max))
+    (dolist (event (seq-take events 20)) (rlm-trajectory-push buffer event))
+    (rlm-trajectory-flush buffer)
+    (should (eobp))
+    (goto-char (point-min))
+    (forward-line 5)
+    (let ((here (point)))
+      (dolist (event (seq-drop events 20)) (rlm-trajectory-push buffer event))
+      (rlm-trajectory-flush buffer)
+      (should (= here (point))))))
+
+(ert-deftest rlm-test-follower-ends-at-the-answer ()
+  (rlm-test-with-run buffer
+    (goto-char (point-max))
+    (dolist (event events) (rlm-trajectory-push buffer event))
+    (rlm-trajectory-flush buffer)
+    (should (looking-at "\\*\\* Answer"))))
+
+(ert-deftest rlm-test-finished-iterations-are-folded ()
+  (rlm-test-with-run buffer
+    (goto-char (point-max))
+    (dolist (event events) (rlm-trajectory-push buffer event))
+    (rlm-trajectory-flush buffer)
+    (goto-char (point-min))
+    (search-forward "I look at what")
+    (should (invisible-p (point)))
+    (search-forward "Two files are bold")
+    (should-not (invisible-p (point)))
+    (rlm-trajectory-previous 1)
+    (should (looking-at "\\*\\* Answer"))
+    (rlm-trajectory-previous 1)
+    (should (looking-at "\\*\\* Iteration 2"))))
+
+(ert-deftest rlm-test-nobody-is-folded-away-while-reading ()
+  (rlm-test-with-run buffer
+    (dolist (event (seq-take events 12)) (rlm-trajectory-push buffer event))
+    (rlm-trajectory-flush buffer)
+    (goto-char (point-min))
+    (search-forward "I look at")
+    (dolist (event (seq-drop events 12)) (rlm-trajectory-push buffer event))
+    (rlm-trajectory-flush buffer)
+    (should-not (invisible-p (point)))))
+
+(ert-deftest rlm-test-drawing-is-cut-into-slices ()
+  (rlm-test-with-run buffer
+    (dolist (event events) (rlm-trajectory-push buffer event))
+    (should-not (rlm-trajectory--flush buffer (float-time)))
+    (rlm-test-wait-end buffer)))
+
+(ert-deftest rlm-test-one-bad-event-does-not-stop-the-rest ()
+  (rlm-test-with-run buffer
+    (let ((bad (seq-copy events)))
+      (setf (nth 3 bad) '(:kind "iterationStarted" :seq 3 :node 17))
+      (dolist (event bad) (rlm-trajectory-push buffer event))
+      (rlm-trajectory-flush buffer)
+      (should (equal "done" (rlm-run-status (rlm-run-in-buffer buffer))))
+      (should (string-match-p "Two files are bold" (rlm-test-buffer-text buffer))))))
+
+(ert-deftest rlm-test-user-may-narrow ()
+  (rlm-test-with-run buffer
+    (dolist (event (seq-take events 20)) (rlm-trajectory-push buffer event))
+    (rlm-trajectory-flush buffer)
+    (narrow-to-region (point-min) (+ 10 (point-min)))
+    (dolist (event (seq-drop events 20)) (rlm-trajectory-push buffer event))
+    (rlm-trajectory-flush buffer)
+    (should (= 10 (- (point-max) (point-min))))
+    (widen)
+    (should (string-match-p "Two files are bold" (rlm-test-buffer-text buffer)))))
+
+(ert-deftest rlm-test-header-line-tells-the-figures ()
+  (rlm-test-with-run buffer
+    (should (string-match-p "asking" (rlm-trajectory-header)))
+    (dolist (event events) (rlm-trajectory-push buffer event))
+    (rlm-trajectory-flush buffer)
+    (should (equal (substring-no-properties (rlm-trajectory-header))
+                   (concat " done | iteration 2 | sub-calls 3/3 | 3,554 tokens | $0.03"
+                           " | 0:21 | ? help")))))
+
+(ert-deftest rlm-test-run-is-known-after-its-end ()
+  (rlm-test-with-run buffer
+    (let (got)
+      (add-hook 'rlm-after-run-functions (lambda (_) (error "A bad hook")))
+      (add-hook 'rlm-after-run-functions (lambda (run) (setq got run)) t)
+      (dolist (event events) (rlm-trajectory-push buffer event))
+      (rlm-trajectory-flush buffer)
+      (should (equal "done" (rlm-run-status got)))
+      (should (string-match-p "Two files are bold" (rlm-run-answer got)))
+      (should (equal '(("/home/someone/src/a b.py" 12 "src/a b.py" "bold = \"*bold*\"  # [[x]]")
+                       ("rlm-buffer:notes.txt" 3 "notes.txt" ""))
+                     (rlm-run-evidence got)))
+      (should (file-exists-p (rlm-run-transcript got))))))
+
+(ert-deftest rlm-test-evidence-leads-to-its-line ()
+  (rlm-test-with
+    (let* ((file (rlm-test-file "some dir/ä#%41.txt" "one\ntwo\nthree\n"))
+           (buffer (rlm-trajectory-create "x"))
+           (place (lambda (uri line)
+                    (list :location (list :uri uri :range
+                                          (list :start (list :line (1- line) :character 0)))
+                          :path "p" :line line :quote "q"))))
+      (with-current-buffer (generate-new-buffer "odd: name %20")
+        (insert "a\nb\n")
+        (narrow-to-region 1 1))
+      (dolist (event (rlm-test-numbered
+                      (list (car (rlm-test-recorded))
+                            (list :kind "answer" :node "0" :text "See." :partial :json-false
+                                  :evidence
+                                  (vector (funcall place (concat "file://" (url-hexify-string
+                                                                            file (cons ?/ url-unreserved-chars)))
+                                                   2)
+                                          (funcall place "rlm-buffer:odd: name %20" 2)
+                                          (funcall place "file:///is/gone" 1))))))
+        (rlm-trajectory-push buffer event))
+      (rlm-trajectory-flush buffer)
+      (switch-to-buffer buffer)
+      (goto-char (point-max))
+      (forward-line -1)
+      (should-error (rlm-trajectory-follow-link) :type 'user-error)
+      (forward-line -1)
+      (save-window-excursion
+        (rlm-trajectory-follow-link)
+        (should (looking-at "b$")))
+      (forward-line -1)
+      (rlm-trajectory-follow-link)
+      (should (equal buffer-file-name file))
+      (should (looking-at "two$")))))
+
+(ert-deftest rlm-test-links-that-run-something-are-not-followed ()
+  (rlm-test-with-run buffer
+    (let ((inhibit-read-only t))
+      (goto-char (point-max))
+      (insert "[[shell:touch evil][x]]\n")
+      (forward-line -1))
+    (should-error (rlm-trajectory-follow-link) :type 'user-error)))
+
+;;;; Transcripts
+
+(ert-deftest rlm-test-transcript-opens-without-rlm ()
+  (rlm-test-with-run buffer
+    (dolist (event events) (rlm-trajectory-push buffer event))
+    (rlm-trajectory-flush buffer)
+    (let ((file (rlm-run-transcript (rlm-run-in-buffer buffer))))
+      (with-temp-buffer
+        (should (zerop (call-process
+                        (expand-file-name invocation-name invocation-directory) nil t nil
+                        "-Q" "--batch" file "--eval"
+                        "(progn (unless (derived-mode-p 'org-mode) (error \"Not Org\"))
+                                (unless (equal \"done\" (org-with-point-at (save-excursion (re-search-forward \"^\\\\* \") (point))
+                                                (org-entry-get nil \"RLM_STATUS\")))
+                                  (error \"No status\"))
+                                (search-forward \"I look at what\")
+                                (unless (invisible-p (point)) (error \"Not folded\")))"
+                        "--eval" "(kill-emacs 0)")))))))
+
+(ert-deftest rlm-test-transcript-sets-no-local-variables ()
+  (rlm-test-with
+    (let ((buffer (rlm-trajectory-create "x")))
+      (dolist (event (rlm-test-numbered
+                      (append (seq-take (rlm-test-recorded) 1)
+                              (list (list :kind "answer" :node "0" :partial :json-false
+                                          :evidence []
+                                          :text "Local Variables:\neval: (error \"evil\")\nEnd:"))
+                              (last (rlm-test-recorded)))))
+        (rlm-trajectory-push buffer event))
+      (rlm-trajectory-flush buffer)
+      (let ((enable-local-variables :all)
+            (enable-local-eval t))
+        (with-current-buffer (find-file-noselect
+                              (rlm-run-transcript (rlm-run-in-buffer buffer)))
+          (should (derived-mode-p 'org-mode)))))))
+
+(ert-deftest rlm-test-transcript-that-cannot-be-saved-is-not-lost ()
+  (rlm-test-with-run buffer
+    (setq rlm-transcript-directory (concat (rlm-test-file "file" "x") "/below/"))
+    (let (said)
+      (cl-letf (((symbol-function 'message)
+                 (lambda (format &rest arguments) (push (apply #'format format arguments) said))))
+        (dolist (event events) (rlm-trajectory-push buffer event))
+        (rlm-trajectory-flush buffer))
+      (should (seq-some (lambda (text) (string-match-p "can't be saved" text)) said)))
+    (should (string-match-p "Two files are bold" (rlm-test-buffer-text buffer)))
+    (should-not (rlm-run-transcript (rlm-run-in-buffer buffer)))
+    (setq rlm-transcript-directory (rlm-test-file "better/"))
+    (rlm-trajectory-save)
+    (should (file-exists-p (rlm-run-transcript (rlm-run-in-buffer buffer))))))
+
+(ert-deftest rlm-test-interrupted-run-is-saved ()
+  (rlm-test-with-run buffer
+    (dolist (event (seq-take events 16)) (rlm-trajectory-push buffer event))
+    (rlm-trajectory-interrupt buffer "The server was killed.")
+    (let* ((run (rlm-run-in-buffer buffer))
+           (text (rlm-test-text (rlm-run-transcript run))))
+      (should (equal "interrupted" (rlm-run-status run)))
+      (should (string-match-p "^\\*\\* Interrupted\n\nThe server was killed\\." text))
+      (should (string-match-p "^:RLM_STATUS: interrupted" text))
+      (should-not (rlm-test-unclosed)))))
+
+(ert-deftest rlm-test-replay-of-a-damaged-log ()
+  "Events that are missing in the middle of a log don't stop its replay."
+  (rlm-test-with-run buffer
+    (rlm-trajectory-expect buffer 30)
+    (dolist (event (seq-take events 31))
+      (unless (memq (plist-get event :seq) '(3 4 5 12 13 20))
+        (rlm-trajectory-push buffer event)))
+    (rlm-trajectory-flush buffer)
+    (should (equal "interrupted" (rlm-run-status (rlm-run-in-buffer buffer))))
+    (should-not (rlm-test-unclosed))
+    (should-not (rlm-run-transcript (rlm-run-in-buffer buffer)))))
+
+;;;; Contexts
+
+(defmacro rlm-test-in-file (name text &rest body)
+  "Evaluate BODY in a buffer that visits a new file NAME with TEXT."
+  (declare (indent 2) (debug t))
+  `(rlm-test-with
+     (with-current-buffer (find-file-noselect (rlm-test-file ,name ,text))
+       ,@body)))
+
+(defun rlm-test-source (context)
+  "Return the only source of CONTEXT."
+  (should (= 1 (length (rlm-context-sources context))))
+  (car (rlm-context-sources context)))
+
+(ert-deftest rlm-test-unmodified-buffer-goes-as-its-file ()
+  (rlm-test-in-file "a.txt" "text\n"
+    (let ((context (rlm-context-of-buffer)))
+      (should (equal (list :kind "file" :path buffer-file-name) (rlm-test-source context)))
+      (should-not (rlm-context-spool context)))))
+
+(ert-deftest rlm-test-modified-buffer-is-spooled ()
+  (rlm-test-in-file "a.txt" "text\n"
+    (goto-char (point-max))
+    (insert "more ä\n")
+    (let* ((context (rlm-context-of-buffer))
+           (source (rlm-test-source context)))
+      (should (equal "text\nmore ä\n" (rlm-test-text (plist-get source :path))))
+      (should (equal buffer-file-name (plist-get source :origin)))
+      (should (equal "a.txt" (plist-get source :name)))
+      (should (= 1 (plist-get source :firstLine)))
+      (should (= #o700 (file-modes (rlm-context-spool context))))
+      (should (= #o600 (file-modes (plist-get source :path))))
+      (rlm-context-release context)
+      (should-not (file-exists-p (plist-get source :path)))
+      (should (directory-empty-p temporary-file-directory)))))
+
+(ert-deftest rlm-test-buffer-whose-file-changed-meanwhile-is-spooled ()
+  (rlm-test-in-file "a.txt" "text\n"
+    (write-region "other\n" nil buffer-file-name nil 'silent)
+    (set-file-times buffer-file-name (time-add nil 100))
+    (should (equal "text\n" (rlm-test-text
+                             (plist-get (rlm-test-source (rlm-context-of-buffer)) :path))))))
+
+(ert-deftest rlm-test-buffer-in-another-coding-is-spooled ()
+  (rlm-test-with
+    (let ((file (rlm-test-file "latin.txt"))
+          (coding-system-for-write 'latin-1))
+      (write-region "äöü\n" nil file nil 'silent)
+      (with-current-buffer (let ((coding-system-for-read 'latin-1)) (find-file-noselect file))
+        (let ((path (plist-get (rlm-test-source (rlm-context-of-buffer)) :path)))
+          (should-not (equal path file))
+          (should (equal "äöü\n" (rlm-test-text path))))))))
+
+(ert-deftest rlm-test-compressed-file-is-spooled ()
+  (skip-unless (executable-find "gzip"))
+  (auto-compression-mode 1)
+  (rlm-test-with
+    (let ((file (rlm-test-file "a.txt.gz")))
+      (with-temp-buffer (insert "zipped\n") (write-region nil nil file nil 'silent))
+      (with-current-buffer (find-file-noselect file)
+        (should (equal "zipped\n"
+                       (rlm-test-text
+                        (plist-get (rlm-test-source (rlm-context-of-buffer)) :path)))))
+      (should (equal "zipped\n"
+                     (rlm-test-text (plist-get (rlm-test-source (rlm-context-of-files
+                                                                 (list file) "x"))
+                                               :path)))))))
+
+(ert-deftest rlm-test-raw-bytes-are-spooled ()
+  (rlm-test-with
+    (with-temp-buffer
+      (insert "a" (unibyte-char-to-multibyte 200) "b\n")
+      (let ((path (plist-get (rlm-test-source (rlm-context-of-buffer)) :path)))
+        (should (equal "a\310b\n" (with-temp-buffer
+                                    (set-buffer-multibyte nil)
+                                    (insert-file-contents-literally path)
+                                    (buffer-string))))))))
+
+(ert-deftest rlm-test-narrowing-is-respected ()
+  (rlm-test-in-file "a.txt" "one\ntwo\nthree\nfour\n"
+    (goto-char (point-min))
+    (forward-line 1)
+    (narrow-to-region (point) (progn (forward-line 2) (point)))
+    (let ((source (rlm-test-source (rlm-context-of-buffer))))
+      (should (equal "two\nthree\n" (rlm-test-text (plist-get source :path))))
+      (should (= 2 (plist-get source :firstLine)))
+      (should (equal buffer-file-name (plist-get source :origin))))))
+
+(ert-deftest rlm-test-region-knows-its-line ()
+  (rlm-test-in-file "a.txt" "one\ntwo\nthree\nfour\n"
+    (goto-char (point-min))
+    (search-forward "tw")
+    (let* ((beg (point))
+           (source (progn (search-forward "thr")
+                          (rlm-test-source (rlm-context-of-region beg (point))))))
+      (should (equal "o\nthr" (rlm-test-text (plist-get source :path))))
+      (should (= 2 (plist-get source :firstLine))))))
+
+(ert-deftest rlm-test-buffer-without-a-file-is-named ()
+  (rlm-test-with
+    (with-current-buffer (generate-new-buffer "some notes")
+      (insert "x\n")
+      (let ((source (rlm-test-source (rlm-context-of-buffer))))
+        (should (equal "rlm-buffer:some notes" (plist-get source :origin)))
+        (should (equal "some notes" (plist-get source :name)))))))
+
+(ert-deftest rlm-test-nothing-to-ask-about-is-a-user-error ()
+  (rlm-test-with
+    (with-temp-buffer
+      (should-error (rlm-context-of-buffer) :type 'user-error)
+      (insert " \n\t\n")
+      (should-error (rlm-context-of-buffer) :type 'user-error)
+      (should-error (rlm-context-of-region 2 2) :type 'user-error)
+      (should-error (rlm-context-of-region 1 4) :type 'user-error)
+      (should-error (rlm-context-of-files nil "x") :type 'user-error)
+      (should-error (rlm-context-of-files '("/is/gone") "x") :type 'user-error))
+    (should (directory-empty-p temporary-file-directory))))
+
+(ert-deftest rlm-test-unsaved-changes-below-a-directory-go-along ()
+  (rlm-test-with
+    (let* ((saved (rlm-test-file "tree/a.txt" "old\n"))
+           (new (rlm-test-file "tree/sub/new.txt"))
+           (outside (rlm-test-file "tree-other/b.txt" "old\n")))
+      (make-directory (file-name-directory new))
+      (dolist (file (list saved new outside))
+        (with-current-buffer (find-file-noselect file)
+          (goto-char (point-min))
+          (insert "unsaved ")))
+      (let* ((context (rlm-context-of-directory (rlm-test-file "tree/") "x"))
+             (overlays (rlm-context-overlays context))
+             (added (cadr (rlm-context-sources context))))
+        (should (equal (list :kind "tree" :root (directory-file-name (rlm-test-file "tree/")))
+                       (car (rlm-context-sources context))))
+        (should (= 1 (length overlays)))
+        (should (equal saved (plist-get (car overlays) :path)))
+        (should (equal "unsaved old\n" (rlm-test-text (plist-get (car overlays) :spool))))
+        (should (equal new (plist-get added :origin)))
+        (should (equal "sub/new.txt" (plist-get added :name)))
+        (should (equal "unsaved " (rlm-test-text (plist-get added :path))))))))
+
+(ert-deftest rlm-test-globs-are-sent-along ()
+  (rlm-test-with
+    (let ((rlm-include '("*.el"))
+          (rlm-exclude '("test/")))
+      (should (equal (list :kind "tree" :root (directory-file-name rlm-test-directory)
+                           :include ["*.el"] :exclude ["test/"])
+                     (rlm-test-source (rlm-context-of-directory rlm-test-directory "x")))))))
+
+(ert-deftest rlm-test-failure-leaves-no-spool-behind ()
+  (rlm-test-in-file "tree/a.txt" "x\n"
+    (insert "unsaved")
+    (cl-letf (((symbol-function 'rlm-context--unsaved-buffers) (lambda (_) (error "Odd"))))
+      (should-error (rlm-context-of-files (list buffer-file-name default-directory) "x")))
+    (should (directory-empty-p temporary-file-directory))
+    (should-not rlm-context--spools)))
+
+(ert-deftest rlm-test-dired-marks ()
+  (rlm-test-with
+    (rlm-test-file "tree/a.txt" "x\n")
+    (rlm-test-file "tree/b.txt" "x\n")
+    (rlm-test-file "tree/sub/c.txt" "x\n")
+    (with-current-buffer (dired-noselect (rlm-test-file "tree/"))
+      (goto-char (point-min))
+      (should-not (rlm-dired-marked-p))
+      (should (equal (list (rlm-test-file "tree/")) (rlm-dired-files)))
+      (dired-goto-file (rlm-test-file "tree/b.txt"))
+      (should (equal (list (rlm-test-file "tree/b.txt")) (rlm-dired-files)))
+      (dired-mark 1)
+      (dired-goto-file (rlm-test-file "tree/sub"))
+      (dired-mark 1)
+      (should (rlm-dired-marked-p))
+      (should (equal (list (rlm-test-file "tree/b.txt") (rlm-test-file "tree/sub"))
+                     (rlm-dired-files)))
+      (let ((sources (rlm-context-sources
+                      (rlm-context-of-files (rlm-dired-files) "x" default-directory))))
+        (should (equal (list (list :kind "file" :path (rlm-test-file "tree/b.txt") :name "b.txt")
+                             (list :kind "tree" :root (rlm-test-file "tree/sub")))
+                       sources))))))
+
+(ert-deftest rlm-test-ask-does-what-is-meant ()
+  (rlm-test-with
+    (let (called)
+      (cl-letf (((symbol-function 'call-interactively) (lambda (command) (setq called command)))
+                ((symbol-function 'rlm-project-root) (lambda () nil)))
+        (with-temp-buffer
+          (insert "text")
+          (rlm-ask)
+          (should (eq called #'rlm-ask-buffer))
+          (transient-mark-mode 1)
+          (set-mark (point-min))
+          (activate-mark)
+          (rlm-ask)
+          (should (eq called #'rlm-ask-region))
+          (deactivate-mark)
+          (cl-letf (((symbol-function 'rlm-project-root) (lambda () "/")))
+            (rlm-ask)
+            (should (eq called #'rlm-ask-project))))
+        (rlm-test-file "a.txt" "x")
+        (with-current-buffer (dired-noselect rlm-test-directory)
+          (rlm-ask)
+          (should (eq called #'rlm-ask-dired))
+          (cl-letf (((symbol-function 'rlm-project-root) (lambda () "/")))
+            (rlm-ask)
+            (should (eq called #'rlm-ask-project))
+            (dired-goto-file (rlm-test-file "a.txt"))
+            (dired-mark 1)
+            (rlm-ask)
+            (should (eq called #'rlm-ask-dired))))))))
+
+;;;; The connection
+
+(defun rlm-test-ask-odd ()
+  "Ask the odd server a question about a buffer; return the run's buffer."
+  (with-current-buffer (generate-new-buffer "odd text")
+    (insert "text\n")
+    (rlm-ask-buffer "odd?")))
+
+(ert-deftest rlm-test-events-before-the-reply-are-kept ()
+  (rlm-test-with-odd-server '("early")
+    (let ((run (rlm-test-wait-end (rlm-test-ask-odd))))
+      (should (equal "done" (rlm-run-status run)))
+      (should (equal "odd answer" (rlm-run-answer run)))
+      (should-not rlm-client--strays))))
+
+(ert-deftest rlm-test-missing-events-are-asked-for ()
+  (rlm-test-with-odd-server '("gap")
+    (let ((run (rlm-test-wait-end (rlm-test-ask-odd))))
+      (should (equal "odd answer" (rlm-run-answer run)))
+      (should (equal '(1) (mapcar (lambda (params) (plist-get params :fromSeq))
+                                  (rlm-test-requests "rlm/attach")))))))
+
+(ert-deftest rlm-test-paid-question-is-confirmed ()
+  (rlm-test-with-odd-server '("paid")
+    (let (prompt)
+      (cl-letf (((symbol-function 'y-or-n-p) (lambda (text) (setq prompt text) t)))
+        (rlm-test-wait-end (rlm-test-ask-odd)))
+      (dolist (part '("3 files" "1.2 MB" "300,000 tokens" "2 binary" "big and small"
+                      "\\$0.12" "\\$1.00"))
+        (should (string-match-p part prompt)))
+      (should (= 1 (length (rlm-test-requests "rlm/ask")))))))
+
+(ert-deftest rlm-test-declined-question-leaves-nothing ()
+  (dolist (answer (list (lambda (_) nil) (lambda (_) (signal 'quit nil))))
+    (rlm-test-with-odd-server '("paid")
+      (let (asked)
+        (cl-letf (((symbol-function 'y-or-n-p)
+                   (lambda (text) (setq asked t) (funcall answer text))))
+          (let ((buffer (rlm-test-ask-odd)))
+            (rlm-test-wait (lambda () asked))
+            (rlm-test-wait (lambda () (not (buffer-live-p buffer))))))
+        (should-not (rlm-test-requests "rlm/ask"))
+        (should-not (rlm-client-live-buffers))
+        (should (directory-empty-p temporary-file-directory))))))
+
+(ert-deftest rlm-test-confirmation-follows-the-option ()
+  (dolist (case '((t () t) (nil ("paid") nil) (cost () nil)))
+    (pcase-let ((`(,option ,words ,expected) case))
+      (rlm-test-with-odd-server words
+        (let ((rlm-confirm option) asked)
+          (cl-letf (((symbol-function 'y-or-n-p) (lambda (_) (setq asked t))))
+            (rlm-test-wait-end (rlm-test-ask-odd)))
+          (should (eq expected asked))
+          (should (eq (null option) (null (rlm-test-requests "rlm/estimate")))))))))
+
+(ert-deftest rlm-test-options-of-the-asking-buffer-are-sent ()
+  (rlm-test-with-odd-server '()
+    (with-temp-buffer
+      (insert "text\n")
+      (setq-local rlm-root-model "mine"
+                  rlm-limits '((cost . 0.5) (cell-seconds . 10)))
+      (rlm-test-wait-end (rlm-ask-buffer "odd?")))
+    (should (equal '(:rootModel "mine" :limits (:cost 0.5 :cellSeconds 10))
+                   (plist-get (car (rlm-test-requests "rlm/ask")) :options)))
+    (should (equal (plist-get (car (rlm-test-requests "rlm/ask")) :options)
+                   (plist-get (car (rlm-test-requests "rlm/estimate")) :options)))))
+
+(ert-deftest rlm-test-keys-come-from-auth-source-for-what-is-wanted ()
+  (rlm-test-with-odd-server '("keys")
+    (let ((rlm-use-auth-source t)
+          (auth-source-do-cache nil)
+          (auth-sources (list (rlm-test-file "authinfo"
+                                             "machine api.example.org login apikey password s3cret
+machine other.example.org login apikey password other\n"))))
+      (rlm-test-wait-end (rlm-test-ask-odd))
+      (should (equal '((:keys (:big "s3cret"))) (rlm-test-requests "rlm/keys")))
+      (should (equal '("initialize" "rlm/keys" "rlm/estimate" "rlm/ask")
+                     (mapcar (lambda (line)
+                               (plist-get (json-parse-string line :object-type 'plist) :method))
+                             (split-string (rlm-test-text (rlm-test-file "requests")) "\n" t))))
+      (dolist (buffer (buffer-list))
+        (unless (equal (buffer-file-name buffer) (rlm-test-file "authinfo"))
+          (should-not (string-match-p "s3cret" (with-current-buffer buffer (buffer-string)))))))))
+
+(ert-deftest rlm-test-no-keys-without-leave ()
+  (rlm-test-with-odd-server '("keys")
+    (rlm-test-wait-end (rlm-test-ask-odd))
+    (should-not (rlm-test-requests "rlm/keys"))))
+
+(ert-deftest rlm-test-refusal-is-told-with-its-cure ()
+  (rlm-test-with-odd-server '("refuses")
+    (let* ((buffer (rlm-test-ask-odd))
+           (run (rlm-test-wait-end buffer)))
+      (should (equal "failed" (rlm-run-status run)))
+      (should (string-match-p "No key\\. Set ODD_KEY\\." (rlm-test-buffer-text buffer)))
+      (should (directory-empty-p temporary-file-directory)))))
+
+(ert-deftest rlm-test-other-protocol-version-is-refused-with-the-cure ()
+  (rlm-test-with-odd-server '("old")
+    (let ((buffer (rlm-test-ask-odd)))
+      (rlm-test-wait-end buffer)
+      (should (string-match-p "speaks version 0 of the protocol, Emacs version 1"
+                              (rlm-test-buffer-text buffer)))
+      (should (string-match-p "rlm-install-server" (rlm-test-buffer-text buffer))))))
+
+(ert-deftest rlm-test-missing-server-is-told-with-the-cure ()
+  (rlm-test-with
+    (setq rlm-server-command '("/is/not/there"))
+    (let ((buffer (rlm-test-ask-odd)))
+      (rlm-test-wait-end buffer)
+      (should (string-match-p "/is/not/there" (rlm-test-buffer-text buffer))))
+    (setq rlm-server-command nil)
+    (cl-letf (((symbol-function 'rlm-server-find) #'ignore))
+      (let ((buffer (rlm-test-ask-odd)))
+        (rlm-test-wait-end buffer)
+        (should (string-match-p "rlm-install-server" (rlm-test-buffer-text buffer)))))))
+
+(ert-deftest rlm-test-death-while-asking-repeats-nothing ()
+  (rlm-test-with-odd-server '("dies" "noise")
+    (let* ((buffer (rlm-test-ask-odd))
+           (run (rlm-test-wait-end buffer)))
+      (should (equal "failed" (rlm-run-status run)))
+      (should (string-match-p "server ended\\|Server died" (rlm-test-buffer-text buffer)))
+      (should (= 1 (length (rlm-test-requests "rlm/ask"))))
+      (rlm-test-wait (lambda ()
+                       (with-current-buffer rlm-server-log-buffer
+                         (string-match-p "a word of complaint" (buffer-string)))))
+      (should-not (get-buffer "*rlm events*")))))
+
+(ert-deftest rlm-test-a-server-that-keeps-dying-is-not-started-for-ever ()
+  (rlm-test-with-odd-server '("dies")
+    (dotimes (_ rlm-rpc--starts-allowed)
+      (rlm-test-wait-end (rlm-test-ask-odd)))
+    (let ((buffer (rlm-test-ask-odd)))
+      (rlm-test-wait-end buffer)
+      (should (string-match-p "ended 3 times within a minute" (rlm-test-buffer-text buffer))))
+    (should (= rlm-rpc--starts-allowed (length (rlm-test-requests "initialize"))))
+    (rlm-restart-server)
+    (rlm-test-wait #'rlm-rpc-info)))
+
+(ert-deftest rlm-test-log-of-the-server-is-bounded ()
+  (rlm-test-with
+    (dotimes (_ 100)
+      (rlm-server--log (make-string 10000 ?x)))
+    (with-current-buffer rlm-server-log-buffer
+      (should (<= (buffer-size) rlm-server--log-size)))))
+
+(ert-deftest rlm-test-silence-is-noticed-and-told ()
+  (rlm-test-with-odd-server '("deaf")
+    (let* ((rlm-heartbeat 0.05)
+           (buffer (rlm-test-ask-odd)))
+      (rlm-test-wait (lambda ()
+                       (with-current-buffer buffer
+                         (string-match-p "no answer from the server" (rlm-trajectory-header)))))
+      (rlm-rpc--alive)
+      (with-current-buffer buffer
+        (should (string-match-p "answers again" (rlm-trajectory-header))))
+      (rlm-stop-server)
+      (should (equal "interrupted" (rlm-run-status (rlm-run-in-buffer buffer))))
+      (should-not rlm-rpc--heart))))
+
+(ert-deftest rlm-test-time-out-ends-a-request-once ()
+  (rlm-test-with-odd-server '("deaf")
+    (let (problems)
+      (rlm-rpc-request 'rlm/status nil :timeout 0.1
+                       :success (lambda (_) (push 'success problems))
+                       :error (lambda (problem) (push problem problems)))
+      (rlm-test-wait (lambda () problems))
+      (rlm-rpc-stop)
+      (accept-process-output nil 0.05)
+      (should (= 1 (length problems)))
+      (should (equal "timeout" (plist-get (plist-get (car problems) :data) :kind))))))
+
+(ert-deftest rlm-test-error-in-a-handler-holds-nothing-back ()
+  (rlm-test-with-odd-server '()
+    (let ((broken 0))
+      (add-hook 'rlm-after-run-functions (lambda (_) (error "Hook")))
+      (cl-letf* ((take (symbol-function 'rlm-client--take))
+                 ((symbol-function 'rlm-client--take)
+                  (lambda (buffer event)
+                    (funcall take buffer event)
+                    (cl-incf broken)
+                    (error "Handler"))))
+        (let ((run (rlm-test-wait-end (rlm-test-ask-odd))))
+          (should (equal "odd answer" (rlm-run-answer run)))
+          (should (= 3 broken)))))))
+
+(ert-deftest rlm-test-question-dropped-while-it-waits ()
+  (rlm-test-with-odd-server '("paid")
+    (let* ((buffer (cl-letf (((symbol-function 'rlm-client--when-calm) #'ignore))
+                     (prog1 (rlm-test-ask-odd)
+                       (rlm-test-wait (lambda () (rlm-test-requests "rlm/estimate")))
+                       (rlm-test-wait #'rlm-rpc-info)))))
+      (rlm-cancel (rlm-run-in-buffer buffer))
+      (should-not (buffer-live-p buffer))
+      (should (directory-empty-p temporary-file-directory))
+      (should-not (rlm-test-requests "rlm/ask")))))
+
+(ert-deftest rlm-test-address-must-be-on-this-machine ()
+  (rlm-test-with
+    (setq rlm-server-address "example.org:4000")
+    (should-error (rlm-rpc-request 'rlm/status nil) :type 'rlm-rpc-error)
+    (setq rlm-server-address nil)))
+
+;;;; Finding and installing the server
+
+(ert-deftest rlm-test-server-is-looked-for-in-order ()
+  (rlm-test-with
+    (should (equal "option rlm-server-command" (nth 1 (rlm-server-find))))
+    (setq rlm-server-command nil)
+    (let ((exec-path (list (rlm-test-file "bin/"))))
+      (cl-letf (((symbol-function 'rlm-server-checkout) #'ignore))
+        (should-not (rlm-server-find))
+        (set-file-modes (rlm-test-file "bin/rlm-server" "#!/bin/sh\n") #o755)
+        (should (equal "on the PATH" (nth 1 (rlm-server-find)))))
+      (cl-letf (((symbol-function 'rlm-server-checkout) (lambda () (rlm-test-file "checkout/"))))
+        (set-file-modes (rlm-test-file "checkout/.venv/bin/python" "#!/bin/sh\n") #o755)
+        (should (equal (list (list (rlm-test-file "checkout/.venv/bin/python") "-m" "rlm_server")
+                             "beside the checkout" (rlm-test-file "checkout/"))
+                       (rlm-server-find)))
+        (set-file-modes (rlm-test-file "server/bin/python" "#!/bin/sh\n") #o755)
+        (should (equal "installed by rlm-install-server" (nth 1 (rlm-server-find))))))))
+
+(ert-deftest rlm-test-install-shows-each-command ()
+  (rlm-test-with
+    (let ((rlm-server-python (rlm-test-file "python" "#!/bin/sh
+echo \"ran $*\" >> \"$HOME/ran\"
+if test \"$2\" = venv; then mkdir -p \"$4/bin\"; cp \"$0\" \"$4/bin/python\"; fi\n"))
+          done)
+      (set-file-modes rlm-server-python #o755)
+      (rlm-test-file "checkout/rlm_server/requirements.lock" "")
+      (add-hook 'rlm-server-installed-hook (lambda () (setq done t)))
+      (unwind-protect
+          (progn
+            (rlm-install-server (rlm-test-file "checkout/"))
+            (rlm-test-wait (lambda () done)))
+        (setq rlm-server-installed-hook nil))
+      (should (= 5 (length (split-string (rlm-test-text (rlm-test-file "ran")) "\n" t))))
+      (with-current-buffer rlm-server--install-buffer
+        (dolist (part '("-m venv" "--require-hashes -r" "--no-deps" "rlm_server --version" "Done"))
+          (should (string-match-p (regexp-quote part) (buffer-string))))))))
+
+(ert-deftest rlm-test-failed-install-tells-the-cure ()
+  (rlm-test-with
+    (let ((rlm-server-python (rlm-test-file "python" "#!/bin/sh\ntest \"$2\" != venv\n")))
+      (set-file-modes rlm-server-python #o755)
+      (rlm-test-file "checkout/rlm_server/requirements.lock" "")
+      (rlm-install-server (rlm-test-file "checkout/"))
+      (rlm-test-wait-text rlm-server--install-buffer "apt-get install python3-venv"))))
+
+;;;; Doctor and status
+
+(ert-deftest rlm-test-doctor-without-a-server-gives-the-cure ()
+  (rlm-test-with
+    (setq rlm-server-command '("/is/not/there"))
+    (rlm-doctor)
+    (rlm-test-wait-text rlm-doctor--buffer "failure")
+    (rlm-test-wait-text rlm-doctor--buffer "-> M-x rlm-install-server")))
+
+(ert-deftest rlm-test-status-tells-of-the-server ()
+  (rlm-test-with-odd-server '()
+    (rlm-status)
+    (rlm-test-wait (lambda () (get-buffer rlm-doctor--status-buffer)))
+    (rlm-test-wait-text rlm-doctor--status-buffer "^Server 0, process [0-9]+")))
+
+;;;; The package
+
+(defun rlm-test-lisp (form)
+  "Return what FORM prints in a new Emacs."
+  (with-temp-buffer
+    (call-process (expand-file-name invocation-name invocation-directory) nil '(t nil) nil
+                  "-Q" "--batch" "-L" (expand-file-name "elisp" rlm-test-root)
+                  "--eval" (format "(princ %S)" form))
+    (buffer-string)))
+
+(ert-deftest rlm-test-loading-is-light ()
+  (should (equal "nil" (rlm-test-lisp
+                        '(progn (require 'rlm)
+                                (seq-filter #'featurep '(org jsonrpc dired project auth-source
+                                                             rlm-client rlm-trajectory)))))))
+
+(defun rlm-test-symbols (kind)
+  "Return the public commands or options of the package, as KIND says."
+  (let (symbols)
+    (mapatoms
+     (lambda (symbol)
+       (when (and (string-match-p "\\`rlm-[^-]" (symbol-name symbol))
+                  (not (string-match-p "--\\|\\`rlm-test" (symbol-name symbol)))
+                  (if (eq kind 'options) (custom-variable-p symbol) (commandp symbol)))
+         (push (symbol-name symbol) symbols))))
+    (sort symbols #'string<)))
+
+(ert-deftest rlm-test-manual-has-every-command-and-option ()
+  (let ((manual (rlm-test-text (expand-file-name "elisp/rlm.org" rlm-test-root))))
+    (require 'rlm-demo)
+    (should (> (length (rlm-test-symbols 'commands)) 15))
+    (should (> (length (rlm-test-symbols 'options)) 10))
+    (should-not (seq-remove (lambda (name) (string-search (concat "~" name "~") manual))
+                            (append (rlm-test-symbols 'commands) (rlm-test-symbols 'options))))))
+
+(ert-deftest rlm-test-manual-has-every-method-event-and-setting ()
+  (let ((manual (rlm-test-text (expand-file-name "elisp/rlm.org" rlm-test-root)))
+        (names (with-output-to-string
+                 (with-current-buffer standard-output
+                   (let ((default-directory rlm-test-root))
+                     (call-process rlm-test-python nil t nil "-c" "
+import re, msgspec
+from rlm_server import config, protocol
+print(*(t.__struct_config__.tag for t in protocol.AnyEvent.__args__))
+print(*re.findall(r'^``([a-z]+/?[a-z]*)``', protocol.__doc__ or '', re.M))
+for table in (config.Config, config.ModelConfig, config.ContextConfig, config.SandboxConfig):
+    print(*(field.encode_name for field in msgspec.structs.fields(table)))
+"))))))
+    (dolist (name (append (split-string names)
+                          '("initialize" "rlm/keys" "rlm/estimate" "rlm/ask" "rlm/cancel"
+                            "rlm/attach" "rlm/runs" "rlm/status" "rlm/doctor" "rlm/event"
+                            "shutdown" "exit")))
+      (should (string-search (concat "~" name "~") manual)))))
+
+(ert-deftest rlm-test-manual-has-every-key ()
+  (let ((manual (rlm-test-text (expand-file-name "elisp/rlm.org" rlm-test-root))))
+    (dolist (map (list rlm-trajectory-mode-map rlm-command-map))
+      (map-keymap
+       (lambda (event command)
+         (when (and (commandp command) (not (eq command 'digit-argument))
+                    (string-prefix-p "rlm-" (symbol-name command)))
+           (should (string-match-p
+                    (format "~%s~.*~%s~" (regexp-quote (single-key-description event)) command)
+                    manual))))
+       map))))
+
+(ert-deftest rlm-test-versions-agree ()
+  (should (equal rlm-rpc-client-version
+                 (with-temp-buffer
+                   (insert-file-contents (expand-file-name "elisp/rlm.el" rlm-test-root))
+                   (re-search-forward "^;; Version: \\(.*\\)$")
+                   (match-string 1))))
+  (should (equal (format "%d\n" rlm-rpc-protocol-version)
+                 (with-output-to-string
+                   (with-current-buffer standard-output
+                     (let ((default-directory rlm-test-root))
+                       (call-process rlm-test-python nil t nil "-c"
+                                     "from rlm_server.protocol import *; print(PROTOCOL_VERSION)")))))))
+
+(provide 'rlm-test)
+;;; rlm-test.el ends here
