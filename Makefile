@@ -13,12 +13,12 @@ Q ?=
 # A bare machine may have no locale at all; the text of the project is UTF-8.
 LANG ?= C.UTF-8
 
-python := $(CURDIR)/.venv/bin/python
+python := .venv/bin/python
 # What was typed is meant as it is: a dollar sign in a question is no variable.
 override DIR := $(value DIR)
 override Q := $(or $(value Q),$(file <.ci/question))
 export EMACS PYTHON PACKAGE_LINT DIR Q LANG
-export RLM_SERVER_PYTHON := $(python)
+export RLM_SERVER_PYTHON := $(CURDIR)/$(python)
 
 # Handed over in the environment, so that no quote or blank in them is the shell's business.
 ask = RLM_DEMO_DIR="$$(cd "$$DIR" && pwd)" && export RLM_DEMO_DIR && \
