@@ -77,8 +77,8 @@ def _serve(tcp: str | None, token_file: Path | None) -> int:
             else:
                 await serve.serve_stdio(engine, stdout)
         finally:
-            warming.cancel()
             await engine.close()
+            warming.cancel()
         # Not by returning, which would wait for the thread that may still be importing litellm.
         sys.stderr.flush()
         os._exit(0)

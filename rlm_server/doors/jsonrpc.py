@@ -146,7 +146,7 @@ class Session:
         return await self._engine.estimate(params)
 
     async def _ask(self, params: AskParams) -> Then:
-        run = self._engine.ask(params)
+        run = await self._engine.ask(params)
         result = AskResult(run_id=run.run_id, log=str(run.log.path))
         return Then(result, lambda: self._follow(run.run_id, 0))
 

@@ -38,8 +38,9 @@ class Engine:
         self._runs: dict[str, Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def ask(self, params: AskParams) -> Run:
+    async def ask(self, params: AskParams) -> Run:
         """Start a run. Raises UnknownModelError, LogError."""
+        await self.models.look_around()
         run_id = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)
         log = RunLog(log_path(self.log_directory, run_id))
         try:
@@ -71,6 +72,7 @@ class Engine:
 
     async def estimate(self, params: EstimateParams) -> Estimate:
         """Say what a question would read and could cost. Raises SourceError, UnknownModelError."""
+        await self.models.look_around()
         measured = await measure(params.sources, params.overlays, config=self.config.context)
         options = params.options
         root = self.models.resolve(options.root_model, default=self.models.root)
@@ -128,10 +130,11 @@ class Engine:
             yield to_json(run.ended)
 
     async def close(self) -> None:
-        """Cancel all runs and wait for their ends."""
+        """Cancel all runs, wait for their ends, and close all connections."""
         for run in list(self._runs.values()):
             run.cancel(None)
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.models.close()
 
     def clear_contexts(self) -> None:
         """Remove what servers that were killed have left of prepared contexts.

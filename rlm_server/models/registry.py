@@ -59,6 +59,7 @@ class Models:
         self._litellm = LitellmTransport()
         self._offline = OfflineTransport()
         self._warming: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
         self._import_failure = ""
 
     # ------------------------------------------------------------------------- what there is
@@ -73,6 +74,15 @@ class Models:
         if self._warming is None:
             self._warming = asyncio.create_task(self._warm())
         await asyncio.shield(self._warming)
+
+    async def look_around(self) -> None:
+        """Look for model servers on this machine, once; the defaults are right afterwards.
+
+        Takes a moment, unlike the import of litellm. Never raises.
+        """
+        if self._looking is None:
+            self._looking = asyncio.create_task(self._find_local())
+        await asyncio.shield(self._looking)
 
     def list(self) -> list[ModelInfo]:
         """The models there are, the preferred ones first."""
@@ -163,9 +173,10 @@ class Models:
 
     async def close(self) -> None:
         """Close all connections. A thread that is still importing litellm is not waited for."""
-        if self._warming is not None:
-            self._warming.cancel()
-            await asyncio.gather(self._warming, return_exceptions=True)
+        tasks = [task for task in (self._warming, self._looking) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._litellm.close()
 
     async def _persist(
@@ -202,9 +213,9 @@ class Models:
         return self._litellm
 
     async def _warm(self) -> None:
-        await asyncio.gather(self._import(), self._look_around())
+        await asyncio.gather(self._import(), self.look_around())
 
-    async def _look_around(self) -> None:
+    async def _find_local(self) -> None:
         if self._discover:
             self._catalogue.add_local(await discovery.discover(*self._probes))
 
