@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from functools import cache
 from importlib import resources
 
@@ -47,7 +48,7 @@ def shape(corpus: Corpus) -> str:
         f"The context holds {count:,} document{'s' if count != 1 else ''}, "
         f"{corpus.characters:,} characters (about {corpus.bytes // 4:,} tokens).",
     ]
-    longest = sorted(corpus.documents, key=lambda d: d.start - d.end)[:LONGEST]
+    longest = heapq.nlargest(LONGEST, corpus.documents, key=lambda d: d.end - d.start)
     names = ", ".join(f"{d.path} ({d.end - d.start:,} characters)" for d in longest)
     lines.append(f"{'Longest: ' if count > 1 else 'Document: '}{names}")
     if corpus.characters <= 2 * EDGE:

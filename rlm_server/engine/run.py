@@ -140,7 +140,8 @@ class Run:
             if timer.expired():
                 return _End("limit", f"Stopped: the limit of {self._limits.seconds:g} s is over.")
             logger.exception("run %s failed", self.run_id)
-            return _End("failed", "An internal error.", RunError(kind="internal", message="A time-out."))
+            internal = RunError(kind="internal", message="An operation timed out.")
+            return _End("failed", "An internal error.", internal)
         except RlmError as error:
             return _End("failed", str(error), run_error(error))
         except asyncio.CancelledError:
