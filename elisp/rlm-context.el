@@ -169,9 +169,15 @@ Return the file's name."
   (buffer-file-name (or (buffer-base-buffer) (current-buffer))))
 
 (defun rlm-context--name ()
-  "Return what the model shall call the current buffer."
+  "Return what the model shall call the current buffer.
+The names of buffers are made such as can stand in a sentence: an answer
+names a place as NAME:LINE."
   (let ((file (rlm-context--visited)))
-    (if file (file-name-nondirectory file) (buffer-name))))
+    (if file
+        (file-name-nondirectory file)
+      (let ((name (string-trim (replace-regexp-in-string "[^[:alnum:]._+-]+" "-" (buffer-name))
+                               "-+" "-+")))
+        (if (string-empty-p name) "buffer" name)))))
 
 (defun rlm-context--origin ()
   "Return where evidence in the current buffer points to: a file or a URI."

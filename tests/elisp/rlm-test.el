@@ -24,6 +24,7 @@
 
 (require 'rlm-test-lib)
 (require 'org-element)
+(require 'url-util)
 
 ;;;; Text filters
 
@@ -376,6 +377,11 @@ for t in AnyEvent.__args__: print(t.__struct_config__.tag)"))))
                      (rlm-run-evidence got)))
       (should (file-exists-p (rlm-run-transcript got))))))
 
+(defun rlm-test-uri (file)
+  "Return the URI of FILE."
+  (concat "file://" (url-hexify-string file (url--allowed-chars
+                                             (cons ?/ url-unreserved-chars)))))
+
 (ert-deftest rlm-test-evidence-leads-to-its-line ()
   (rlm-test-with
     (let* ((file (rlm-test-file "some dir/ä#%41.txt" "one\ntwo\nthree\n"))
@@ -391,9 +397,7 @@ for t in AnyEvent.__args__: print(t.__struct_config__.tag)"))))
                       (list (car (rlm-test-recorded))
                             (list :kind "answer" :node "0" :text "See." :partial :json-false
                                   :evidence
-                                  (vector (funcall place (concat "file://" (url-hexify-string
-                                                                            file (cons ?/ url-unreserved-chars)))
-                                                   2)
+                                  (vector (funcall place (rlm-test-uri file) 2)
                                           (funcall place "rlm-buffer:odd: name %20" 2)
                                           (funcall place "file:///is/gone" 1))))))
         (rlm-trajectory-push buffer event))
@@ -593,11 +597,11 @@ for t in AnyEvent.__args__: print(t.__struct_config__.tag)"))))
 
 (ert-deftest rlm-test-buffer-without-a-file-is-named ()
   (rlm-test-with
-    (with-current-buffer (generate-new-buffer "some notes")
+    (with-current-buffer (generate-new-buffer "*some notes*")
       (insert "x\n")
       (let ((source (rlm-test-source (rlm-context-of-buffer))))
-        (should (equal "rlm-buffer:some notes" (plist-get source :origin)))
-        (should (equal "some notes" (plist-get source :name)))))))
+        (should (equal "rlm-buffer:*some notes*" (plist-get source :origin)))
+        (should (equal "some-notes" (plist-get source :name)))))))
 
 (ert-deftest rlm-test-nothing-to-ask-about-is-a-user-error ()
   (rlm-test-with
