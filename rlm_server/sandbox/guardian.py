@@ -29,6 +29,8 @@ from . import scratch, seccomp, system
 
 _PATIENCE = 8
 """Messages that are read from a sandbox in one cell; it has no honest use for more than two."""
+_FULL_SOCKET = 400
+"""Reads that empty a full socket, however it was filled."""
 _WATCH_SECONDS = 0.25
 _CREDENTIALS = socket.CMSG_SPACE(struct.calcsize("3i"))
 _ONE_DESCRIPTOR = socket.CMSG_SPACE(4)
@@ -108,7 +110,8 @@ class Guardian:
         while self._listening and _readable(self._rescue):
             self._on_sandbox()
         if order == b"E":
-            self._tokens, self._patience, self._busy = 1, _PATIENCE, True
+            self._listen_again()
+            self._tokens, self._busy = 1, True
         elif order == b"M":
             self._commit()
         elif order == b"I":
@@ -215,12 +218,16 @@ class Guardian:
             self._listening = False
 
     def _listen_again(self) -> None:
-        """Everybody who could write is dead or stopped: forget what they wrote."""
-        try:
-            while self._rescue.recvmsg(1 << 16, _CREDENTIALS + _ONE_DESCRIPTOR, _NOW)[0]:
-                continue
-        except OSError:
-            pass  # empty now
+        """Forget what was written so far: nothing of it can be meant for what comes next."""
+        for _ in range(_FULL_SOCKET):
+            try:
+                _, extras, _, _ = self._rescue.recvmsg(
+                    1 << 16, _CREDENTIALS + _ONE_DESCRIPTOR, _NOW
+                )
+            except OSError:
+                break  # empty
+            for fd in _unpack(extras)[1]:
+                os.close(fd)
         self._patience = _PATIENCE
         if not self._listening:
             self._poll.register(self._rescue, select.POLLIN)
