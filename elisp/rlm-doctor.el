@@ -183,7 +183,7 @@
     (insert (format "Server %s, process %s, up %s, isolation: %s%s\n\n"
                     (plist-get status :serverVersion) (plist-get status :pid)
                     (rlm-figure-seconds (plist-get status :seconds))
-                    (plist-get status :isolation)
+                    (or (plist-get (plist-get status :isolation) :mode) "not tried yet")
                     (if (eq (plist-get status :modelsReady) t) "" ", models are loading")))
     (insert "Models\n")
     (seq-doseq (model (plist-get status :models))

@@ -70,7 +70,7 @@ def _serve(tcp: str | None, token_file: Path | None) -> int:
     async def run() -> None:
         engine = _engine()
         engine.clear_contexts()
-        warming = asyncio.create_task(engine.models.warm())
+        warming = asyncio.create_task(engine.warm())
         try:
             if address:
                 await serve.serve_tcp(engine, *address, token_file)

@@ -208,6 +208,27 @@ class KeyWanted(Wire):
     """The host under which auth-source has it, such as ``api.openai.com``."""
 
 
+IsolationMode = Literal["full", "base", "seatbelt", "none"]
+
+
+class Isolation(Wire):
+    """How the model's code is contained on this machine, found out by trying."""
+
+    mode: IsolationMode
+    """``full``: namespaces, Landlock and seccomp; ``base``: Landlock and seccomp; ``seatbelt``:
+    macOS; ``none``: not at all, because the configuration says so."""
+    checkpoints: bool
+    """Whether a killed cell leaves the variables of earlier cells alone."""
+    mapped: bool
+    """Whether the context is mapped rather than copied."""
+    canaries: dict[str, str]
+    """What was tried from inside, and what came of it: ``open``, or the error that stopped it."""
+    limits: list[str]
+    """What this mode does not promise."""
+    refused: dict[str, str]
+    """The stronger modes that did not pass, and why."""
+
+
 class InitializeResult(Wire):
     """Answer to ``initialize``."""
 
@@ -218,8 +239,8 @@ class InitializeResult(Wire):
     """Name of the model that a question goes to unless it says otherwise."""
     sub_model: str
     keys_wanted: list[KeyWanted]
-    isolation: str
-    """How the model's code is contained: ``process``, or what the sandbox's self-test gave."""
+    isolation: IsolationMode | None
+    """How the model's code is contained; null where that is not found out yet."""
     log_directory: str
     """Where run logs stand."""
     capabilities: dict[str, bool] = {}
@@ -352,7 +373,8 @@ class StatusResult(Wire):
     """Since the server started."""
     models_ready: bool
     """Whether litellm has been imported."""
-    isolation: str
+    isolation: Isolation | None
+    """Null before it was found out, and where the model's code can't be contained."""
     live_runs: list[RunSummary]
     models: list[ModelInfo]
 
@@ -436,7 +458,9 @@ class RunStarted(Event, tag="runStarted"):
     sub_model: str
     limits: Limits
     server_version: str
-    isolation: str
+    isolation: IsolationMode
+    isolation_limits: list[str]
+    """What this mode does not promise."""
     project: str | None
     protocol_version: int = PROTOCOL_VERSION
 

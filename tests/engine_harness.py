@@ -17,6 +17,7 @@ from rlm_server.protocol import (
     AnyEvent,
     AskOptions,
     AskParams,
+    Isolation,
     LimitOverrides,
     RunEnded,
     Source,
@@ -147,6 +148,9 @@ def prepare(
         params,
         config=config or Config(),
         models=models,  # type: ignore[arg-type]
+        isolation=Isolation(
+            mode="base", checkpoints=True, mapped=True, canaries={}, limits=[], refused={}
+        ),
         log=RunLog(tmp_path / "run.jsonl"),
         directory=tmp_path / "context",
     )

@@ -36,7 +36,7 @@ from rlm_server.protocol import (
     RunsResult,
     StatusResult,
 )
-from rlm_server.sandbox import Repl
+from rlm_server.sandbox import last
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +135,7 @@ class Session:
             root_model=models.root,
             sub_model=models.sub,
             keys_wanted=models.keys_wanted(),
-            isolation=Repl.isolation,
+            isolation=isolation.mode if (isolation := last()) else None,
             log_directory=str(self._engine.log_directory),
         )
 
@@ -172,7 +172,7 @@ class Session:
             pid=os.getpid(),
             seconds=time.monotonic() - STARTED,
             models_ready=models.ready,
-            isolation=Repl.isolation,
+            isolation=last(),
             live_runs=self._engine.live_runs(),
             models=models.list(),
         )

@@ -12,9 +12,10 @@ from pathlib import Path
 from rlm_server.config import OFFLINE_MODEL, cache_dir, config_path, state_dir
 from rlm_server.engine.run import Run
 from rlm_server.engine.service import Engine
-from rlm_server.errors import RlmError
+from rlm_server.errors import RlmError, SandboxError
 from rlm_server.protocol import AskOptions, AskParams, DoctorRow, LimitOverrides, TextSource
 from rlm_server.runs.log import RunLog
+from rlm_server.sandbox import choose
 
 _LITTLE_SPACE = 1 << 30
 
@@ -24,7 +25,7 @@ async def examine(engine: Engine) -> list[DoctorRow]:
     await engine.models.warm()
     rows = [_python(), _configuration(), _directory("run logs", state_dir(), "RLM_STATE")]
     rows += [_directory("prepared contexts", cache_dir(), "RLM_CACHE"), _litellm(engine)]
-    rows += _models(engine)
+    rows += [await _isolation(engine), *_models(engine)]
     rows.append(await _self_test(engine))
     return rows
 
@@ -62,6 +63,22 @@ def _litellm(engine: Engine) -> DoctorRow:
         detail="can't be imported; only the embedded model works",
         cure="Install the server again: M-x rlm-install-server.",
     )
+
+
+async def _isolation(engine: Engine) -> DoctorRow:
+    part = "isolation of the model's code"
+    try:
+        isolation = await choose(engine.config.sandbox)
+    except SandboxError as error:
+        return DoctorRow(part=part, status="failure", detail=error.message, cure=error.cure)
+    stopped = sum(outcome != "open" for outcome in isolation.canaries.values())
+    detail = f"{isolation.mode}; {stopped} of {len(isolation.canaries)} attempts to get out failed"
+    if isolation.limits:
+        detail += "; note: " + "; ".join(isolation.limits)
+    if isolation.mode == "none":
+        cure = 'Take isolation = "none" out of [sandbox] in the configuration.'
+        return DoctorRow(part=part, status="failure", detail=detail, cure=cure)
+    return DoctorRow(part=part, status="ok", detail=detail)
 
 
 def _models(engine: Engine) -> list[DoctorRow]:
@@ -118,6 +135,7 @@ async def _self_test(engine: Engine) -> DoctorRow:
                 params,
                 config=engine.config,
                 models=engine.models,
+                isolation=await choose(engine.config.sandbox),
                 log=log,
                 directory=directory / "context",
             )

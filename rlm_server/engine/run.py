@@ -28,6 +28,7 @@ from rlm_server.protocol import (
     AskParams,
     ContextProgress,
     ContextReady,
+    Isolation,
     LimitOverrides,
     Limits,
     RunEnded,
@@ -59,6 +60,7 @@ class Run:
         *,
         config: Config,
         models: Models,
+        isolation: Isolation,
         log: RunLog,
         directory: Path,
     ) -> None:
@@ -70,6 +72,7 @@ class Run:
         self._params = params
         self._config = config
         self._models = models
+        self._isolation = isolation
         self._directory = directory
         self._limits = merge_limits(config.limits, params.options.limits)
         self._root = models.resolve(params.options.root_model, default=models.root)
@@ -94,7 +97,8 @@ class Run:
             sub_model=self._sub,
             limits=self._limits,
             server_version=__version__,
-            isolation=Repl.isolation,
+            isolation=self._isolation.mode,
+            isolation_limits=self._isolation.limits,
             project=self._params.project,
         )
         self._task = asyncio.create_task(self._run(), name=f"run {self.run_id}")

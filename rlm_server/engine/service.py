@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import secrets
 import shutil
@@ -14,11 +15,12 @@ from rlm_server.config import Config, cache_dir, state_dir
 from rlm_server.context.build import measure
 from rlm_server.engine.ledger import Price
 from rlm_server.engine.run import Run, merge_limits
-from rlm_server.errors import UnknownRunError
+from rlm_server.errors import RlmError, UnknownRunError
 from rlm_server.models import Models
 from rlm_server.protocol import AskParams, Estimate, EstimateParams, RunSummary
 from rlm_server.runs.log import RunLog, follow
 from rlm_server.runs.summary import last_seq, log_path, newest, summarise
+from rlm_server.sandbox import choose, prepare
 from rlm_server.text import to_json
 
 BYTES_A_TOKEN = 4
@@ -38,9 +40,19 @@ class Engine:
         self._runs: dict[str, Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
+    async def warm(self) -> None:
+        """Get the parts ready that take a while, so that the first question need not wait.
+
+        Never raises: what fails here fails again, with its message, where it is needed.
+        """
+        with contextlib.suppress(RlmError):
+            await prepare(self.config.sandbox)
+        await self.models.warm()
+
     async def ask(self, params: AskParams) -> Run:
-        """Start a run. Raises UnknownModelError, LogError."""
+        """Start a run. Raises UnknownModelError, LogError, SandboxError."""
         await self.models.look_around()
+        isolation = await choose(self.config.sandbox)
         run_id = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)
         log = RunLog(log_path(self.log_directory, run_id))
         try:
@@ -49,6 +61,7 @@ class Engine:
                 params,
                 config=self.config,
                 models=self.models,
+                isolation=isolation,
                 log=log,
                 directory=self._contexts / run_id,
             )

@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 import sys
 from functools import partial
-from typing import Literal
 
 import msgspec
 
 from rlm_server.config import SandboxConfig
 from rlm_server.errors import SandboxError
+from rlm_server.protocol import Isolation, IsolationMode
 from rlm_server.sandbox import launch, packages
 from rlm_server.sandbox.plain_worker import PlainWorker
 from rlm_server.sandbox.pool import pool
 from rlm_server.sandbox.selftest import Verdict, try_out
 from rlm_server.sandbox.worker import CorpusFiles, Worker
-
-Mode = Literal["full", "base", "seatbelt", "none"]
 
 _LIMITS = {
     "full": [],
@@ -34,22 +32,6 @@ _LIMITS = {
 }
 _WITHOUT_CHECKPOINTS = "a cell that has to be killed takes the variables of earlier cells along"
 _TWICE = "a cell and its checkpoint may each use the memory limit"
-
-
-class Isolation(msgspec.Struct, frozen=True, rename="camel"):
-    """How code is contained on this machine, for the doctor, the status and the run's record."""
-
-    mode: Mode
-    checkpoints: bool
-    """Whether a killed cell leaves the variables of earlier cells alone."""
-    mapped: bool
-    """Whether the context is mapped rather than copied."""
-    canaries: dict[str, str]
-    """What was tried from inside, and what came of it: ``open``, or the error that stopped it."""
-    limits: list[str]
-    """What this mode does not promise."""
-    refused: dict[str, str]
-    """The stronger modes that did not pass, and why."""
 
 
 _known: dict[str, Isolation] = {}
@@ -98,7 +80,7 @@ def _zygote_works() -> bool:
     return sys.platform == "linux"
 
 
-def _candidates(config: SandboxConfig) -> list[Mode]:
+def _candidates(config: SandboxConfig) -> list[IsolationMode]:
     if config.isolation != "auto":
         return [config.isolation]
     return ["seatbelt"] if sys.platform == "darwin" else ["full", "base"]
@@ -124,7 +106,7 @@ async def _choose(config: SandboxConfig) -> Isolation:
     )
 
 
-def _isolation(mode: Mode, verdict: Verdict, refused: dict[str, str]) -> Isolation:
+def _isolation(mode: IsolationMode, verdict: Verdict, refused: dict[str, str]) -> Isolation:
     limits = list(_LIMITS[mode])
     limits.append(_TWICE if verdict.checkpoints else _WITHOUT_CHECKPOINTS)
     return Isolation(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from rlm_server.config import SandboxConfig
 from rlm_server.errors import SandboxError
+from rlm_server.protocol import Isolation
 from rlm_server.sandbox.cell import Cell, OnCall, OnOutput
 from rlm_server.sandbox.clip import Clip
-from rlm_server.sandbox.isolation import Isolation, choose, open_worker
+from rlm_server.sandbox.isolation import choose, open_worker
 from rlm_server.sandbox.messages import CellResult
 from rlm_server.sandbox.worker import CorpusFiles, Worker
 

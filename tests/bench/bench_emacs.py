@@ -19,8 +19,21 @@ from table import print_table
 
 from rlm_server.engine.emitter import Emitter
 from rlm_server.protocol import (
-    Answer, CellDone, CellStarted, ContextReady, IterationStarted, Limits, Output, Progress,
-    ReplyDelta, ReplyDone, RunEnded, RunStarted, SubcallDone, SubcallStarted, Usage,
+    Answer,
+    CellDone,
+    CellStarted,
+    ContextReady,
+    IterationStarted,
+    Limits,
+    Output,
+    Progress,
+    ReplyDelta,
+    ReplyDone,
+    RunEnded,
+    RunStarted,
+    SubcallDone,
+    SubcallStarted,
+    Usage,
 )  # fmt: skip
 from rlm_server.runs.log import RunLog
 
@@ -39,7 +52,8 @@ def record(home: Path) -> int:
     emitter = Emitter(RUN, log, on_failure=_fail, clock=lambda: 0.0)
     usage = Usage(prompt_tokens=1000, completion_tokens=100, cost=0.001)
     emitter.emit(RunStarted, question="How long does this take?", root_model="m", sub_model="m",
-                 limits=Limits(), server_version="0", isolation="process", project=None)  # fmt: skip
+                 limits=Limits(), server_version="0", isolation="full", isolation_limits=[],
+                 project=None)  # fmt: skip
     emitter.emit(ContextReady, documents=1, bytes=1, characters=1, tokens=1, hash="0" * 64,
                  left_out=[], left_out_counts={})  # fmt: skip
     for number in range(1, ITERATIONS + 1):
