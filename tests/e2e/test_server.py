@@ -86,7 +86,7 @@ async def test_the_log_holds_exactly_what_was_sent(server, tree: Path) -> None:
 async def test_the_reply_comes_before_the_first_event(server, tree: Path) -> None:
     client, _ = server
     request = client.post("rlm/ask", ask(tree))
-    await client.reply(request)
+    await client.until(lambda: client.events)
     first = next(i for i, m in enumerate(client.messages) if m.get("method") == "rlm/event")
     reply = next(i for i, m in enumerate(client.messages) if m.get("id") == request)
     assert reply < first
