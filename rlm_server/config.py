@@ -21,8 +21,29 @@ class Section(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, rename="
     """Base of the file's tables: an unknown name in one is an error that names it."""
 
 
+Tier = Literal["local", "lan", "cloud"]
+"""Where a deployment is: nearer ones are used before farther ones."""
+
+
 class ModelConfig(Section):
-    """``[models.NAME]``: one deployment of a model."""
+    """``[models.NAME]``: a model, at one address or at several.
+
+    Several servers that serve the same model are listed under one name, each with the settings
+    in which it differs from the table::
+
+        [models.qwen]
+        model = "hosted_vllm/qwen3"
+        slots = 8
+        fallbacks = ["mini"]
+        deployments = [
+            {base-url = "http://127.0.0.1:8000/v1"},
+            {base-url = "http://gpu.lan:8000/v1", slots = 32},
+            {model = "openrouter/qwen/qwen3"},
+        ]
+
+    An entry with another provider than the table's takes over only slots, timeout, retries and
+    window: a key, headers, parameters and prices belong to their provider.
+    """
 
     model: str
     """litellm's id, such as ``openai/gpt-4.1-mini`` or ``ollama_chat/qwen3``."""
@@ -48,6 +69,37 @@ class ModelConfig(Section):
     """Seconds for one call."""
     retries: Annotated[int, msgspec.Meta(ge=0)] = 3
     """Further tries after a passing fault."""
+    tier: Tier | None = None
+    """Default: by the address. Loopback is ``local``, a private address or a name without a dot
+    is ``lan``, everything else ``cloud``."""
+    transport: Literal["auto", "litellm", "http"] = "auto"
+    """What carries the calls: ``http`` talks to an OpenAI-compatible server at ``base-url``
+    directly, at a fraction of litellm's work; ``auto`` takes it where it can."""
+    deployments: list[dict[str, Any]] = []
+    """Where there are several servers: for each, what differs from this table."""
+    fallbacks: list[str] = []
+    """Names of other models that are asked, in this order, when no deployment can answer."""
+
+
+class PoolConfig(Section):
+    """``[pool]``: how calls are spread over the deployments of a model."""
+
+    spill: Literal["any", "free", "never"] = "any"
+    """Which deployments of farther tiers take calls when the nearer ones are all down, or their
+    queue is too long: any, only those that cost nothing, or none."""
+    spill_after: Annotated[float, msgspec.Meta(ge=0)] = 5.0
+    """Seconds of expected wait for a nearer tier beyond which the next one is used."""
+    queue: Annotated[int, msgspec.Meta(ge=1)] = 10_000
+    """Calls to one model that may wait for a slot; further ones are refused."""
+    affinity: bool = True
+    """Whether prompts that begin alike go to the same server, which then has the beginning in
+    its prefix cache."""
+    hedge: bool = False
+    """Whether a call that takes longer than 95 % of its server's calls is made a second time on
+    another server, and the first answer taken. Only where calls cost nothing, and never for
+    a reply that is streamed."""
+    health_seconds: Annotated[float, msgspec.Meta(ge=0)] = 10.0
+    """Between two looks at the health of servers that are in use; 0: never look."""
 
 
 class ContextConfig(Section):
@@ -99,6 +151,7 @@ class Config(Section):
     """Whether to look for keys in the environment and for a local Ollama or vLLM."""
     limits: Limits = msgspec.field(default_factory=Limits)
     models: dict[str, ModelConfig] = {}
+    pool: PoolConfig = msgspec.field(default_factory=PoolConfig)
     context: ContextConfig = msgspec.field(default_factory=ContextConfig)
     sandbox: SandboxConfig = msgspec.field(default_factory=SandboxConfig)
 
@@ -145,8 +198,10 @@ def show_config(config: Config) -> str:
     table = msgspec.to_builtins(config)
     table["limits"] = {_kebab(name): value for name, value in table["limits"].items()}
     for model in table["models"].values():
-        for part in ("params", "headers"):
-            model[part] = {name: _masked(name, value) for name, value in model[part].items()}
+        for settings in (model, *model["deployments"]):
+            for part in {"params", "headers"} & settings.keys():
+                inner = settings[part]
+                settings[part] = {name: _masked(name, value) for name, value in inner.items()}
     return msgspec.toml.encode(_without_null(table)).decode()
 
 

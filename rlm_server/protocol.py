@@ -179,6 +179,27 @@ class InitializeParams(Wire):
     """Content of the token file; needed on TCP."""
 
 
+class DeploymentInfo(Wire):
+    """One server or service that answers for a model, as it is now."""
+
+    name: str
+    address: str
+    """Its URL, or the provider's host."""
+    tier: Literal["local", "lan", "cloud"]
+    health: Literal["untried", "ok", "limited", "trying", "down", "no key"]
+    """``limited``: it asked for fewer calls; ``down``: left out for a while after failures;
+    ``trying``: back on probation, with one call."""
+    slots: int
+    """Calls that it gets at once; fewer than configured after it asked for fewer."""
+    in_flight: int
+    latency: float | None
+    """Seconds that calls take now, the slow ones weighing more; null before the first."""
+    calls: int = 0
+    """Calls answered since the server started."""
+    detail: str = ""
+    """What its health check told, such as the work that others gave it."""
+
+
 class ModelInfo(Wire):
     """One model that a run may name."""
 
@@ -197,6 +218,18 @@ class ModelInfo(Wire):
     """US dollars for a million completion tokens; null where unknown."""
     key: Literal["none needed", "present", "missing"]
     """Whether the key it needs is there; the key itself never crosses a border."""
+    health: Literal["untried", "ok", "limited", "trying", "down", "no key"] = "untried"
+    """That of its best deployment."""
+    slots: int = 0
+    """Calls that all its deployments together take at once."""
+    in_flight: int = 0
+    waiting: int = 0
+    """Calls that wait for a slot."""
+    latency: float | None = None
+    """Seconds, of its fastest deployment."""
+    fallbacks: list[str] = []
+    """Models that are asked when this one can't answer."""
+    deployments: list[DeploymentInfo] = []
 
 
 class KeyWanted(Wire):
