@@ -229,21 +229,24 @@ changes of buffers that visit any of the files go along."
   (let ((context (rlm-context--make :label label :project (rlm-context--project-name))))
     (rlm-context--spooling context
       (setf (rlm-context-sources context)
-            (mapcar (lambda (file) (rlm-context--source context file base)) files))
+            (mapcar (lambda (file)
+                      (rlm-context--source context file base (and (cdr files) t)))
+                    files))
       (rlm-context--add-unsaved context files))))
 
 (defun rlm-context-of-directory (directory label)
   "Return DIRECTORY as a context called LABEL."
   (rlm-context-of-files (list directory) label))
 
-(defun rlm-context--source (context file base)
-  "Return FILE as a source of CONTEXT, named relative to BASE."
-  (let ((file (expand-file-name file)))
+(defun rlm-context--source (context file base among-others)
+  "Return FILE as a source of CONTEXT, named relative to BASE.
+A directory is named only AMONG-OTHERS."
+  (let* ((file (expand-file-name file))
+         (name (and base (rlm-context--relative file base))))
     (cond ((not (file-exists-p file))
            (user-error "There is no %s" (abbreviate-file-name file)))
-          ((file-directory-p file) (rlm-context--tree file))
-          ((rlm-context--plain-p file)
-           (rlm-context--file file (and base (rlm-context--relative file base))))
+          ((file-directory-p file) (rlm-context--tree file (and among-others name)))
+          ((rlm-context--plain-p file) (rlm-context--file file name))
           (t (rlm-context--copied context file)))))
 
 (defun rlm-context--relative (file base)
@@ -256,11 +259,12 @@ changes of buffers that visit any of the files go along."
   "Return FILE as a source called NAME."
   `(:kind "file" :path ,file ,@(when name (list :name name))))
 
-(defun rlm-context--tree (directory)
-  "Return DIRECTORY as a source."
+(defun rlm-context--tree (directory &optional name)
+  "Return DIRECTORY as a source called NAME."
   (when (file-remote-p directory)
     (user-error "Directories on other machines can't be asked about: %s" directory))
   (append (list :kind "tree" :root (directory-file-name directory))
+          (when name (list :name name))
           (when rlm-include (list :include (vconcat rlm-include)))
           (when rlm-exclude (list :exclude (vconcat rlm-exclude)))))
 

@@ -334,13 +334,14 @@ Events of unknown kinds come from newer servers and are passed over."
 
 (defun rlm-draw-end-heading (run root problem)
   "Add a heading to ROOT for the end of RUN, and PROBLEM, an error or nil."
-  (let ((node (rlm-node-add
-               "end" root (pcase (rlm-run-status run)
-                            ("limit" "Stopped by a limit")
-                            ("cancelled" "Cancelled")
-                            ("interrupted" "Interrupted")
-                            (_ "Failed")))))
-    (rlm-node-paragraph node (rlm-run-reason run))
+  (let* ((title (pcase (rlm-run-status run)
+                  ("limit" "Stopped by a limit")
+                  ("cancelled" "Cancelled")
+                  ("interrupted" "Interrupted")
+                  (_ "Failed")))
+         (node (rlm-node-add "end" root title)))
+    (unless (equal (rlm-run-reason run) (concat title "."))
+      (rlm-node-paragraph node (rlm-run-reason run)))
     (when problem
       (rlm-draw--error node problem))))
 

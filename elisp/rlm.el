@@ -283,11 +283,11 @@ SUMMARY is a plist as the server's `rlm/runs' gives it."
 
 (defun rlm--run-label (run)
   "Return a line for RUN, a plist."
-  (format "%s %-11s %s"
-          (format-time-string "%F %T" (plist-get run :started))
-          (plist-get run :status)
+  (format "%s  [%s, %s]"
           (truncate-string-to-width
-           (replace-regexp-in-string "[ \t\n]+" " " (plist-get run :question)) 100 nil nil t)))
+           (replace-regexp-in-string "[ \t\n]+" " " (plist-get run :question)) 100 nil nil t)
+          (format-time-string "%F %T" (plist-get run :started))
+          (plist-get run :status)))
 
 ;;;; Server
 

@@ -673,7 +673,7 @@ for t in AnyEvent.__args__: print(t.__struct_config__.tag)"))))
       (let ((sources (rlm-context-sources
                       (rlm-context-of-files (rlm-dired-files) "x" default-directory))))
         (should (equal (list (list :kind "file" :path (rlm-test-file "tree/b.txt") :name "b.txt")
-                             (list :kind "tree" :root (rlm-test-file "tree/sub")))
+                             (list :kind "tree" :root (rlm-test-file "tree/sub") :name "sub"))
                        sources))))))
 
 (ert-deftest rlm-test-ask-does-what-is-meant ()
