@@ -51,6 +51,11 @@ class ModelConfig(Section):
     """Where the server is, if it isn't the provider's own; with ``/v1`` where it has one."""
     key_env: str | None = None
     """Environment variable that holds the key; default: the provider's usual one."""
+    key_command: list[str] = []
+    """Program and arguments that print the key on their first line, such as
+    ``["pass", "show", "openai"]``; run without a shell, at the first call."""
+    key_keyring: str | None = None
+    """``"service/user"`` of the key in the desktop's keyring; needs the ``keyring`` package."""
     auth_host: str | None = None
     """Host under which Emacs's auth-source has the key; default: the provider's."""
     params: dict[str, Any] = {}
@@ -140,6 +145,36 @@ class SandboxConfig(Section):
     ``["numpy"]``; prepared ahead by ``python -m rlm_server.sandbox.packages``."""
 
 
+class CacheConfig(Section):
+    """``[cache]``: answers that are kept, so that what was paid once is not paid again."""
+
+    enabled: bool = True
+    """Whether models' answers are kept and used again; false also turns ``semantic`` off."""
+    url: str | None = None
+    """``redis://HOST:PORT/DB`` of a store shared with others; default: a file of one's own."""
+    max_bytes: Annotated[int, msgspec.Meta(ge=1 << 20)] = 512 << 20
+    """Size of the answers in the file; those not used for longest make room. A Redis server
+    has a bound of its own (``maxmemory``)."""
+    ttl: Annotated[int, msgspec.Meta(ge=1)] = 30 * 86_400
+    """Seconds that an answer is kept: what a name like ``gpt-4.1`` stands for changes."""
+    semantic: bool = False
+    """Whether a whole question may be answered by the kept answer of a similar one."""
+    threshold: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.85
+    """Cosine similarity from which questions may count as the same; see the manual's table."""
+    embedding_model: str | None = None
+    """Name of a configured model that compares questions, or litellm's id of one, such as
+    ``ollama/all-minilm``."""
+
+
+class CostsConfig(Section):
+    """``[costs]``: what a calendar month may cost; beyond it, calls are refused."""
+
+    monthly_limit: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    """US dollars for all projects together; default: no limit."""
+    project_limits: dict[str, Annotated[float, msgspec.Meta(ge=0)]] = {}
+    """US dollars by the project's name, kept beside the limit for all."""
+
+
 class Config(Section):
     """The whole file; every field has a default, so an empty file is right."""
 
@@ -154,6 +189,8 @@ class Config(Section):
     pool: PoolConfig = msgspec.field(default_factory=PoolConfig)
     context: ContextConfig = msgspec.field(default_factory=ContextConfig)
     sandbox: SandboxConfig = msgspec.field(default_factory=SandboxConfig)
+    cache: CacheConfig = msgspec.field(default_factory=CacheConfig)
+    costs: CostsConfig = msgspec.field(default_factory=CostsConfig)
 
 
 def config_path() -> Path:
@@ -162,14 +199,20 @@ def config_path() -> Path:
     return Path(named) if named else platformdirs.user_config_path("rlm") / "config.toml"
 
 
-def state_dir() -> Path:
-    """Where run logs and token files stand: ``$RLM_STATE``, else the platform's place; 0700."""
-    return _private(os.environ.get("RLM_STATE"), platformdirs.user_state_path("rlm"))
+def state_dir(*, make: bool = True) -> Path:
+    """Where run logs, costs and token files stand: ``$RLM_STATE``, else the platform's place.
+
+    Made, with mode 0700, where it isn't there.
+    """
+    return _private(os.environ.get("RLM_STATE"), platformdirs.user_state_path("rlm"), make)
 
 
-def cache_dir() -> Path:
-    """Where prepared contexts stand: ``$RLM_CACHE``, else the platform's place; 0700."""
-    return _private(os.environ.get("RLM_CACHE"), platformdirs.user_cache_path("rlm"))
+def cache_dir(*, make: bool = True) -> Path:
+    """Where prepared contexts and kept answers stand: ``$RLM_CACHE``, else the platform's place.
+
+    Made, with mode 0700, where it isn't there.
+    """
+    return _private(os.environ.get("RLM_CACHE"), platformdirs.user_cache_path("rlm"), make)
 
 
 def load_config(path: Path | None = None) -> Config:
@@ -234,7 +277,8 @@ def _without_null(value: object) -> object:
     return value
 
 
-def _private(override: str | None, default: Path) -> Path:
+def _private(override: str | None, default: Path, make: bool) -> Path:
     path = Path(override) if override else default
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if make:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
     return path

@@ -15,7 +15,8 @@ The tree::
         ├── ContextTooLongError    the prompt does not fit the model's window
         ├── RateLimitedError       the provider asks for fewer calls
         ├── TransientError         a passing fault; the call may succeed when tried again
-        └── UnreachableError       nothing answers at the model's address
+        ├── UnreachableError       nothing answers at the model's address
+        └── BudgetError            the month's cost limit leaves no room for the call
 """
 
 from __future__ import annotations
@@ -133,3 +134,10 @@ class UnreachableError(ModelError):
 
     code = -32027
     kind = "unreachable"
+
+
+class BudgetError(ModelError):
+    """The month's cost limit leaves no room for the call, or can't be kept; nothing was paid."""
+
+    code = -32028
+    kind = "budget"

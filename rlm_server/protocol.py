@@ -156,6 +156,10 @@ class AskOptions(Strict):
     sub_model: str | None = None
     """The same, for sub-calls; default: the configured one, else the root model."""
     limits: LimitOverrides = msgspec.field(default_factory=LimitOverrides)
+    no_cache: bool = False
+    """Neither use kept answers nor keep new ones."""
+    fresh: bool = False
+    """Ask anew, whatever answers are kept; the new ones take their place."""
 
 
 # ------------------------------------------------------------------------------ requests, results
@@ -449,7 +453,8 @@ class Usage(Wire):
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
-    """The part of the prompt tokens that the provider had in its prefix cache."""
+    """The part of the prompt tokens that was not read anew: the provider had it in its prefix
+    cache, or the whole answer came from rlm's own cache and cost nothing."""
     cost: float | None = 0.0
     """US dollars; null once anything of unknown price is in it."""
 
@@ -546,6 +551,8 @@ class ReplyDone(Event, tag="replyDone"):
     seconds: float
     cells: int
     """Code blocks found in it."""
+    cached: bool = False
+    """Whether it is an answer kept from an earlier run."""
 
 
 class CellStarted(Event, tag="cellStarted"):
@@ -608,6 +615,8 @@ class SubcallDone(Event, tag="subcallDone"):
     error: RunError | None
     usage: Usage
     seconds: float
+    cached: bool = False
+    """Whether it is an answer kept from an earlier run."""
 
 
 class Notice(Event, tag="notice"):
