@@ -225,14 +225,8 @@ The order of each node's own events, and of the starts of sub-calls, stays."
 
 (ert-deftest rlm-test-every-kind-of-event-is-drawn ()
   "The protocol's events, the methods that draw them and the fixture agree."
-  (let ((kinds (split-string
-                (with-output-to-string
-                  (with-current-buffer standard-output
-                    (let ((default-directory rlm-test-root))
-                      (call-process rlm-test-python nil t nil "-c"
-                                    "from rlm_server.protocol import *
-for t in AnyEvent.__args__: print(t.__struct_config__.tag)"))))
-                "\n" t))
+  (let ((kinds (rlm-test-python-words "from rlm_server.protocol import *
+for kind in AnyEvent.__args__: print(kind.__struct_config__.tag)"))
         (recorded (mapcar (lambda (event) (plist-get event :kind)) (rlm-test-recorded))))
     (should (> (length kinds) 10))
     (dolist (kind kinds)
@@ -999,31 +993,48 @@ if test \"$2\" = venv; then mkdir -p \"$4/bin\"; cp \"$0\" \"$4/bin/python\"; fi
     (sort symbols #'string<)))
 
 (ert-deftest rlm-test-manual-has-every-command-and-option ()
-  (let ((manual (rlm-test-text (expand-file-name "elisp/rlm.org" rlm-test-root))))
-    (require 'rlm-demo)
-    (should (> (length (rlm-test-symbols 'commands)) 15))
-    (should (> (length (rlm-test-symbols 'options)) 10))
-    (should-not (seq-remove (lambda (name) (string-search (concat "~" name "~") manual))
-                            (append (rlm-test-symbols 'commands) (rlm-test-symbols 'options))))))
+  (require 'rlm-demo)
+  (should (> (length (rlm-test-symbols 'commands)) 15))
+  (should (> (length (rlm-test-symbols 'options)) 10))
+  (should-not (rlm-test-missing-from-manual
+               (append (rlm-test-symbols 'commands) (rlm-test-symbols 'options)))))
 
-(ert-deftest rlm-test-manual-has-every-method-event-and-setting ()
-  (let ((manual (rlm-test-text (expand-file-name "elisp/rlm.org" rlm-test-root)))
-        (names (with-output-to-string
-                 (with-current-buffer standard-output
-                   (let ((default-directory rlm-test-root))
-                     (call-process rlm-test-python nil t nil "-c" "
-import re, msgspec
-from rlm_server import config, protocol
-print(*(t.__struct_config__.tag for t in protocol.AnyEvent.__args__))
-print(*re.findall(r'^``([a-z]+/?[a-z]*)``', protocol.__doc__ or '', re.M))
-for table in (config.Config, config.ModelConfig, config.ContextConfig, config.SandboxConfig):
-    print(*(field.encode_name for field in msgspec.structs.fields(table)))
-"))))))
-    (dolist (name (append (split-string names)
-                          '("initialize" "rlm/keys" "rlm/estimate" "rlm/ask" "rlm/cancel"
-                            "rlm/attach" "rlm/runs" "rlm/status" "rlm/doctor" "rlm/event"
-                            "shutdown" "exit")))
-      (should (string-search (concat "~" name "~") manual)))))
+(defun rlm-test-python-words (code)
+  "Return the words that CODE, Python that knows the server, prints."
+  (with-temp-buffer
+    (let ((default-directory rlm-test-root))
+      (should (eql 0 (call-process rlm-test-python nil t nil "-c" code))))
+    (split-string (buffer-string))))
+
+(defun rlm-test-missing-from-manual (names)
+  "Return those of NAMES that the manual does not have."
+  (let ((manual (rlm-test-text (expand-file-name "elisp/rlm.org" rlm-test-root))))
+    (seq-remove (lambda (name) (string-search (concat "~" name "~") manual)) names)))
+
+(ert-deftest rlm-test-manual-has-every-method-and-event ()
+  (should-not (rlm-test-missing-from-manual
+               (append (rlm-test-python-words "from rlm_server.protocol import *
+for kind in AnyEvent.__args__: print(kind.__struct_config__.tag)")
+                       '("initialize" "rlm/keys" "rlm/estimate" "rlm/ask" "rlm/cancel" "rlm/attach"
+                         "rlm/runs" "rlm/status" "rlm/doctor" "rlm/event" "shutdown" "exit")))))
+
+(ert-deftest rlm-test-manual-has-every-setting ()
+  (let ((settings (rlm-test-python-words "
+import msgspec
+from rlm_server import config
+for table in config.Section.__subclasses__():
+    print(*(field.encode_name for field in msgspec.structs.fields(table)))")))
+    (should (> (length settings) 20))
+    (should-not (rlm-test-missing-from-manual settings))))
+
+(ert-deftest rlm-test-manual-has-every-dependency ()
+  (let ((manual (rlm-test-text (expand-file-name "elisp/rlm.org" rlm-test-root))))
+    (with-temp-buffer
+      (insert-file-contents (expand-file-name "pyproject.toml" rlm-test-root))
+      (re-search-forward "^dependencies = \\[")
+      (let ((end (save-excursion (re-search-forward "^]"))))
+        (while (re-search-forward "\"\\([a-z0-9-]+\\)" end t)
+          (should (string-search (match-string 1) manual)))))))
 
 (ert-deftest rlm-test-manual-has-every-key ()
   (let ((manual (rlm-test-text (expand-file-name "elisp/rlm.org" rlm-test-root))))
@@ -1043,12 +1054,9 @@ for table in (config.Config, config.ModelConfig, config.ContextConfig, config.Sa
                    (insert-file-contents (expand-file-name "elisp/rlm.el" rlm-test-root))
                    (re-search-forward "^;; Version: \\(.*\\)$")
                    (match-string 1))))
-  (should (equal (format "%d\n" rlm-rpc-protocol-version)
-                 (with-output-to-string
-                   (with-current-buffer standard-output
-                     (let ((default-directory rlm-test-root))
-                       (call-process rlm-test-python nil t nil "-c"
-                                     "from rlm_server.protocol import *; print(PROTOCOL_VERSION)")))))))
+  (should (equal (list (number-to-string rlm-rpc-protocol-version))
+                 (rlm-test-python-words
+                  "from rlm_server.protocol import *; print(PROTOCOL_VERSION)"))))
 
 (provide 'rlm-test)
 ;;; rlm-test.el ends here
