@@ -236,10 +236,17 @@ Then move those who follow the end, and nobody else."
 (defun rlm-trajectory--finish (run)
   "Save the transcript of RUN and tell those who want to know that it has ended."
   (setq rlm-trajectory--arrived t)
+  (rlm-trajectory--colour-code t)
   (if (<= rlm-trajectory--seq rlm-trajectory--replayed)
       (setf (rlm-run-transcript run) (rlm-trajectory--saved-transcript run))
     (rlm-trajectory-save)
     (run-hook-wrapped 'rlm-after-run-functions #'rlm-trajectory--call-hook run)))
+
+(defun rlm-trajectory--colour-code (on)
+  "Fontify code as its language has it if ON; too slow while text streams in."
+  (setq-local org-src-fontify-natively on)
+  (when on
+    (font-lock-flush)))
 
 (defun rlm-trajectory--call-hook (function run)
   "Call FUNCTION with RUN; an error is told, and the others are called."
@@ -552,13 +559,17 @@ It has no event yet."
         rlm-draw--iteration nil
         rlm-trajectory--queue nil rlm-trajectory--incoming nil
         rlm-trajectory--seq -1 rlm-trajectory--replayed -1)
+  (rlm-trajectory--colour-code nil)
   (let ((inhibit-read-only t))
     (widen)
+    (delete-all-overlays)
     (erase-buffer)
     (insert "# -*- mode: org; coding: utf-8 -*-\n"
             "#+title: " (rlm-org-line question 200) "\n"
             "#+filetags: :rlm:\n"
             "#+startup: overview\n\n")
+    ;; What is for the transcript alone need not be looked at here.
+    (overlay-put (make-overlay (point-min) (point)) 'invisible t)
     (set-buffer-modified-p nil)))
 
 (defun rlm-trajectory-reset (buffer)
