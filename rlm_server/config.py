@@ -242,9 +242,9 @@ def show_config(config: Config) -> str:
     table["limits"] = {_kebab(name): value for name, value in table["limits"].items()}
     for model in table["models"].values():
         for settings in (model, *model["deployments"]):
-            for part in {"params", "headers"} & settings.keys():
-                inner = settings[part]
-                settings[part] = {name: _masked(name, value) for name, value in inner.items()}
+            for part in ("params", "headers"):
+                if isinstance(inner := settings.get(part), dict):
+                    settings[part] = {name: _masked(name, value) for name, value in inner.items()}
     return msgspec.toml.encode(_without_null(table)).decode()
 
 

@@ -81,6 +81,8 @@ class ModelError(RlmError):
 
     code = -32020
     kind = "model"
+    elsewhere = False
+    """Whether the fault is the deployment's alone, such as its key: another one may answer."""
 
 
 class UnknownModelError(ModelError):

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 from rlm_server.config import Config
 from rlm_server.errors import NoKeyError, UnknownModelError
-from rlm_server.models.deployments import EMBEDDED, Deployment, ad_hoc, configured, offered
+from rlm_server.models.deployments import (
+    EMBEDDED,
+    Deployment,
+    ad_hoc,
+    as_model,
+    configured,
+    offered,
+)
 from rlm_server.models.secret import Secret
 from rlm_server.protocol import KeyWanted
 
@@ -22,7 +29,8 @@ class Catalogue:
         self._root = config.root
         self._sub = config.sub
         self._environ = environ
-        self._configured = configured(config)
+        self._members = configured(config)
+        self._configured = {name: as_model(several[0]) for name, several in self._members.items()}
         self._offered = offered() if config.discover else []
         self._local: Sequence[Deployment] = ()
         self._ad_hoc: dict[str, Deployment] = {}
@@ -56,6 +64,10 @@ class Catalogue:
             self._ad_hoc[name] = deployment
         return deployment
 
+    def members_of(self, name: str) -> Sequence[Deployment]:
+        """The deployments that serve the model of this name. Raises UnknownModelError."""
+        return self._serving(self.find(name))
+
     @property
     def root(self) -> str:
         """Name of the default root model: configured, else the best that there is."""
@@ -80,7 +92,14 @@ class Catalogue:
         return Secret(found) if found else None
 
     def key_state(self, deployment: Deployment) -> KeyState:
-        """Whether it has the key that it needs."""
+        """Whether it has the key that it needs; for several, whether one of them has."""
+        states = {self._key_state(member) for member in self._serving(deployment)}
+        return next(state for state in get_args(KeyState) if state in states)
+
+    def _serving(self, model: Deployment) -> Sequence[Deployment]:
+        return self._members.get(model.name) or [model]
+
+    def _key_state(self, deployment: Deployment) -> KeyState:
         if self.key(deployment):
             return "present"
         return "missing" if deployment.needs_key else "none needed"
@@ -104,7 +123,7 @@ class Catalogue:
         Where nothing is configured and no key was found, these are the defaults of the
         providers, so that a key in auth-source is enough to begin.
         """
-        candidates = list(self._configured.values())
+        candidates = [member for several in self._members.values() for member in several]
         if not candidates and not any(self.key(d) for d in self._offered):
             candidates = self._offered
         return [
@@ -115,7 +134,8 @@ class Catalogue:
 
     def add_keys(self, keys: Mapping[str, str]) -> list[str]:
         """Keep keys, by the name of the model; returns the names that now have one."""
-        known = {*self._configured, *self._ad_hoc, *(d.name for d in self._offered)}
+        configured = {member.name for several in self._members.values() for member in several}
+        known = {*configured, *self._ad_hoc, *(d.name for d in self._offered)}
         accepted = [name for name, key in keys.items() if name in known and key.strip()]
         for name in accepted:
             self._keys[name] = Secret(keys[name].strip())

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from rlm_server.config import OFFLINE_MODEL, Config, ModelConfig
+from rlm_server.config import OFFLINE_MODEL, Config, ModelConfig, Tier
 from rlm_server.errors import ConfigError
 from rlm_server.models.providers import PROVIDERS, Provider, provider_of
 
@@ -45,8 +45,11 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     """One model that can be called; the key is kept elsewhere."""
 
     name: str
+    """Of several that serve one model, ``NAME#1`` and so on."""
     settings: ModelConfig
     source: Origin
+    model_name: str = ""
+    """The name that a run knows the model by, where it isn't the deployment's own."""
 
     @property
     def model(self) -> str:
@@ -104,6 +107,21 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
         return self.about.key_envs
 
     @property
+    def tier(self) -> Tier:
+        """How near it is: as configured, else by its address."""
+        if self.settings.tier:
+            return self.settings.tier
+        url = self.settings.base_url
+        if url is None:
+            return "local" if self.about.local else "cloud"
+        return "local" if is_loopback(url) else "lan" if is_private(url) else "cloud"
+
+    @property
+    def address(self) -> str:
+        """Where it is, for people."""
+        return self.settings.base_url or self.about.host or self.provider
+
+    @property
     def auth_host(self) -> str:
         """The name under which auth-source would have the key; empty where unknown."""
         url = self.settings.base_url
@@ -112,8 +130,11 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def setting(self) -> str:
         """The configuration's table, for messages that say what to change."""
-        quoted = self.name if self.name.replace("-", "").replace("_", "").isalnum() else None
-        return f"[models.{quoted}]" if quoted else f'[models."{self.name}"]'
+        name = self.model_name or self.name
+        bare = name.replace("-", "").replace("_", "").isalnum()
+        table = f"[models.{name}]" if bare else f'[models."{name}"]'
+        number = self.name.removeprefix(f"{name}#")
+        return f"deployment {number} of {table}" if self.model_name else table
 
     def key_in(self, environ: Mapping[str, str]) -> str | None:
         """The key that the environment has for it."""
@@ -127,18 +148,75 @@ EMBEDDED = Deployment(
 """The model that is always there."""
 
 
-def configured(config: Config) -> dict[str, Deployment]:
-    """The deployments of the configuration; ConfigError for one that can't be used."""
-    deployments = {}
+def configured(config: Config) -> dict[str, list[Deployment]]:
+    """The models of the configuration, each with the deployments that serve it.
+
+    Raises ConfigError for one that can't be used.
+    """
+    models = {}
     for name, settings in config.models.items():
-        deployment = Deployment(name=name, settings=settings, source="config")
-        if taken := sorted(RESERVED & settings.params.keys()):
-            raise ConfigError(
-                f"{deployment.setting} params can't set {', '.join(taken)}.",
-                cure="Use the table's own settings, such as base-url, key-env or headers.",
-            )
-        deployments[name] = deployment
-    return deployments
+        for fallback in settings.fallbacks:
+            if fallback == name or not (fallback in config.models or ad_hoc(fallback)):
+                raise ConfigError(
+                    f"[models.{name}] falls back to {fallback!r}, which is no other model.",
+                    cure="Name another [models.NAME], or PROVIDER/MODEL.",
+                )
+        models[name] = _members(Deployment(name=name, settings=settings, source="config"))
+        for deployment in models[name]:
+            _check_params(deployment)
+    return models
+
+
+def as_model(deployment: Deployment) -> Deployment:
+    """A deployment of several, under the name of the model that they serve."""
+    if not deployment.model_name:
+        return deployment
+    return msgspec.structs.replace(deployment, name=deployment.model_name, model_name="")
+
+
+def _members(model: Deployment) -> list[Deployment]:
+    """The deployments that serve a model: itself, or those listed in its table."""
+    entries = model.settings.deployments
+    if not entries:
+        return [model]
+    return [
+        Deployment(
+            name=f"{model.name}#{number}",
+            settings=_merged(model, entry, number),
+            source=model.source,
+            model_name=model.name,
+        )
+        for number, entry in enumerate(entries, 1)
+    ]
+
+
+KEPT_ACROSS_PROVIDERS = ("slots", "timeout", "retries", "window", "fallbacks")
+
+
+def _merged(model: Deployment, entry: Mapping[str, Any], number: int) -> ModelConfig:
+    """An entry of ``deployments``, with the table's settings where it has none of its own."""
+    table = msgspec.to_builtins(model.settings)
+    if provider_of(str(entry.get("model", model.model))) != model.provider:
+        # A key, its headers, parameters and prices must not go to somebody else's server.
+        table = {name: table[name] for name in KEPT_ACROSS_PROVIDERS}
+    merged = {**table, **entry, "deployments": []}
+    try:
+        if entry.keys() & {"deployments", "fallbacks"}:
+            raise msgspec.ValidationError("deployments and fallbacks belong to the table")
+        return msgspec.convert(merged, ModelConfig)
+    except msgspec.ValidationError as error:
+        raise ConfigError(
+            f"Deployment {number} of {model.setting} can't be used: {error}.",
+            cure="It takes the settings of a model's table.",
+        ) from error
+
+
+def _check_params(deployment: Deployment) -> None:
+    if taken := sorted(RESERVED & deployment.settings.params.keys()):
+        raise ConfigError(
+            f"{deployment.setting} params can't set {', '.join(taken)}.",
+            cure="Use the table's own settings, such as base-url, key-env or headers.",
+        )
 
 
 def offered() -> list[Deployment]:
@@ -173,3 +251,12 @@ def is_loopback(url: str | None) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def is_private(url: str) -> bool:
+    """Whether an address is in a private network; names are not looked up."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return "." not in host or host.endswith((".local", ".lan", ".internal", ".home.arpa"))

@@ -38,27 +38,33 @@ class Fault(msgspec.Struct, frozen=True):
     kind: type[ModelError]
     what: str
     cure: str
+    elsewhere: bool = False
+    """Whether it is the deployment's own: another one that serves the model may answer."""
 
 
 BAD_KEY = Fault(
     RefusedError,
     "{name} refused the key",
     "Check {key}, and that it is meant for {address}.",
+    elsewhere=True,
 )
 NOT_ALLOWED = Fault(
     RefusedError,
     "{name} does not allow this",
     "Check what {key} may do at {address}, or choose another model.",
+    elsewhere=True,
 )
 NOT_FOUND = Fault(
     RefusedError,
     "{name} is not known at {address}",
     'Correct model = "{model}" in {setting}, and base-url if it is set (most need /v1).',
+    elsewhere=True,
 )
 NO_MONEY = Fault(
     RefusedError,
     "{name} says that the account has no credit left",
     "Add credit to the account that {key} belongs to, or choose another model.",
+    elsewhere=True,
 )
 BAD_REQUEST = Fault(
     RefusedError,
@@ -205,10 +211,11 @@ def tell(
     names = _names(deployment)
     message = fault.what.format_map(names) + (f": {detail}" if detail else "")
     message += "" if message.endswith((".", "!", "?")) else "."
-    cure = fault.cure.format_map(names)
-    if issubclass(fault.kind, RateLimitedError):
-        return fault.kind(message, cure=cure, retry_after=retry_after)
-    return fault.kind(message, cure=cure)
+    error = fault.kind(message, cure=fault.cure.format_map(names))
+    error.elsewhere = fault.elsewhere
+    if isinstance(error, RateLimitedError):
+        error.retry_after = retry_after
+    return error
 
 
 def retry_after(error: BaseException, now: datetime | None = None) -> float | None:
@@ -291,7 +298,7 @@ def _names(deployment: Deployment) -> dict[str, object]:
         "model": deployment.model,
         "setting": deployment.setting,
         "key": keys or f"the key of {deployment.name} (key-env in {deployment.setting})",
-        "address": settings.base_url or deployment.about.host or deployment.provider,
+        "address": deployment.address,
         "timeout": f"{settings.timeout:g}",
         "window": f"now {settings.window:,}" if settings.window else "now unset",
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -43,6 +44,10 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
         fresh = usage.prompt_tokens - usage.cached_tokens
         return fresh * prompt + usage.cached_tokens * cached + usage.completion_tokens * completion
 
+    def per_million(self) -> tuple[float | None, float | None]:
+        """US dollars for a million tokens of prompt and of completion."""
+        return _per_million(self.input), _per_million(self.output)
+
 
 UNKNOWN = Price()
 FREE = Price(input=0.0, output=0.0)
@@ -59,6 +64,16 @@ def price_of(deployment: Deployment) -> Price:
         input=listed.input if stated_in is None else stated_in / MILLION,
         output=listed.output if stated_out is None else stated_out / MILLION,
     )
+
+
+def highest(prices: Iterable[Price]) -> Price:
+    """What is paid at most when any of several may answer; unknown where one is unknown."""
+    known = list(prices)
+    if len(known) == 1:
+        return known[0]
+    if any(price.input is None or price.output is None for price in known):
+        return UNKNOWN
+    return max(known, key=lambda price: (price.output or 0.0, price.input or 0.0))
 
 
 def window_of(deployment: Deployment) -> int | None:
@@ -99,3 +114,7 @@ def price_map() -> dict[str, msgspec.Raw]:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, msgspec.Raw])
     except (OSError, msgspec.DecodeError):
         return {}
+
+
+def _per_million(price: float | None) -> float | None:
+    return None if price is None else round(price * MILLION, 9)

@@ -11,22 +11,21 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from rlm_server.config import Config
 from rlm_server.errors import ModelError
 from rlm_server.models import discovery
+from rlm_server.models.asking import Answer, Ask, Asker, Stream, may_fall_back
 from rlm_server.models.calls import (
     Completion,
     Listener,
     Message,
-    Part,
     Reply,
     Request,
-    Transport,
     estimated_tokens,
 )
+from rlm_server.models.carriers import Carriers
 from rlm_server.models.catalogue import Catalogue
 from rlm_server.models.deployments import Deployment
-from rlm_server.models.litellm_transport import LitellmTransport
-from rlm_server.models.offline import OfflineTransport
-from rlm_server.models.prices import MILLION, price_of, window_of
-from rlm_server.models.retry import gave_up, pause
+from rlm_server.models.pool import Group, Priority
+from rlm_server.models.prices import highest, price_of, window_of
+from rlm_server.models.report import info_of
 from rlm_server.protocol import KeyWanted, ModelInfo, Usage
 
 KeysWanted = list[KeyWanted]
@@ -45,29 +44,31 @@ class Models:
         vllm_url: str = discovery.VLLM_URL,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         random: Callable[[], float] = chance.random,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Take what is configured, and with ``discover`` set what keys there are.
 
-        Raises ConfigError for a model that can't be used as it is configured.
+        ``sleep``, ``random`` and ``clock`` are for tests; the clock is in seconds. Raises
+        ConfigError for a model that can't be used as it is configured.
         """
         self._discover = config.discover
         self._probes = (ollama_url, vllm_url)
-        self._sleep = sleep
         self._random = random
+        self._clock = clock
         self._catalogue = Catalogue(config, environ)
-        self._slots: dict[str, asyncio.Semaphore] = {}
-        self._litellm = LitellmTransport()
-        self._offline = OfflineTransport()
+        self._pool = config.pool
+        self._groups: dict[str, Group] = {}
+        self._asker = Asker(self._send, hedge=config.pool.hedge, sleep=sleep, random=random)
+        self._carriers = Carriers()
         self._warming: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
-        self._import_failure = ""
 
     # ------------------------------------------------------------------------- what there is
 
     @property
     def ready(self) -> bool:
         """Whether litellm has been imported."""
-        return self._litellm.ready
+        return self._carriers.ready
 
     async def warm(self) -> None:
         """Import litellm in a thread and look for servers on this machine. Never raises."""
@@ -85,8 +86,11 @@ class Models:
         await asyncio.shield(self._looking)
 
     def list(self) -> list[ModelInfo]:
-        """The models there are, the preferred ones first."""
-        return [self._info(deployment) for deployment in self._catalogue.there()]
+        """The models there are, the preferred ones first, and how their deployments are now."""
+        return [
+            info_of(model, self._catalogue, self._groups.get(model.name), self._clock())
+            for model in self._catalogue.there()
+        ]
 
     @property
     def root(self) -> str:
@@ -124,17 +128,22 @@ class Models:
         return self.price(name) == (0.0, 0.0)
 
     def price(self, name: str) -> tuple[float | None, float | None]:
-        """US dollars for a million tokens of prompt and of completion; None: unknown."""
-        price = price_of(self._catalogue.find(name))
-        return _per_million(price.input), _per_million(price.output)
+        """US dollars for a million tokens of prompt and of completion; None: unknown.
+
+        At most: the highest of whatever may answer, fallbacks included.
+        """
+        names = (name, *self._catalogue.find(name).settings.fallbacks)
+        may_answer = [d for each in names for d in self._catalogue.members_of(each)]
+        return highest(map(price_of, may_answer)).per_million()
 
     def cost(self, name: str, usage: Usage) -> float | None:
         """US dollars for what was used, by the model's prices; None: unknown."""
-        return price_of(self._catalogue.find(name)).of(usage)
+        return highest(map(price_of, self._catalogue.members_of(name))).of(usage)
 
     def window(self, name: str) -> int | None:
-        """The context window in tokens; None: unknown."""
-        return window_of(self._catalogue.find(name))
+        """The context window in tokens, of the least of the deployments; None: unknown."""
+        known = filter(None, map(window_of, self._catalogue.members_of(name)))
+        return min(known, default=None)
 
     # ----------------------------------------------------------------------------------- calls
 
@@ -145,30 +154,25 @@ class Models:
         *,
         listener: Listener | None = None,
         max_tokens: int | None = None,
+        priority: Priority | None = None,
     ) -> Completion:
         """Ask a model; with a listener, the reply is streamed to it.
 
-        Waits for a free slot of the deployment, and tries again where that helps. Raises
-        ModelError. Cancelling closes the connection.
+        Waits for a free slot of one of the model's deployments, and tries again, elsewhere, or
+        with the model's fallbacks where that helps. ``priority`` is that of somebody watching
+        where there is a listener, else that of a sub-call. Raises ModelError. Cancelling closes
+        the connection.
         """
-        started = time.monotonic()
-        deployment = self._catalogue.find(name)
-        self._catalogue.check_key(deployment)
-        transport = await self._transport(deployment)
-        request = Request(
-            deployment=deployment,
-            key=self._catalogue.key(deployment),
-            messages=messages,
-            delta=None,
-            max_tokens=max_tokens,
-        )
-        async with self._slot(deployment):
-            reply = await self._persist(transport, request, listener)
+        started = self._clock()
+        if priority is None:
+            priority = Priority.SUBCALL if listener is None else Priority.WATCHED
+        ask = Ask(messages, listener, max_tokens, priority)
+        reply, deployment = await self._ask(name, ask)
         return Completion(
             text=reply.text,
             usage=self._usage(deployment, messages, reply),
-            model=deployment.name,
-            seconds=time.monotonic() - started,
+            model=deployment.model_name or deployment.name,
+            seconds=self._clock() - started,
         )
 
     async def close(self) -> None:
@@ -177,73 +181,62 @@ class Models:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._litellm.close()
+        for group in self._groups.values():
+            group.close()
+        await self._carriers.close()
 
-    async def _persist(
-        self, transport: Transport, request: Request, listener: Listener | None
-    ) -> Reply:
-        """Try until there is a reply, or another try would not help."""
-        tries = 0
-        while True:
-            tries += 1
-            stream = _Stream(listener)
-            request.delta = stream.delta if listener else None
+    async def _ask(self, name: str, ask: Ask) -> Answer:
+        """Ask a model, then its fallbacks. Raises the error of the first."""
+        failures: list[ModelError] = []
+        for each in (name, *self._catalogue.find(name).settings.fallbacks):
+            if failures:
+                Stream(ask.listener).tell(failures[-1], f"Asking {each} instead.")
             try:
-                return await transport.send(request)
+                return await self._asker.ask(await self._group(each), ask)
             except ModelError as error:
-                retries = request.deployment.settings.retries
-                seconds = pause(error, tries, retries, self._random)
-                if seconds is None:
-                    raise gave_up(error, tries) from None
-                if listener and stream.begun:
-                    listener.restarted(error.message.rstrip("."))
-                elif listener:
-                    listener.notice(f"{error.message} Trying again in {seconds:.1f} s.")
-            await self._sleep(seconds)
+                failures.append(error)
+                if not may_fall_back(error):
+                    break
+        first, *others = failures
+        first.message += "".join(f" Its fallback failed too: {each.message}" for each in others)
+        raise first
 
-    async def _transport(self, deployment: Deployment) -> Transport:
-        if deployment.provider == "offline":
-            return self._offline
-        await self.warm()
-        if not self.ready:
-            raise ModelError(
-                f"litellm can't be imported: {self._import_failure}.",
-                cure="Install rlm-server anew.",
-            )
-        return self._litellm
+    async def _group(self, name: str) -> Group:
+        """The deployments of a model that have their keys, ready to be asked."""
+        model = self._catalogue.find(name)
+        self._catalogue.check_key(model)
+        group = self._groups.get(model.name)
+        if group is None:
+            group = Group(model.name, self._pool, clock=self._clock, random=self._random)
+            self._groups[model.name] = group
+        members = self._catalogue.members_of(name)
+        for deployment in members:
+            if not group.has(deployment) and self._catalogue.key_state(deployment) != "missing":
+                group.add(deployment)
+        if not self.ready and not all(map(self._carriers.light, members)):
+            await self.warm()  # before a slot is taken: it takes seconds
+        return group
+
+    async def _send(self, deployment: Deployment, ask: Ask, stream: Stream) -> Reply:
+        """One try at one deployment."""
+        transport = self._carriers.light(deployment) or self._carriers.heavy()
+        request = Request(
+            deployment=deployment,
+            key=self._catalogue.key(deployment),
+            messages=ask.messages,
+            delta=stream.delta if ask.listener else None,
+            max_tokens=ask.max_tokens,
+        )
+        return await transport.send(request)
 
     async def _warm(self) -> None:
-        await asyncio.gather(self._import(), self.look_around())
+        await asyncio.gather(self._carriers.load(), self.look_around())
 
     async def _find_local(self) -> None:
         if self._discover:
             self._catalogue.add_local(await discovery.discover(*self._probes))
 
-    async def _import(self) -> None:
-        try:
-            await self._litellm.load()
-        except Exception as error:  # whatever a broken installation raises
-            self._import_failure = f"{type(error).__name__}: {error}"
-
-    def _slot(self, deployment: Deployment) -> asyncio.Semaphore:
-        if deployment.name not in self._slots:
-            self._slots[deployment.name] = asyncio.Semaphore(deployment.settings.slots)
-        return self._slots[deployment.name]
-
     # ----------------------------------------------------------------------------- what is told
-
-    def _info(self, deployment: Deployment) -> ModelInfo:
-        input_price, output_price = self.price(deployment.name)
-        return ModelInfo(
-            name=deployment.name,
-            model=deployment.model,
-            provider=deployment.provider,
-            source=deployment.source,
-            window=self.window(deployment.name),
-            input_price=input_price,
-            output_price=output_price,
-            key=self._catalogue.key_state(deployment),
-        )
 
     def _usage(self, deployment: Deployment, messages: Sequence[Message], reply: Reply) -> Usage:
         """What the call used; tokens are estimated where the provider didn't count them."""
@@ -264,21 +257,4 @@ class Models:
         stated = settings.input_price is not None or settings.output_price is not None
         if told is not None and not stated and not deployment.free:
             return told
-        return self.cost(deployment.name, usage)
-
-
-class _Stream:
-    """Passes the pieces of one try on, and knows whether there were any."""
-
-    def __init__(self, listener: Listener | None) -> None:
-        self.begun = False
-        self._listener = listener
-
-    def delta(self, part: Part, text: str) -> None:
-        self.begun = True
-        if self._listener:
-            self._listener.delta(part, text)
-
-
-def _per_million(price: float | None) -> float | None:
-    return None if price is None else round(price * MILLION, 9)
+        return price_of(deployment).of(usage)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+import time
 from contextlib import asynccontextmanager
 
 import pytest
@@ -60,11 +61,18 @@ class Bench:
     def __init__(self, provider: ScriptedProvider, config: Config) -> None:
         self.provider = provider
         self.pauses: list[float] = []
-        self.models = Models(config, {"TEST_KEY": KEY}, sleep=self.sleep, random=lambda: 1.0)
+        self.passed = 0.0
+        self.models = Models(
+            config, {"TEST_KEY": KEY}, sleep=self.sleep, random=lambda: 1.0, clock=self.clock
+        )
 
     async def sleep(self, seconds: float) -> None:
         self.pauses.append(seconds)
+        self.passed += seconds
         await asyncio.sleep(0)
+
+    def clock(self) -> float:
+        return time.monotonic() + self.passed
 
     async def ask(self, **options):
         return await self.models.complete("m", QUESTION, **options)

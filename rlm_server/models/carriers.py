@@ -1,0 +1,46 @@
+"""What carries the calls of each deployment, made ready when it is first needed."""
+
+from __future__ import annotations
+
+from rlm_server.errors import ModelError
+from rlm_server.models.calls import Transport
+from rlm_server.models.deployments import Deployment
+from rlm_server.models.litellm_transport import LitellmTransport
+from rlm_server.models.offline import OfflineTransport
+
+
+class Carriers:
+    """The transports."""
+
+    def __init__(self) -> None:
+        self._litellm = LitellmTransport()
+        self._offline = OfflineTransport()
+        self._failure = ""
+
+    @property
+    def ready(self) -> bool:
+        """Whether litellm has been imported."""
+        return self._litellm.ready
+
+    async def load(self) -> None:
+        """Import litellm, in a thread; a failure is told by the calls that need it."""
+        try:
+            await self._litellm.load()
+        except Exception as error:  # whatever a broken installation raises
+            self._failure = f"{type(error).__name__}: {error}"
+
+    def light(self, deployment: Deployment) -> Transport | None:
+        """The transport of a deployment that needs no litellm."""
+        return self._offline if deployment.provider == "offline" else None
+
+    def heavy(self) -> Transport:
+        """The transport for all others, after ``load``. Raises ModelError."""
+        if not self.ready:
+            raise ModelError(
+                f"litellm can't be imported: {self._failure}.", cure="Install rlm-server anew."
+            )
+        return self._litellm
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._litellm.close()
