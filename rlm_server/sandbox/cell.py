@@ -50,6 +50,7 @@ class Cell:
         self._over = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._printed = 0
+        self._too_full = False
         self._timers: list[asyncio.TimerHandle] = []
 
     def stop(self, status: Status, reason: str) -> None:
@@ -91,7 +92,9 @@ class Cell:
             await asyncio.gather(quota, *self._tasks, return_exceptions=True)
         if done is None:
             result = self._died(await worker.undo(), broken)
-        elif done.memory and worker.started.checkpoints:
+        elif self._too_full:  # the way back empties the directory too
+            result = self._died(await worker.undo(), "")
+        elif done.memory:  # too little is left for another cell
             result = self._out_of_memory(await worker.undo())
         else:
             worker.commit()
@@ -126,7 +129,11 @@ class Cell:
     async def _watch_quota(self, worker: Worker) -> None:
         await worker.over_quota.wait()
         limit = f"{self._config.scratch:,}"
-        self.stop("limit", f"ScratchLimit: the cell wrote more than {limit} bytes of files")
+        self._too_full = True
+        self.stop(
+            "limit",
+            f"ScratchLimit: the cell wrote more than {limit} bytes of files; they are removed",
+        )
 
     def _take_output(self, message: Output) -> None:
         self._printed += len(message.text)

@@ -1,4 +1,4 @@
-"""The inner end of the channel: frames, printed output, and calls from any thread of a cell.
+"""The inner end of the channel: frames both ways, for any thread of a cell.
 
 Runs inside the sandbox: standard library only. Names that the model's code may replace in
 ``builtins`` or in modules are taken at import.
@@ -6,27 +6,19 @@ Runs inside the sandbox: standard library only. Names that the model's code may 
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import select
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterable
-from types import SimpleNamespace
+from collections.abc import Callable
 from typing import Any
 
 MAX_FRAME = 16 << 20
-MAX_PROMPT = 8_000_000
-_FLUSH_SECONDS = 0.03
-_PIECE = 1 << 16
-_KEEP = 8_000_000
 
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 _decode = json.JSONDecoder().decode
-_len, _str, _isinstance = len, str, isinstance
-_clock = time.monotonic
+_len = len
 
 
 def clean(text: str) -> str:
@@ -72,27 +64,8 @@ class Interrupts:
         self._pending = False
 
 
-class SubcallError(Exception):
-    """A call to a model failed; ``kind`` is its stable name, ``cure`` says what may help."""
-
-    def __init__(self, message: str, kind: str = "", cure: str = "") -> None:
-        super().__init__(message)
-        self.kind = kind
-        self.cure = cure
-
-
-class SubcallAnswer(str):
-    """A model's answer: a ``str`` that knows what it cost."""
-
-    usage: SimpleNamespace
-    model: str
-    cached: bool
-
-
-class SubcallFailure(str):
-    """Stands in a batch's list for an answer that never came; ``error`` says why."""
-
-    error: SubcallError
+class AbandonedError(Exception):
+    """The replies that a thread waits for will never come."""
 
 
 class _Batch:
@@ -177,7 +150,7 @@ class Channel:
                     sent += 1
                 self._wait(lambda: bool(batch.arrived) or batch.ended)
                 if batch.ended:
-                    raise SubcallError("the cell that asked has ended", "ended")
+                    raise AbandonedError("the cell that asked has ended")
                 while batch.arrived:
                     number, reply = batch.arrived.pop()
                     replies[number] = reply
@@ -250,204 +223,3 @@ class Channel:
             if waiting is not None:
                 batch, place = waiting
                 batch.arrived.append((place, message))
-
-
-for _class in (SubcallError, SubcallAnswer, SubcallFailure):
-    _class.__module__ = "__main__"  # so that tracebacks and reprs show the bare name
-
-
-class Calls:
-    """``llm_query`` and ``llm_query_batched`` as the model's code sees them."""
-
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
-
-    def llm_query(self, prompt: str, model: str | None = None) -> SubcallAnswer:
-        """Ask a model; raises SubcallError where that fails."""
-        reply = self._channel.ask([_prompt(prompt)], _model(model))[0]
-        if reply["error"] is not None:
-            raise _error(reply)
-        return _answer(reply)
-
-    def llm_query_batched(
-        self, prompts: Iterable[str], model: str | None = None
-    ) -> list[SubcallAnswer | SubcallFailure]:
-        """Ask many prompts at once; a failed one gives a SubcallFailure in its place."""
-        if _isinstance(prompts, str):
-            raise TypeError("llm_query_batched takes a list of prompts; for one, use llm_query")
-        asked = [_prompt(prompt) for prompt in prompts]
-        replies = self._channel.ask(asked, _model(model))
-        return [_answer(r) if r["error"] is None else _failure(r) for r in replies]
-
-
-def _prompt(prompt: object) -> str:
-    text: str = prompt if isinstance(prompt, str) else _str(prompt)
-    if _len(text) > MAX_PROMPT:
-        raise ValueError(
-            f"a prompt of {_len(text):,} characters is too long (limit {MAX_PROMPT:,}); "
-            "send a slice of the text"
-        )
-    return clean(_str(text))
-
-
-def _model(model: object) -> str | None:
-    return None if model is None else clean(_str(model))
-
-
-def _error(reply: dict[str, Any]) -> SubcallError:
-    error = reply["error"]
-    text = f"{error['message']} {error['cure']}".strip()
-    return SubcallError(text, error["kind"], error["cure"])
-
-
-def _answer(reply: dict[str, Any]) -> SubcallAnswer:
-    answer = SubcallAnswer(reply["text"])
-    answer.usage = SimpleNamespace(**reply["usage"])
-    answer.model, answer.cached = reply["model"], reply["cached"]
-    return answer
-
-
-def _failure(reply: dict[str, Any]) -> SubcallFailure:
-    error = _error(reply)
-    failure = SubcallFailure(f"[this call failed: {error}]")
-    failure.error = error
-    return failure
-
-
-class Recorder:
-    """Collects what a cell prints, for the server in small delays and for ``_result_N`` whole."""
-
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
-        self._lock = threading.RLock()
-        self._pending: list[tuple[str, str]] = []
-        self._size = 0
-        self._kept: list[str] = []
-        self._kept_size = 0
-        self._total = 0
-        self._last = 0.0
-        self._open = False
-        self._flusher: threading.Thread | None = None
-        self._stop = threading.Event()
-
-    def start(self) -> None:
-        """A cell begins."""
-        self._pending, self._size = [], 0
-        self._kept, self._kept_size, self._total = [], 0, 0
-        self._last, self._open = 0.0, True
-
-    def finish(self) -> str:
-        """A cell has ended: send the rest, and return all that it printed."""
-        self.flush()
-        self._open = False
-        if self._flusher is not None:
-            self._stop.set()
-            self._flusher.join()
-            self._flusher = None
-        text = "".join(self._kept)
-        if self._total > self._kept_size:
-            text += f"\n[{self._total:,} characters were printed; the rest is not kept]"
-        return text
-
-    def write(self, stream: str, text: str) -> None:
-        """Take what was printed; thread-safe."""
-        if not self._open or not text:
-            return
-        with self._lock:
-            room = _KEEP - self._kept_size
-            if room > 0:
-                self._kept.append(text[:room])
-                self._kept_size += _len(self._kept[-1])
-            self._total += _len(text)
-            for start in range(0, _len(text), _PIECE):
-                self._pending.append((stream, text[start : start + _PIECE]))
-                self._size += _len(self._pending[-1][1])
-                if self._size > _PIECE // 4:
-                    self.flush()
-            quiet = _clock() - self._last > _FLUSH_SECONDS
-        if quiet and text.endswith("\n"):
-            self.flush()
-        elif self._pending and self._flusher is None:
-            self._start_flusher()
-
-    def flush(self) -> None:
-        """Send what is pending, neighbours of one stream together."""
-        with self._lock:
-            pending, self._pending, self._size = self._pending, [], 0
-            self._last = _clock()
-            try:
-                while pending:
-                    stream = pending[0][0]
-                    count = 0
-                    while count < _len(pending) and pending[count][0] == stream:
-                        count += 1
-                    text = clean("".join(part for _, part in pending[:count]))
-                    del pending[:count]
-                    self._channel.send(
-                        {
-                            "type": "output",
-                            "token": self._channel.token,
-                            "stream": stream,
-                            "text": text,
-                        }
-                    )
-            finally:  # an interrupt in between must not lose the rest
-                self._pending[:0] = pending
-
-    def _start_flusher(self) -> None:
-        self._stop = threading.Event()
-        thread = threading.Thread(target=self._flush_often, args=(self._stop,), daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:  # no more threads: flushed at the end
-            return
-        self._flusher = thread
-
-    def _flush_often(self, stop: threading.Event) -> None:
-        while not stop.wait(_FLUSH_SECONDS):
-            if self._pending:
-                self.flush()
-
-
-class Printed(io.TextIOBase):
-    """``sys.stdout`` and ``sys.stderr`` of a cell."""
-
-    encoding = "utf-8"
-    errors = "replace"
-
-    def __init__(self, recorder: Recorder, stream: str) -> None:
-        super().__init__()
-        self._recorder = recorder
-        self._stream = stream
-        self.buffer = _Bytes(self)
-
-    def writable(self) -> bool:
-        """Say yes."""
-        return True
-
-    def write(self, text: str) -> int:
-        """Record text."""
-        if not _isinstance(text, str):
-            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
-        self._recorder.write(self._stream, text)
-        return _len(text)
-
-    def flush(self) -> None:
-        """Send what is pending."""
-        self._recorder.flush()
-
-
-class _Bytes(io.RawIOBase):
-    """``sys.stdout.buffer``, for code that prints bytes."""
-
-    def __init__(self, printed: Printed) -> None:
-        super().__init__()
-        self._printed = printed
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        raw = bytes(data)
-        self._printed.write(raw.decode("utf-8", "replace"))
-        return _len(raw)

@@ -23,23 +23,16 @@ from concurrent.futures import ThreadPoolExecutor
 from types import CodeType, ModuleType
 from typing import Any
 
-from .channel import (
-    Calls,
-    Channel,
-    Interrupts,
-    Printed,
-    Recorder,
-    SubcallAnswer,
-    SubcallError,
-    SubcallFailure,
-    clean,
-)
-from .channel import __file__ as channel_file
+from . import channel as channel_module
+from . import subcalls
+from .channel import Channel, Interrupts, clean
 from .mapped_text import Context, Document, open_context
+from .printed import Printed, Recorder
+from .subcalls import Calls, SubcallAnswer, SubcallError, SubcallFailure
 
 _ANSWER_LIMIT = 2_000_000
 _VALUE_LIMIT = 200_000
-_OURS = {__file__, channel_file}
+_OURS = {__file__, channel_module.__file__, subcalls.__file__}
 
 
 class _Plain(str):

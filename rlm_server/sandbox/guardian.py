@@ -25,7 +25,7 @@ import struct
 import time
 from collections.abc import Callable
 
-from . import scratch, seccomp, system
+from . import processes, scratch, seccomp, system
 
 _PATIENCE = 8
 """Messages that are read from a sandbox in one cell; it has no honest use for more than two."""
@@ -46,12 +46,13 @@ class Guardian:
         """Prepare; ``directory`` is kept below ``quota`` bytes and removed at the end, if given."""
         self._server = server
         self._directory = directory
-        self._quota = quota
+        # One file may be as large as the quota, so its neighbours need a little more.
+        self._quota = quota + quota // 8 + (1 << 20)
         self._rescue, self._theirs = socket.socketpair()
         self._rescue.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self._gate = -1
         self._pidfd = -1
-        self._stable = self._active = 0
+        self._stable = self._active = self._early = 0
         self._tokens = 0
         self._patience = _PATIENCE
         self._listening = True
@@ -65,7 +66,7 @@ class Guardian:
         """
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         system.prctl(system.PR_SET_CHILD_SUBREAPER, 1)
-        _be_modest()
+        processes.be_modest()
         child = os.fork()
         if child == 0:
             self._server.close()
@@ -83,7 +84,7 @@ class Guardian:
                 self._handle(fd)
             if self._watching():
                 self._check_scratch()
-            _reap()
+            processes.bury()
 
     def _handle(self, fd: int) -> None:
         if fd == self._server.fileno():
@@ -110,12 +111,13 @@ class Guardian:
         while self._listening and _readable(self._rescue):
             self._on_sandbox()
         if order == b"E":
-            self._listen_again()
-            self._tokens, self._busy = 1, True
+            if self._gate >= 0:  # nobody can have forked for this cell yet
+                self._listen_again()
+            self._patience, self._tokens, self._busy = _PATIENCE, 1, True
         elif order == b"M":
             self._commit()
         elif order == b"I":
-            _signal(self._active, signal.SIGINT)
+            processes.send(self._active, signal.SIGINT)
         elif order == b"K":
             self._restore(fds)
         for fd in fds:
@@ -126,13 +128,16 @@ class Guardian:
         self._busy = False
         self._tokens = 0
         if self._active != self._stable:
-            _signal(self._stable, signal.SIGKILL)
+            processes.send(self._stable, signal.SIGKILL)
             self._stable = self._active
+        if self._early:
+            self._follow(self._early)
+            self._early = 0
 
     def _restore(self, fds: list[int]) -> None:
         """Kill the cell and wake the twin, to speak through the new socket."""
         self._busy = False
-        self._tokens = 0
+        self._tokens = self._early = 0
         if self._active == self._stable:
             self._say(b"L")
             return
@@ -142,7 +147,7 @@ class Guardian:
         self._listen_again()
         if self._directory and self._too_full(self._stable):
             scratch.empty(self._directory)
-        _signal(self._stable, signal.SIGCONT)
+        processes.send(self._stable, signal.SIGCONT)
         socket.send_fds(self._rescue, [b"R"], fds)
         self._say(b"R")
 
@@ -180,13 +185,20 @@ class Guardian:
         if data == b"L" and fds and self._gate < 0:
             self._gate = fds.pop()
             self._poll.register(self._gate, select.POLLIN)
-        elif data == b"A" and process not in (0, self._stable) and self._active == self._stable:
-            self._active = process
-            self._watch(process)
-            # The threads that it may still have must not use the socket that it shares.
-            _signal(self._stable, signal.SIGSTOP)
+        elif data == b"A" and process not in (0, self._stable, self._active):
+            if self._active == self._stable:
+                self._follow(process)
+            elif self._gate < 0:  # without a gate it need not wait until the last cell is settled
+                self._early = process
         for fd in fds:
             os.close(fd)
+
+    def _follow(self, process: int) -> None:
+        """A cell's process has split off: the other one is its twin."""
+        self._active = process
+        self._watch(process)
+        # The threads that the twin may still have must not use the socket that both share.
+        processes.send(self._stable, signal.SIGSTOP)
 
     def _on_fork(self) -> None:
         if not _readable(self._gate):
@@ -260,12 +272,12 @@ class Guardian:
     def _kill_all(self, keep: int) -> None:
         """Kill every process of the sandbox but one, until a look around finds none."""
         while True:
-            found = [process for process in _others() if process != keep]
+            found = [process for process in processes.descendants() if process != keep]
             if not found:
                 return
             for process in found:
-                _signal(process, signal.SIGKILL)
-            _reap()
+                processes.send(process, signal.SIGKILL)
+            processes.bury()
             time.sleep(0.0002)
 
 
@@ -290,53 +302,3 @@ def _unpack(extras: list[tuple[int, int, bytes]]) -> tuple[int, list[int]]:
 
 def _readable(fd: int | socket.socket) -> bool:
     return bool(select.select([fd], [], [], 0)[0])
-
-
-def _signal(process: int, number: int) -> None:
-    try:
-        os.kill(process, number)
-    except OSError:
-        return  # it has ended already
-
-
-def _reap() -> None:
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            continue
-    except ChildProcessError:
-        return
-
-
-def _others() -> list[int]:
-    """List the living processes that descend from this one.
-
-    Orphans become its children, so none gets lost; being first of a process table, everybody is.
-    """
-    me = os.getpid()
-    parents = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                with open(f"/proc/{name}/stat", "rb") as file:
-                    fields = file.read().rsplit(b")", 1)[1].split()
-            except OSError:
-                continue
-            parents[int(name)] = (int(fields[1]), fields[0])
-    found = []
-    for process, (parent, state) in parents.items():
-        above = parent
-        while above not in (0, me) and above in parents:
-            above = parents[above][0]
-        if (above == me or me == 1) and process != me and state not in (b"Z", b"X"):
-            found.append(process)
-    return found
-
-
-def _be_modest() -> None:
-    """Be the first to go when memory runs out, and give way to the server."""
-    try:
-        with open("/proc/self/oom_score_adj", "w") as file:
-            file.write("1000")
-        os.nice(5)
-    except OSError:
-        return  # not vital

@@ -30,7 +30,10 @@ _LIMITS = {
     ],
     "none": ["nothing is contained: the model's code may do whatever this user may"],
 }
-_WITHOUT_CHECKPOINTS = "a cell that has to be killed takes the variables of earlier cells along"
+_WITHOUT_CHECKPOINTS = (
+    "a cell that has to be killed takes the variables of earlier cells along, "
+    "and its processor time is not limited"
+)
 _TWICE = "a cell and its checkpoint may each use the memory limit"
 
 

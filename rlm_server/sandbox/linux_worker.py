@@ -23,7 +23,7 @@ from rlm_server.sandbox.worker import (
     shut,
 )
 
-_CLOSE_SECONDS = 10.0
+_CLOSE_SECONDS = 30.0
 
 
 class LinuxWorker:

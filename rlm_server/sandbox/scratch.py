@@ -7,8 +7,8 @@ than it must, follows nothing, and gives up by saying "too much".
 from __future__ import annotations
 
 import os
-import shutil
 import stat
+from collections.abc import Callable
 
 MAX_ENTRIES = 20_000
 MAX_DEPTH = 40
@@ -83,13 +83,52 @@ def _deleted(directory: str, process: int) -> int:
 
 
 def empty(directory: str) -> None:
-    """Remove everything in a directory."""
-    for name in os.listdir(directory):
-        path = f"{directory}/{name}"
-        if os.path.isdir(path) and not os.path.islink(path):
-            shutil.rmtree(path, ignore_errors=True)
+    """Remove everything in a directory, however deep.
+
+    Each directory's own directories are moved up before it is removed, because a path can be too
+    long to be named, and a tree too deep to be walked by recursion.
+    """
+    moved = 0
+    while True:
+        try:
+            with os.scandir(directory) as entries:
+                found = [(entry.path, entry.is_dir(follow_symlinks=False)) for entry in entries]
+        except OSError:
+            return
+        before = len(found), moved
+        for path, is_directory in found:
+            if is_directory:
+                moved = _flatten(path, directory, moved)
+            else:
+                _quietly(os.unlink, path)
+        if not found or (before[1] == moved and not _shrunk(directory, before[0])):
+            return
+
+
+def _flatten(path: str, top: str, moved: int) -> int:
+    try:
+        os.chmod(path, 0o700)
+        with os.scandir(path) as entries:
+            inside = [(entry.path, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    except OSError:
+        return moved
+    for below, is_directory in inside:
+        if is_directory:
+            moved += 1
+            _quietly(os.chmod, below, 0o700)  # moving a directory changes it
+            _quietly(os.rename, below, f"{top}/.moved-{moved}")
         else:
-            try:
-                os.unlink(path)
-            except OSError:
-                continue
+            _quietly(os.unlink, below)
+    _quietly(os.rmdir, path)
+    return moved
+
+
+def _shrunk(directory: str, before: int) -> bool:
+    return len(os.listdir(directory)) < before
+
+
+def _quietly(act: Callable[..., None], *arguments: object) -> None:
+    try:
+        act(*arguments)
+    except OSError:
+        return  # what can't be removed stays

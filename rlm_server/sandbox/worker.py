@@ -15,7 +15,8 @@ from rlm_server.sandbox.frames import FrameError, Frames, pack
 from rlm_server.sandbox.messages import Fatal, FromCell, Restored, Setup, Started
 
 START_SECONDS = 20.0
-RESTORE_SECONDS = 5.0
+RESTORE_SECONDS = 30.0
+"""Mostly a few milliseconds; removing what filled the scratch directory may take longer."""
 
 _decode = msgspec.json.Decoder[FromCell](FromCell).decode
 

@@ -1,0 +1,197 @@
+"""Plays the server for the hostile suite: runs attacks in one mode, as whoever started it.
+
+``python driver.py MODE [NAME...]`` prints a line of JSON for each attack and one at the end. It
+needs no pytest, so that it can run as another user.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from rlm_server.config import SandboxConfig
+from rlm_server.sandbox import Call, CallReply, Repl, launch
+from rlm_server.sandbox.pool import pool
+from sandbox_support import corpus_files, descendants
+
+sys.path.insert(0, str(Path(__file__).parent))
+from attacks import ATTACKS, PRELUDE, Attack
+
+SECRET = "sk-this-is-secret"
+
+
+class World:
+    """What is around the sandboxes: secrets, victims, listeners."""
+
+    def __init__(self) -> None:
+        self.base = Path(tempfile.mkdtemp(prefix="rlm-hostile-"))
+        self.base.chmod(0o755)
+        self.home = self.base / "home"
+        (self.home / ".ssh").mkdir(parents=True)
+        (self.home / ".ssh" / "key").write_text(SECRET)
+        self.victim = self.home / "victim"
+        self.victim.write_text("alive")
+        self.victim.chmod(0o666)
+        self.home.chmod(0o777)
+        self.tcp = socket.create_server(("127.0.0.1", 0))
+        self.tcp.setblocking(False)
+        self.local = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.local.bind(str(self.base / "socket"))
+        (self.base / "socket").chmod(0o777)
+        self.local.setblocking(False)
+        self.signals: list[int] = []
+        signal.signal(signal.SIGUSR1, lambda number, frame: self.signals.append(number))
+        self.scratch_before = self.scratch()
+
+    def prelude(self) -> str:
+        return PRELUDE + (
+            f"HOME, PORT, UX, SERVER = {str(self.home)!r}, {self.tcp.getsockname()[1]}, "
+            f"{str(self.base / 'socket')!r}, {os.getpid()}\n"
+        )
+
+    def harm(self) -> list[str]:
+        """Return what should not have happened out here."""
+        found = []
+        if self.victim.read_text() != "alive" or self.victim.stat().st_mode & 0o777 != 0o666:
+            found.append("the victim was changed")
+        if sorted(p.name for p in self.home.iterdir()) != [".ssh", "victim"]:
+            found.append("the home directory was changed")
+        if Path("/tmp/rlm-hostile").exists() or Path("/dev/shm/rlm-hostile").exists():
+            found.append("a file was written outside")
+        if self.signals:
+            found.append("the server was signalled")
+        for listener in (self.tcp.accept, lambda: self.local.recv(10)):
+            try:
+                listener()
+                found.append("the server was reached")
+            except BlockingIOError:
+                pass
+        return found
+
+    @staticmethod
+    def scratch() -> set[str]:
+        return {path.name for path in Path(tempfile.gettempdir()).glob("rlm-scratch-*")}
+
+    def close(self) -> None:
+        self.tcp.close()
+        self.local.close()
+        shutil.rmtree(self.base)
+
+
+class Pulse:
+    """Measures how long the event loop was kept from its work."""
+
+    def __init__(self) -> None:
+        self.worst = 0.0
+
+    async def beat(self) -> None:
+        while True:
+            begun = time.perf_counter()
+            await asyncio.sleep(0.005)
+            self.worst = max(self.worst, time.perf_counter() - begun - 0.005)
+
+
+async def on_call(call: Call) -> CallReply:
+    return CallReply("z" * (1 << 20) if call.prompt == "big" else f"echo: {call.prompt[:20]}")
+
+
+async def play(attack: Attack, mode: str, world: World, pulse: Pulse) -> dict[str, object]:
+    config = SandboxConfig(
+        isolation=mode,  # type: ignore[arg-type]
+        memory=256 << 20,
+        scratch=32 << 20,
+        output=4 << 20,
+        cpu_seconds=1 if attack.name == "processor-time" else 60,
+        calls_at_once=8,
+        warm=1,
+    )
+    text = "a line of the context\n" * 50_000
+    files = corpus_files(world.base, {"context.txt": text})
+    repl = await Repl.start(files, config=config, on_call=on_call)
+    problems = []
+    try:
+        ignore = lambda stream, text: None  # noqa: E731
+        ready = await repl.run(world.prelude(), timeout=20, on_output=ignore)
+        assert ready.status == "ok", ready
+        pulse.worst = 0.0
+        result = await repl.run(
+            attack.code, timeout=min(attack.seconds, 10), on_output=ignore, show=4000
+        )
+        stall = pulse.worst
+        for _ in range(2):  # a forged end leaves the first of these in trouble
+            after = await repl.run("print('keep', keep)", timeout=5, on_output=ignore)
+            if "keep 123" in after.output:
+                break
+    finally:
+        await repl.close()
+    kept = "keep 123" in after.output or attack.name == "streams-gone"
+    has_checkpoints = launch.overrides.get("gate", True)
+    report = f"{result.status} | {result.error} | {result.output}"
+    uncounted = attack.name == "processor-time" and not has_checkpoints
+    if not re.search(attack.expect, report) and not uncounted:
+        problems.append("unexpected outcome")
+    if attack.kept is not None and kept != attack.kept and has_checkpoints:
+        problems.append(f"kept is {kept}")
+    if result.kept and not kept and attack.kept is not None:
+        problems.append("lost what was said to be kept")
+    if SECRET in report:
+        problems.append("the secret got out")
+    if mode != "none":
+        problems += world.harm()
+    return {
+        "name": attack.name,
+        "problems": problems,
+        "report": report[:600],
+        "after": f"{after.status} | {after.error} | {after.output}"[:300],
+        "seconds": round(result.seconds, 3),
+        "over": round(result.seconds - attack.seconds, 3),
+        "stall": round(stall, 3),
+    }
+
+
+async def main(mode: str, names: list[str]) -> None:
+    world = World()
+    pulse = Pulse()
+    beating = asyncio.create_task(pulse.beat())
+    begun = time.perf_counter()
+    try:
+        for attack in ATTACKS:
+            if mode == "none" and attack.contained_only:
+                continue
+            if not names or attack.name in names:
+                print(json.dumps(await play(attack, mode, world, pulse)), flush=True)
+    finally:
+        beating.cancel()
+        pool.close()
+    deadline = time.perf_counter() + 10
+    while descendants(os.getpid()) and time.perf_counter() < deadline:
+        await asyncio.sleep(0.02)
+    while world.scratch() - world.scratch_before and time.perf_counter() < deadline:
+        await asyncio.sleep(0.02)
+    summary = {
+        "end": True,
+        "processes": len(descendants(os.getpid())),
+        "scratch": sorted(world.scratch() - world.scratch_before),
+        "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "seconds": round(time.perf_counter() - begun, 1),
+        "user": os.getuid(),
+        "isolation": Repl.isolation,
+    }
+    world.close()
+    print(json.dumps(summary), flush=True)
+
+
+if __name__ == "__main__":
+    os.environ["SOME_API_KEY"] = SECRET
+    launch.overrides.update(json.loads(os.environ.get("RLM_HOSTILE", "{}")))
+    asyncio.run(main(sys.argv[1], sys.argv[2:]))
