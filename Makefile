@@ -25,8 +25,9 @@ ask = RLM_DEMO_DIR="$$(cd "$$DIR" && pwd)" && export RLM_DEMO_DIR && \
 	RLM_DEMO_QUESTION="$$Q" "$$EMACS" -Q -L elisp -l rlm-demo
 elisp_tests := $(basename $(notdir $(wildcard tests/elisp/*-test.el)))
 
-# A test that stands in for a primitive would make Emacs compile natively, for which it needs
-# an assembler that a bare machine lacks. (The name is another one before Emacs 29.)
+# A test that stands in for a primitive would make Emacs compile natively, into the cache of the
+# person who runs it, and fail where the test has another home directory than Emacs started with.
+# Emacs 28 has the first name, later ones the second.
 no_trampolines = (setq comp-enable-subr-trampolines nil native-comp-enable-subr-trampolines nil)
 
 .PHONY: help demo try test lint bench ert pytest clean lock setup-demo setup-test
