@@ -252,6 +252,7 @@ def _split(channel: Channel, rescue: socket.socket) -> bool:
     The parent is stopped meanwhile, and mostly killed when the cell went well. True also where
     no fork was granted: then the cell runs without a way back.
     """
+    rescue.setblocking(True)  # an earlier cell may have meddled with it
     try:
         process = os.fork()
     except OSError:
