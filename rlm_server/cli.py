@@ -1,4 +1,4 @@
-"""The command line: serve (the default), or show the configuration or the doctor's report."""
+"""The command line: serve (the default), or show and tidy what a server goes by."""
 
 from __future__ import annotations
 
@@ -31,7 +31,11 @@ def main(arguments: list[str] | None = None) -> int:
             return _show_config()
         if options.command == "doctor":
             return asyncio.run(_doctor())
-        return _serve(options.tcp, options.token_file)
+        if options.command == "cache":
+            from rlm_server.doors.kept import cache_command
+
+            return asyncio.run(cache_command(load_config(), options.action))
+        return _serve(options.tcp, options.token_file, no_cache=options.no_cache)
     except RlmError as error:
         print(f"rlm-server: {error}", file=sys.stderr)
         return 1
@@ -52,23 +56,26 @@ def _parser() -> argparse.ArgumentParser:
         "--token-file", type=Path, metavar="FILE", help="where to write the token TCP clients send"
     )
     parser.add_argument(
-        "command",
-        nargs="?",
-        choices=["serve", "doctor", "config"],
-        default="serve",
-        help="serve: the default; doctor: try every part; config: print the effective one",
+        "--no-cache", action="store_true", help="neither use kept answers nor keep new ones"
     )
+    parser.set_defaults(command="serve")
+    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND")
+    commands.add_parser("serve", help="answer an editor; the default")
+    commands.add_parser("doctor", help="try every part")
+    commands.add_parser("config", help="print the effective configuration")
+    cache = commands.add_parser("cache", help="show, export (as JSON lines) or clear kept answers")
+    cache.add_argument("action", choices=["show", "export", "clear"], nargs="?", default="show")
     return parser
 
 
-def _serve(tcp: str | None, token_file: Path | None) -> int:
+def _serve(tcp: str | None, token_file: Path | None, *, no_cache: bool) -> int:
     from rlm_server.doors import serve
 
     stdout = serve.guard_stdout()
     address = serve.parse_address(tcp) if tcp else None
 
     async def run() -> None:
-        engine = _engine()
+        engine = _engine(no_cache=no_cache)
         engine.clear_contexts()
         warming = asyncio.create_task(engine.warm())
         try:
@@ -111,9 +118,10 @@ def _show_config() -> int:
     return 0
 
 
-def _engine() -> Engine:
+def _engine(*, no_cache: bool = False) -> Engine:
     from rlm_server.engine.service import Engine
     from rlm_server.models import Models
 
     config = load_config()
+    config.cache.enabled = config.cache.enabled and not no_cache
     return Engine(config, Models(config))

@@ -12,7 +12,7 @@ import msgspec
 from rlm_server.config import Config
 from rlm_server.engine.run import Run
 from rlm_server.errors import UnknownModelError
-from rlm_server.models import Completion, Listener, Message
+from rlm_server.models import Account, Completion, Listener, Message
 from rlm_server.protocol import (
     AnyEvent,
     AskOptions,
@@ -67,6 +67,7 @@ class ScriptedModels:
         *,
         listener: Listener | None = None,
         max_tokens: int | None = None,
+        account: Account | None = None,
     ) -> Completion:
         self.in_flight += 1
         try:

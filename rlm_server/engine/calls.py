@@ -11,7 +11,7 @@ from rlm_server.engine.ledger import ANSWER_TOKENS, Ledger, LimitReached, Price,
 from rlm_server.engine.prompt import sub_messages
 from rlm_server.engine.reply import Piece, ReplyParser
 from rlm_server.errors import RlmError
-from rlm_server.models import Completion, Message, Models
+from rlm_server.models import Account, Completion, Message, Models
 from rlm_server.protocol import (
     MAX_EVENT_TEXT,
     Notice,
@@ -43,13 +43,21 @@ class Calls:
     """Makes the model calls of one run."""
 
     def __init__(
-        self, emitter: Emitter, ledger: Ledger, models: Models, *, root: str, sub: str
+        self,
+        emitter: Emitter,
+        ledger: Ledger,
+        models: Models,
+        *,
+        root: str,
+        sub: str,
+        account: Account,
     ) -> None:
         self.iteration = 0
         self.started = time.monotonic()
         self._emitter = emitter
         self._ledger = ledger
         self._models = models
+        self._account = account
         self._root = root
         self._sub = sub
         self._numbers: dict[str, int] = {}
@@ -77,6 +85,7 @@ class Calls:
             usage=completion.usage,
             seconds=time.monotonic() - started,
             cells=len(listener.parser.cells),
+            cached=completion.cached,
         )
         return completion.text, listener.parser
 
@@ -136,7 +145,9 @@ class Calls:
         self, name: str, messages: list[Message], listener: _RootListener | None
     ) -> Completion:
         bound = ANSWER_TOKENS if self._ledger.bounded else None
-        return await self._models.complete(name, messages, listener=listener, max_tokens=bound)
+        return await self._models.complete(
+            name, messages, listener=listener, max_tokens=bound, account=self._account
+        )
 
     def _reserve(self, name: str, messages: list[Message], *, subcall: bool) -> Reservation:
         price = Price(*self._models.price(name))
@@ -179,6 +190,7 @@ class Calls:
             error=error,
             usage=completion.usage if completion else Usage(),
             seconds=seconds,
+            cached=completion.cached if completion else False,
         )
 
     def _note(self) -> None:

@@ -26,7 +26,7 @@ async def examine(engine: Engine) -> list[DoctorRow]:
     rows = [_python(), _configuration(), _directory("run logs", state_dir(), "RLM_STATE")]
     rows += [_directory("prepared contexts", cache_dir(), "RLM_CACHE"), _litellm(engine)]
     rows += [await _isolation(engine), *_models(engine)]
-    rows.append(await _self_test(engine))
+    rows += [await _kept_answers(engine), await _self_test(engine)]
     return rows
 
 
@@ -112,6 +112,18 @@ def _models(engine: Engine) -> list[DoctorRow]:
             )
         )
     return rows
+
+
+async def _kept_answers(engine: Engine) -> DoctorRow:
+    part = "kept answers"
+    store = engine.models.cache.store
+    if store is None:
+        return DoctorRow(part=part, status="ok", detail="not enabled")
+    try:
+        stats = await store.stats()
+    except RlmError as error:
+        return DoctorRow(part=part, status="warning", detail=error.message, cure=error.cure)
+    return DoctorRow(part=part, status="ok", detail=f"{stats.entries:,} in {stats.place}")
 
 
 async def _self_test(engine: Engine) -> DoctorRow:

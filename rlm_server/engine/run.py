@@ -21,7 +21,7 @@ from rlm_server.engine.ledger import Ledger, LimitReached
 from rlm_server.engine.loop import Loop
 from rlm_server.engine.prompt import opening
 from rlm_server.errors import LogError, RlmError
-from rlm_server.models import Models
+from rlm_server.models import Account, Models
 from rlm_server.protocol import (
     MAX_EVENT_TEXT,
     Answer,
@@ -80,7 +80,10 @@ class Run:
         self._sub = models.resolve(params.options.sub_model, default=default_sub)
         self._emitter = Emitter(run_id, log, on_failure=self._log_failed)
         self._ledger = Ledger(self._limits)
-        self._calls = Calls(self._emitter, self._ledger, models, root=self._root, sub=self._sub)
+        account = account_of(run_id, params)
+        self._calls = Calls(
+            self._emitter, self._ledger, models, root=self._root, sub=self._sub, account=account
+        )
         self._corpus: Corpus | None = None
         self._repl: Repl | None = None
         self._loop: Loop | None = None
@@ -232,3 +235,14 @@ def merge_limits(configured: Limits, asked: LimitOverrides) -> Limits:
     """The configured limits, with those of the question in their place."""
     given = msgspec.structs.asdict(asked).items()
     return msgspec.structs.replace(configured, **{k: v for k, v in given if v is not None})
+
+
+def account_of(run_id: str, params: AskParams) -> Account:
+    """On whose behalf the calls of a question are made."""
+    options = params.options
+    return Account(
+        run_id,
+        params.project,
+        read_cache=not (options.no_cache or options.fresh),
+        write_cache=not options.no_cache,
+    )

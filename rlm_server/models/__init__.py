@@ -1,6 +1,7 @@
 """Model calls: which models there are, what they cost, and asking them."""
 
+from rlm_server.models.account import Account
 from rlm_server.models.calls import Completion, Listener, Message, Part
 from rlm_server.models.registry import Models
 
-__all__ = ["Completion", "Listener", "Message", "Models", "Part"]
+__all__ = ["Account", "Completion", "Listener", "Message", "Models", "Part"]

@@ -11,7 +11,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from rlm_server.config import Config
 from rlm_server.errors import ModelError
 from rlm_server.models import discovery
+from rlm_server.models.account import Account
 from rlm_server.models.asking import Answer, Ask, Asker, Stream, may_fall_back
+from rlm_server.models.cache.answers import AnswerCache
+from rlm_server.models.cache.open import open_database, open_store
 from rlm_server.models.calls import (
     Completion,
     Listener,
@@ -60,6 +63,11 @@ class Models:
         self._groups: dict[str, Group] = {}
         self._asker = Asker(self._send, hedge=config.pool.hedge, sleep=sleep, random=random)
         self._carriers = Carriers()
+        self._kept = open_database()
+        self.cache = AnswerCache(
+            open_store(config.cache, self._kept) if config.cache.enabled else None,
+            self._catalogue.find,
+        )
         self._warming: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
 
@@ -155,22 +163,40 @@ class Models:
         listener: Listener | None = None,
         max_tokens: int | None = None,
         priority: Priority | None = None,
+        account: Account | None = None,
     ) -> Completion:
         """Ask a model; with a listener, the reply is streamed to it.
 
-        Waits for a free slot of one of the model's deployments, and tries again, elsewhere, or
-        with the model's fallbacks where that helps. ``priority`` is that of somebody watching
-        where there is a listener, else that of a sub-call. Raises ModelError. Cancelling closes
-        the connection.
+        For an account, an answer that is kept is taken instead; its ``cached`` says so. Waits for
+        a free slot of one of the model's deployments, and tries again, elsewhere, or with the
+        model's fallbacks where that helps. ``priority`` is that of somebody watching where there
+        is a listener, else that of a sub-call. Raises ModelError. Cancelling closes the
+        connection.
         """
-        started = self._clock()
         if priority is None:
             priority = Priority.SUBCALL if listener is None else Priority.WATCHED
-        ask = Ask(messages, listener, max_tokens, priority)
+        model = self._catalogue.find(name)
+
+        async def pay(listener: Listener | None) -> Completion:
+            return await self._complete(name, Ask(messages, listener, max_tokens, priority))
+
+        if account is None or model.provider == "offline":
+            return await pay(listener)
+        return await self.cache.complete(
+            model,
+            messages,
+            max_tokens=max_tokens,
+            listener=listener,
+            account=account,
+            ask=pay,
+        )
+
+    async def _complete(self, name: str, ask: Ask) -> Completion:
+        started = self._clock()
         reply, deployment = await self._ask(name, ask)
         return Completion(
             text=reply.text,
-            usage=self._usage(deployment, messages, reply),
+            usage=self._usage(deployment, ask.messages, reply),
             model=deployment.model_name or deployment.name,
             seconds=self._clock() - started,
         )
@@ -184,6 +210,7 @@ class Models:
         for group in self._groups.values():
             group.close()
         await self._carriers.close()
+        await self.cache.close()
 
     async def _ask(self, name: str, ask: Ask) -> Answer:
         """Ask a model, then its fallbacks. Raises the error of the first."""

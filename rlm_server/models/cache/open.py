@@ -1,0 +1,24 @@
+"""The store that the configuration names."""
+
+from __future__ import annotations
+
+from rlm_server.config import CacheConfig, cache_dir
+from rlm_server.errors import ConfigError
+from rlm_server.models.cache.entry import CacheStore
+from rlm_server.models.cache.sqlite_store import SqliteStore, cache_database
+from rlm_server.models.database import Database
+
+FILE = "answers.db"
+
+
+def open_database() -> Database:
+    """The cache's file; nothing is opened before it is used."""
+    return cache_database(cache_dir(make=False) / FILE)
+
+
+def open_store(config: CacheConfig, database: Database) -> CacheStore:
+    """The store, whether it is enabled or not. Raises ConfigError for a URL of no known kind."""
+    if config.url is None:
+        return SqliteStore(database, max_bytes=config.max_bytes, ttl=config.ttl)
+    scheme = config.url.partition("://")[0]
+    raise ConfigError(f"url in [cache] begins with {scheme!r}.", cure="Write redis://HOST:PORT/0.")
