@@ -107,7 +107,7 @@ class SqliteStore:
 
     async def clear(self) -> int:
         """See ``CacheStore``. A file that can't be used is removed."""
-        count = len(self._rows("SELECT 1 FROM entry")) if not self.broken else 0
+        count = len(self._database.read("SELECT 1 FROM entry"))
         if not self.broken:
             self._database.write([("DELETE FROM entry", ()), ("DELETE FROM question", ())])
             await asyncio.to_thread(self._database.flush)
