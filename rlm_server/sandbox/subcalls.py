@@ -1,0 +1,105 @@
+"""``llm_query`` and ``llm_query_batched`` as the model's code sees them, and what they return.
+
+Runs inside the sandbox: standard library only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import SimpleNamespace
+from typing import Any
+
+from .channel import AbandonedError, Channel, clean
+
+MAX_PROMPT = 8_000_000
+"""Characters."""
+
+_len, _str, _isinstance = len, str, isinstance
+
+
+class SubcallError(Exception):
+    """A call to a model failed; ``kind`` is its stable name, ``cure`` says what may help."""
+
+    def __init__(self, message: str, kind: str = "", cure: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.cure = cure
+
+
+class SubcallAnswer(str):
+    """A model's answer: a ``str`` that knows what it cost."""
+
+    usage: SimpleNamespace
+    model: str
+    cached: bool
+
+
+class SubcallFailure(str):
+    """Stands in a batch's list for an answer that never came; ``error`` says why."""
+
+    error: SubcallError
+
+
+for _class in (SubcallError, SubcallAnswer, SubcallFailure):
+    _class.__module__ = "__main__"  # so that tracebacks and reprs show the bare name
+
+
+class Calls:
+    """``llm_query`` and ``llm_query_batched`` as the model's code sees them."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def llm_query(self, prompt: str, model: str | None = None) -> SubcallAnswer:
+        """Ask a model; raises SubcallError where that fails."""
+        reply = self._ask([_prompt(prompt)], model)[0]
+        if reply["error"] is not None:
+            raise _error(reply)
+        return _answer(reply)
+
+    def llm_query_batched(
+        self, prompts: Iterable[str], model: str | None = None
+    ) -> list[SubcallAnswer | SubcallFailure]:
+        """Ask many prompts at once; a failed one gives a SubcallFailure in its place."""
+        if _isinstance(prompts, str):
+            raise TypeError("llm_query_batched takes a list of prompts; for one, use llm_query")
+        asked = [_prompt(prompt) for prompt in prompts]
+        replies = self._ask(asked, model)
+        return [_answer(r) if r["error"] is None else _failure(r) for r in replies]
+
+    def _ask(self, prompts: list[str], model: object) -> list[dict[str, Any]]:
+        name = None if model is None else clean(_str(model))
+        try:
+            return self._channel.ask(prompts, name)
+        except AbandonedError as ended:
+            raise SubcallError(_str(ended), "ended") from None
+
+
+def _prompt(prompt: object) -> str:
+    text: str = prompt if isinstance(prompt, str) else _str(prompt)
+    if _len(text) > MAX_PROMPT:
+        raise ValueError(
+            f"a prompt of {_len(text):,} characters is too long (limit {MAX_PROMPT:,}); "
+            "send a slice of the text"
+        )
+    return clean(_str(text))
+
+
+def _error(reply: dict[str, Any]) -> SubcallError:
+    error = reply["error"]
+    text = f"{error['message']} {error['cure']}".strip()
+    return SubcallError(text, error["kind"], error["cure"])
+
+
+def _answer(reply: dict[str, Any]) -> SubcallAnswer:
+    answer = SubcallAnswer(reply["text"])
+    answer.usage = SimpleNamespace(**reply["usage"])
+    answer.model, answer.cached = reply["model"], reply["cached"]
+    return answer
+
+
+def _failure(reply: dict[str, Any]) -> SubcallFailure:
+    error = _error(reply)
+    failure = SubcallFailure(f"[this call failed: {error}]")
+    failure.error = error
+    return failure
