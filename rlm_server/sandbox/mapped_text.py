@@ -13,14 +13,15 @@ before it is used; where it fails, the text is copied.
 from __future__ import annotations
 
 import ctypes
-import json
 import mmap
 import os
 import struct
 import sys
-from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable
 from typing import Any
+
+from .documents import Document as Document
+from .documents import Documents
 
 HEADER = 4096
 MAGIC = b"RLMCTX01"
@@ -28,28 +29,20 @@ _FIELDS = struct.Struct("<8sBB6xQ")  # magic, bytes a character, whether all ASC
 _SEEDS = {(1, True): "a", (1, False): "\xe9", (2, False): "\u20ac", (4, False): "\U0001f600"}
 _ENCODINGS = {1: "latin-1", 2: "utf-16-le", 4: "utf-32-le"}
 
+_item = str.__getitem__
 _immortal: list[Any] = []  # freeing one would hand the mapping to the interpreter's allocator
-
-
-class Document(str):
-    """One document's text; a ``str`` that knows where it comes from."""
-
-    path: str
-    """Path of the document, relative to its root where it has one."""
-    first_line: int
-    """Line of the original that the text begins with, counted from 1."""
-    start: int
-    """Offset of the text in ``context``, in characters."""
-
-    def line_at(self, offset: int) -> int:
-        """Return the line, counted from 1 as in the original, that holds this offset."""
-        return self.first_line + self.count("\n", 0, offset)
 
 
 class Context(str):
     """The whole text, a ``str`` in every respect, with its documents."""
 
     documents: Documents
+
+    def __getitem__(self, which: Any) -> Any:
+        """Slice as any text does; a path gives that document."""
+        if isinstance(which, str):
+            return self.documents[which]
+        return _item(self, which)
 
     def __repr__(self) -> str:
         if len(self) <= 10_000:
@@ -58,80 +51,6 @@ class Context(str):
             f"<context of {len(self):,} characters in {len(self.documents):,} documents, "
             f"beginning {self[:200]!r}>"
         )
-
-
-class Documents(Sequence[Document]):
-    """The documents of a context, each cut out when it is first asked for."""
-
-    def __init__(self, text: str, index: bytes, address: int | None) -> None:
-        self._text = text
-        self._raw: bytes | None = index
-        self._entries: list[dict[str, Any]] = []
-        self._starts: list[int] = []
-        self._address = address  # of the characters, where all are ASCII; else None
-        self._views: dict[int, Document] = {}
-
-    def _load(self) -> list[dict[str, Any]]:
-        if self._raw is not None:
-            self._entries, self._raw = json.loads(self._raw)["documents"], None
-            self._starts = [entry["start"] for entry in self._entries]
-        return self._entries
-
-    def __len__(self) -> int:
-        return len(self._load())
-
-    def __getitem__(self, which: Any) -> Any:
-        """Return a document by number or by path, or a list of them by slice."""
-        entries = self._load()
-        if isinstance(which, slice):
-            return [self._document(number) for number in range(*which.indices(len(entries)))]
-        if isinstance(which, str):
-            for number, entry in enumerate(entries):
-                if entry["path"] == which:
-                    return self._document(number)
-            raise KeyError(which)
-        number = which + len(entries) if which < 0 else which
-        if not 0 <= number < len(entries):
-            raise IndexError("document index out of range")
-        return self._document(number)
-
-    def __iter__(self) -> Iterator[Document]:
-        for number in range(len(self)):
-            yield self._document(number)
-
-    def __repr__(self) -> str:
-        shown = ", ".join(repr(entry["path"]) for entry in self._load()[:5])
-        more = ", ..." if len(self) > 5 else ""
-        return f"<{len(self):,} documents: {shown}{more}>"
-
-    def at(self, offset: int) -> Document:
-        """Return the document that holds this offset of ``context``, or the one before it."""
-        self._load()
-        return self._document(max(0, bisect_right(self._starts, offset) - 1))
-
-    def paths(self) -> list[str]:
-        """Return the paths of all documents, in order."""
-        return [entry["path"] for entry in self._load()]
-
-    def _document(self, number: int) -> Document:
-        made = self._views.get(number)
-        if made is not None:
-            return made
-        entry = self._entries[number]
-        start, end = entry["start"], entry["end"]
-        document: Document
-        if self._address is not None and end - start > 1024:
-            document = _aimed(Document, self._address + start, end - start, 1, True)
-            self._views[number] = document
-        else:
-            # Wider text has to be cut by the interpreter, which finds each part's narrowest form.
-            document = Document(self._text[start:end])
-        document.path, document.first_line, document.start = (
-            entry["path"],
-            entry.get("firstLine", 1),
-            start,
-        )
-        return document
 
 
 def open_context(text_fd: int, index_fd: int) -> tuple[Context, bool]:
@@ -148,13 +67,23 @@ def open_context(text_fd: int, index_fd: int) -> tuple[Context, bool]:
     if supported() and length > 1:
         address = _map(text_fd, size) + HEADER
         text = _aimed(Context, address, length, width, bool(is_ascii))
-        text.documents = Documents(text, index, address if is_ascii else None)
+        text.documents = Documents(text, index, _aim_at(address) if is_ascii else None)
         return text, False
     with open(text_fd, "rb", closefd=False) as file:
         file.seek(HEADER)
         text = Context(file.read(length * width).decode(_ENCODINGS[width], "surrogatepass"))
     text.documents = Documents(text, index, None)
     return text, True
+
+
+def _aim_at(address: int) -> Callable[[int, int], Document]:
+    """Return a function that makes documents of mapped ASCII text."""
+
+    def aim(start: int, end: int) -> Document:
+        document: Document = _aimed(Document, address + start, end - start, 1, True)
+        return document
+
+    return aim
 
 
 _works: bool | None = None
