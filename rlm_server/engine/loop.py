@@ -26,6 +26,9 @@ from rlm_server.text import clip
 SHOWN = 4000
 """Characters of a cell's output that the root model is shown."""
 
+READING = frozenset(("context", "grep", "search", "cite"))
+"""Names in the REPL by which a cell reads the context."""
+
 
 class Loop:
     """The iterations of one run over one REPL."""
@@ -111,15 +114,16 @@ class Loop:
         """Whether this first reply answered from nothing; asked once in a run."""
         if self.iterations > 1 or self._refused:
             return False
-        return not any(_names_context(code) for code in reply.cells)
+        return not any(_reads_context(code) for code in reply.cells)
 
     def _notice(self, node: str, text: str) -> None:
         self._emitter.emit(Notice, node, level="warning", text=text)
 
 
-def _names_context(code: str) -> bool:
+def _reads_context(code: str) -> bool:
+    """Whether a cell names the context, or a function that looks through it."""
     try:
         tree = ast.parse(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
-    return any(isinstance(node, ast.Name) and node.id == "context" for node in ast.walk(tree))
+    return any(isinstance(node, ast.Name) and node.id in READING for node in ast.walk(tree))

@@ -20,26 +20,20 @@ import traceback
 import warnings
 import weakref
 from concurrent.futures import ThreadPoolExecutor
-from types import CodeType, ModuleType
+from types import CodeType
 from typing import Any
 
-from . import channel as channel_module
-from . import subcalls
 from .channel import Channel, Interrupts, clean
-from .mapped_text import Context, Document, open_context
+from .documents import Document
+from .mapped_text import Context, open_context
 from .printed import Printed, Recorder
-from .subcalls import Calls, SubcallAnswer, SubcallError, SubcallFailure
+from .subcalls import SubcallAnswer, SubcallError, SubcallFailure
+from .variables import Shown, Variables
+from .vocabulary import Helpers
 
 _ANSWER_LIMIT = 2_000_000
 _VALUE_LIMIT = 200_000
-_OURS = {__file__, channel_module.__file__, subcalls.__file__}
-
-
-class _Plain(str):
-    """Text that shows itself as it is when it is a cell's value."""
-
-    def __repr__(self) -> str:
-        return str(self)
+_OURS = os.path.dirname(__file__)
 
 
 class Repl:
@@ -52,22 +46,25 @@ class Repl:
         self._stdout = Printed(self._recorder, "stdout")
         self._stderr = Printed(self._recorder, "stderr")
         self._final: list[Any] = []
-        calls = Calls(channel)
         self.namespace: dict[str, Any] = {"__name__": "__main__", "__doc__": None}
-        self._vocabulary = {
-            "context": context,
-            "answer": {"content": "", "ready": False},
-            "llm_query": calls.llm_query,
-            "llm_query_batched": calls.llm_query_batched,
-            "FINAL": self._say_final,
-            "FINAL_VAR": self._say_final_variable,
-            "SHOW_VARS": self._show_variables,
-            "Document": Document,
-            "SubcallError": SubcallError,
-            "SubcallAnswer": SubcallAnswer,
-            "SubcallFailure": SubcallFailure,
-        }
-        self.namespace.update(self._vocabulary)
+        self._helpers = Helpers(context, channel)
+        offered: dict[str, Any] = {}
+        self._variables = Variables(self.namespace, offered)
+        offered.update(
+            self._helpers.vocabulary(),
+            context=context,
+            answer={"content": "", "ready": False},
+            FINAL=self._say_final,
+            FINAL_VAR=self._say_final_variable,
+            SHOW_VARS=self._variables.show,
+            memory_status=self._variables.memory_status,
+            forget=self._variables.forget,
+            Document=Document,
+            SubcallError=SubcallError,
+            SubcallAnswer=SubcallAnswer,
+            SubcallFailure=SubcallFailure,
+        )
+        self.namespace.update(offered)
 
     def run(self, order: dict[str, Any]) -> dict[str, Any]:
         """Run a cell and return what is to be said of it; the output has been sent by then."""
@@ -98,7 +95,9 @@ class Repl:
         self._channel.abandon()
         _reset_timers()
         done["memory"] = done["memory"] and _short_of_memory()
-        self.namespace[f"_result_{order['cell']}"] = _Plain(self._recorder.finish())
+        output = Shown(self._recorder.finish())
+        self.namespace[f"_result_{order['cell']}"] = output
+        self._helpers.remember(order["cell"], order["code"], output, done["error"])
         return done
 
     def _execute(self, code: str, name: str) -> None:
@@ -141,29 +140,9 @@ class Repl:
             return
         key = name.strip().strip("'\"")
         if key not in self.namespace:
-            own = ", ".join(sorted(self._own())) or "none yet"
+            own = ", ".join(sorted(self._variables.own())) or "none yet"
             raise NameError(f"FINAL_VAR: there is no variable {key!r}; there are: {own}")
         self._say_final(self.namespace[key])
-
-    def _show_variables(self) -> str:
-        """Return a list of the variables that the cells have made, with type and length."""
-        lines = []
-        for name, value in self._own().items():
-            length = ""
-            if isinstance(value, (str, bytes, list, tuple, dict, set, frozenset)):
-                length = f", {len(value):,} long"
-            lines.append(f"{name}: {type(value).__name__}{length}")
-        return _Plain("\n".join(lines) or "No variables yet.")
-
-    def _own(self) -> dict[str, Any]:
-        hidden = self._vocabulary
-        return {
-            name: value
-            for name, value in self.namespace.items()
-            if not name.startswith("_")
-            and not isinstance(value, ModuleType)
-            and (name not in hidden or value is not hidden[name] or name == "answer")
-        }
 
 
 def _compile(code: str, name: str) -> tuple[CodeType, CodeType | None]:
@@ -181,7 +160,9 @@ def _without_our_frames(report: traceback.TracebackException | None) -> None:
     """Drop what the model can't have written from a traceback and those it is chained to."""
     seen = 0
     while report is not None and seen < 20:
-        report.stack[:] = [frame for frame in report.stack if frame.filename not in _OURS]
+        report.stack[:] = [
+            frame for frame in report.stack if os.path.dirname(frame.filename) != _OURS
+        ]
         report = report.__cause__ or report.__context__
         seen += 1
 

@@ -20,8 +20,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from .documents import Document as Document
-from .documents import Documents
+from .documents import Document, Documents
 
 HEADER = 4096
 MAGIC = b"RLMCTX01"

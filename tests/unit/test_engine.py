@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from engine_harness import cell, final, play, prepare
-from rlm_server.engine.prompt import opening
+from rlm_server.engine.ledger import ANSWER_TOKENS
+from rlm_server.engine.prompt import opening, system_prompt
 from rlm_server.errors import RefusedError, TransientError
 from rlm_server.protocol import (
     Answer,
@@ -152,7 +153,9 @@ async def test_the_limit_of_subcalls_is_an_error_in_the_cell(tmp_path: Path) -> 
 
 
 async def test_a_token_limit_ends_the_run_before_the_call(tmp_path: Path) -> None:
-    run = await play(tmp_path, [cell('answer["content"] = "early"')] * 9, tokens=9_200)
+    enough_for_one = len(system_prompt("root")) // 4 + ANSWER_TOKENS + 400
+    cells = [cell('answer["content"] = "early"')] * 9
+    run = await play(tmp_path, cells, tokens=enough_for_one)
     assert (run.end.status, run.answer) == ("limit", "early")
     assert "tokens" in run.end.reason
 
@@ -298,8 +301,6 @@ async def test_notices_say_what_the_engine_did(tmp_path: Path) -> None:
 
 
 def test_the_base_prompt_is_small_and_constant() -> None:
-    from rlm_server.engine.prompt import system_prompt
-
     assert len(system_prompt("root")) / 4 < 900
     assert system_prompt("root") is system_prompt("root")
     assert opening.__doc__
