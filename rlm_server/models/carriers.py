@@ -5,6 +5,7 @@ from __future__ import annotations
 from rlm_server.errors import ModelError
 from rlm_server.models.calls import Transport
 from rlm_server.models.deployments import Deployment
+from rlm_server.models.http_transport import HttpTransport, speaks
 from rlm_server.models.litellm_transport import LitellmTransport
 from rlm_server.models.offline import OfflineTransport
 
@@ -14,6 +15,7 @@ class Carriers:
 
     def __init__(self) -> None:
         self._litellm = LitellmTransport()
+        self._http = HttpTransport()
         self._offline = OfflineTransport()
         self._failure = ""
 
@@ -31,7 +33,9 @@ class Carriers:
 
     def light(self, deployment: Deployment) -> Transport | None:
         """The transport of a deployment that needs no litellm."""
-        return self._offline if deployment.provider == "offline" else None
+        if deployment.provider == "offline":
+            return self._offline
+        return self._http if speaks(deployment) else None
 
     def heavy(self) -> Transport:
         """The transport for all others, after ``load``. Raises ModelError."""
@@ -43,4 +47,5 @@ class Carriers:
 
     async def close(self) -> None:
         """Close all connections."""
+        await self._http.close()
         await self._litellm.close()

@@ -163,7 +163,7 @@ def configured(config: Config) -> dict[str, list[Deployment]]:
                 )
         models[name] = _members(Deployment(name=name, settings=settings, source="config"))
         for deployment in models[name]:
-            _check_params(deployment)
+            _check(deployment)
     return models
 
 
@@ -211,7 +211,12 @@ def _merged(model: Deployment, entry: Mapping[str, Any], number: int) -> ModelCo
         ) from error
 
 
-def _check_params(deployment: Deployment) -> None:
+def _check(deployment: Deployment) -> None:
+    if deployment.settings.transport == "http" and not deployment.settings.base_url:
+        raise ConfigError(
+            f'{deployment.setting} has transport = "http" and no base-url.',
+            cure="Set base-url to an OpenAI-compatible server, or leave transport out.",
+        )
     if taken := sorted(RESERVED & deployment.settings.params.keys()):
         raise ConfigError(
             f"{deployment.setting} params can't set {', '.join(taken)}.",

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 import msgspec
 
@@ -21,6 +19,7 @@ from rlm_server.errors import (
     UnreachableError,
 )
 from rlm_server.models.deployments import Deployment
+from rlm_server.models.retry_after import seconds_of
 from rlm_server.models.secret import scrub
 from rlm_server.text import clip
 
@@ -164,6 +163,7 @@ STATUS: dict[int, Fault] = {
     403: NOT_ALLOWED,
     404: NOT_FOUND,
     408: SLOW,
+    504: SLOW,
     413: TOO_LONG,
     422: BAD_REQUEST,
     429: TOO_MANY,
@@ -226,7 +226,7 @@ def retry_after(error: BaseException, now: datetime | None = None) -> float | No
             getattr(getattr(link, "response", None), "headers", None),
         ):
             if headers and (value := headers.get("retry-after")):
-                return _seconds(str(value), now or datetime.now(UTC))
+                return seconds_of(str(value), now or datetime.now(UTC))
     return None
 
 
@@ -264,30 +264,20 @@ def _detail(error: BaseException) -> str:
     found = re.search(r"\{.*\}", text, re.DOTALL)
     if found:
         with suppress(ValueError):
-            text = _message_in(json.loads(found[0])) or text
+            text = message_in(json.loads(found[0])) or text
     return clip(" ".join(text.split()), LONGEST).replace("\n", " ")
 
 
-def _message_in(value: object) -> str | None:
+def message_in(value: object) -> str | None:
     """The ``message`` or ``error`` of a provider's JSON, however deep it stands."""
     if isinstance(value, Mapping):
         for name in ("message", "error", "detail"):
             inner = value.get(name)
             if isinstance(inner, str) and inner:
                 return inner
-            if found := _message_in(inner):
+            if found := message_in(inner):
                 return found
     return None
-
-
-def _seconds(value: str, now: datetime) -> float | None:
-    with suppress(ValueError):
-        seconds = float(value)
-        return max(0.0, seconds) if math.isfinite(seconds) else None
-    try:
-        return max(0.0, (parsedate_to_datetime(value) - now).total_seconds())
-    except (ValueError, TypeError):
-        return None
 
 
 def _names(deployment: Deployment) -> dict[str, object]:

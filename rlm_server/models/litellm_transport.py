@@ -10,14 +10,13 @@ import logging
 import os
 import threading
 import warnings
-from collections.abc import Iterable
 from typing import Any
 
 from rlm_server.errors import ModelError
-from rlm_server.models.calls import Part, Reply, Request
+from rlm_server.models.calls import Reply, Request
 from rlm_server.models.deployments import Deployment
-from rlm_server.models.faults import BAD_REQUEST, BROKEN, GARBLED, POLICY, SLOW, tell, translate
-from rlm_server.text import clean
+from rlm_server.models.faults import BAD_REQUEST, BROKEN, GARBLED, SLOW, tell, translate
+from rlm_server.models.replies import ListenerError, check_text, pass_on, secrets_of, text_of
 
 ENVIRONMENT = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # else it fetches its price map at import
@@ -118,14 +117,14 @@ class LitellmTransport:
     async def send(self, request: Request) -> Reply:
         """Ask once; see ``Transport``."""
         deployment = request.deployment
-        secrets = _secrets(request)
+        secrets = secrets_of(request)
         failure: ModelError
         try:
             async with asyncio.timeout(deployment.settings.timeout):
                 return await self._send(request)
         except TimeoutError:
             failure = tell(SLOW, deployment)
-        except _ListenerError as error:
+        except ListenerError as error:
             raise error.cause from None
         except ModelError as error:
             failure = error
@@ -196,17 +195,11 @@ def _arguments(request: Request) -> dict[str, Any]:
     return arguments
 
 
-def _secrets(request: Request) -> Iterable[str]:
-    """What must not be in a message: the key, and headers, which may hold another."""
-    key = [request.key.reveal()] if request.key else []
-    return [*key, *request.deployment.settings.headers.values()]
-
-
 def _whole(response: Any, deployment: Deployment) -> Reply:
     choices = getattr(response, "choices", None)
     if not choices:
         raise tell(GARBLED, deployment, detail="a reply without choices")
-    text = _text(choices[0].message.content)
+    text = text_of(choices[0].message.content)
     return _checked(text, choices[0].finish_reason, response, deployment)
 
 
@@ -218,38 +211,18 @@ async def _streamed(stream: Any, request: Request) -> Reply:
         usage = chunk if getattr(chunk, "usage", None) else usage
         for choice in chunk.choices[:1]:
             finish = choice.finish_reason or finish
-            _pass_on(request, "reasoning", _text(getattr(choice.delta, "reasoning_content", None)))
-            text = _text(choice.delta.content)
-            _pass_on(request, "text", text)
+            pass_on(request, "reasoning", text_of(getattr(choice.delta, "reasoning_content", None)))
+            text = text_of(choice.delta.content)
+            pass_on(request, "text", text)
             parts.append(text)
     if finish is None:
         raise tell(BROKEN, request.deployment, detail="the stream ended before its end was told")
     return _checked("".join(parts), finish, usage, request.deployment)
 
 
-class _ListenerError(Exception):
-    """The listener failed, not the model; what it raised goes through as it is."""
-
-    def __init__(self, cause: Exception) -> None:
-        super().__init__()
-        self.cause = cause
-
-
-def _pass_on(request: Request, part: Part, text: str) -> None:
-    if not text or request.delta is None:
-        return
-    try:
-        request.delta(part, text)
-    except Exception as error:
-        raise _ListenerError(error) from None
-
-
 def _checked(text: str, finish: str | None, response: Any, deployment: Deployment) -> Reply:
     """The reply, unless there is nothing in it."""
-    if not text.strip():
-        if finish == "content_filter":
-            raise tell(POLICY, deployment)
-        raise tell(GARBLED, deployment, detail="an empty reply")
+    check_text(text, finish, deployment)
     usage = getattr(response, "usage", None)
     if not usage:
         return Reply(text=text)
@@ -261,7 +234,3 @@ def _checked(text: str, finish: str | None, response: Any, deployment: Deploymen
         cached_tokens=getattr(details, "cached_tokens", None) or 0,
         cost=getattr(usage, "cost", None),
     )
-
-
-def _text(content: object) -> str:
-    return clean(content) if isinstance(content, str) else ""

@@ -1,8 +1,9 @@
-"""Calls through litellm to a real server on loopback that says what each test needs."""
+"""Calls through both transports to a real server on loopback that says what each test needs."""
 
 import asyncio
 import logging
 import socket
+import sys
 import time
 from contextlib import asynccontextmanager
 
@@ -25,6 +26,15 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::UserWarning"),
 ]
+
+TRANSPORT = ""
+"""The transport under test: each case is the same for both."""
+
+
+@pytest.fixture(params=["litellm", "http"], autouse=True)
+def transport(request, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "TRANSPORT", request.param)
+
 
 KEY = "sk-canary-0123456789"
 QUESTION = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]
@@ -81,6 +91,7 @@ class Bench:
 @asynccontextmanager
 async def bench(script, **settings):
     settings = {"model": "openai/scripted", "key_env": "TEST_KEY", "retries": 2} | settings
+    settings.setdefault("transport", TRANSPORT)
     async with ScriptedProvider(script) as provider:
         settings.setdefault("base_url", provider.url)
         config = Config(discover=False, models={"m": ModelConfig(**settings)})

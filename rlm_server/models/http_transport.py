@@ -1,0 +1,248 @@
+"""Carries calls to OpenAI-compatible servers directly, at a small part of litellm's work."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from rlm_server import __version__
+from rlm_server.errors import ModelError
+from rlm_server.models import sse
+from rlm_server.models.calls import Reply, Request
+from rlm_server.models.deployments import Deployment, is_loopback
+from rlm_server.models.faults import BROKEN, CAUSES, GARBLED, PASSING, SLOW, Fault, tell
+from rlm_server.models.replies import ListenerError, check_text, pass_on, secrets_of, text_of
+from rlm_server.models.statuses import refusal
+
+SPOKEN = frozenset({"openai", "hosted_vllm", "lm_studio", "llamafile", "litellm_proxy"})
+"""Providers whose servers, at an address of one's own, take exactly what OpenAI's API takes."""
+
+LITELLM_ONLY = frozenset({"allowed_openai_params", "custom_llm_provider", "api_version"})
+"""Parameters that are instructions to litellm."""
+
+IDLE = 4.0
+"""Seconds that an idle connection is kept: servers such as vLLM's close theirs after 5."""
+
+CONNECTING = 30.0
+"""Seconds that a connection may take to come about."""
+
+LONGEST = 64 << 20
+"""Bytes of a reply; what is longer is no model's."""
+
+
+class _Details(msgspec.Struct):
+    cached_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: _Details | None = None
+    prompt_cache_hit_tokens: int | None = None
+    cost: float | None = None
+
+
+class _Text(msgspec.Struct):
+    content: Any = None
+    reasoning_content: Any = None
+    reasoning: Any = None
+
+
+class _Choice(msgspec.Struct):
+    message: _Text | None = None
+    delta: _Text | None = None
+    finish_reason: str | None = None
+
+
+class _Body(msgspec.Struct):
+    choices: list[_Choice] = []
+    usage: _Usage | None = None
+    error: Any = None
+
+
+_decoder = msgspec.json.Decoder(_Body)
+_encoder = msgspec.json.Encoder()
+
+
+def speaks(deployment: Deployment) -> bool:
+    """Whether this transport carries the deployment's calls."""
+    settings = deployment.settings
+    if settings.transport != "auto" or not settings.base_url:
+        return settings.transport == "http"
+    # OpenAI itself takes different parameters for different models, which litellm knows.
+    own = urlsplit(settings.base_url).hostname != "api.openai.com"
+    return own and deployment.provider in SPOKEN and not LITELLM_ONLY & deployment.params.keys()
+
+
+class HttpTransport:
+    """One try at a call, through aiohttp."""
+
+    def __init__(self) -> None:
+        self._aiohttp: Any = None
+        self._sessions: dict[bool, Any] = {}
+
+    async def load(self) -> None:
+        """Import aiohttp, in a thread."""
+        if self._aiohttp is None:
+            self._aiohttp = await asyncio.to_thread(__import__, "aiohttp")
+
+    async def send(self, request: Request) -> Reply:
+        """Ask once; see ``Transport``."""
+        await self.load()
+        deployment = request.deployment
+        failure: ModelError
+        try:
+            async with asyncio.timeout(deployment.settings.timeout):
+                return await self._send(request)
+        except TimeoutError:
+            failure = tell(SLOW, deployment)
+        except ListenerError as error:
+            raise error.cause from None
+        except ModelError as error:
+            failure = error
+        except (self._aiohttp.ClientError, OSError, ValueError) as error:
+            failure = tell(_fault(error), deployment)
+        # Raised here, not above: an exception of aiohttp's holds the request with the key in it.
+        raise failure
+
+    async def close(self) -> None:
+        """Close the kept connections."""
+        for session in self._sessions.values():
+            await session.close()
+        self._sessions.clear()
+
+    async def _send(self, request: Request) -> Reply:
+        deployment = request.deployment
+        url = f"{(deployment.settings.base_url or '').rstrip('/')}/chat/completions"
+        async with self._session(url).post(
+            url, data=_body(request), headers=_headers(request), allow_redirects=False
+        ) as response:
+            if response.status != 200:
+                body = await response.content.read(1 << 16)
+                raise refusal(
+                    response.status, body, response.headers, deployment, secrets=secrets_of(request)
+                )
+            if request.delta and response.content_type == "text/event-stream":
+                return await _streamed(response.content.iter_any(), request)
+            return _whole(await _all(response, deployment), request)
+
+    def _session(self, url: str) -> Any:
+        """The session for an address: a proxy is for others than this machine."""
+        proxied = not is_loopback(url) and any(
+            name.lower() in ("http_proxy", "https_proxy", "all_proxy") for name in os.environ
+        )
+        if proxied not in self._sessions:
+            aiohttp = self._aiohttp
+            self._sessions[proxied] = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECTING),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=proxied,
+            )
+        return self._sessions[proxied]
+
+
+def _headers(request: Request) -> dict[str, str]:
+    headers = {"Content-Type": "application/json", "User-Agent": f"rlm/{__version__}"}
+    if request.key:
+        headers["Authorization"] = f"Bearer {request.key.reveal()}"
+    return headers | request.deployment.settings.headers
+
+
+def _body(request: Request) -> bytes:
+    deployment = request.deployment
+    params = dict(deployment.params)
+    body = {
+        "model": deployment.model.partition("/")[2] or deployment.model,
+        "messages": request.messages,
+        **(params.pop("extra_body", None) or {}),
+        **params,
+    }
+    if request.max_tokens is not None:
+        body["max_tokens"] = request.max_tokens
+    if request.delta:
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+    return _encoder.encode(body)
+
+
+async def _all(response: Any, deployment: Deployment) -> bytes:
+    data: bytes = await response.content.read(LONGEST + 1) if response.content_length else b""
+    async for more in response.content.iter_any():
+        data += more
+        if len(data) > LONGEST:
+            break
+    if len(data) > LONGEST:
+        raise tell(GARBLED, deployment, detail=f"more than {LONGEST >> 20} MB")
+    return data
+
+
+def _whole(data: bytes, request: Request) -> Reply:
+    body = _decode(data, request)
+    if not body.choices or not body.choices[0].message:
+        raise tell(GARBLED, request.deployment, detail="a reply without choices")
+    choice = body.choices[0]
+    text = text_of(choice.message.content if choice.message else None)
+    pass_on(request, "text", text)
+    return _reply(text, choice.finish_reason, body.usage, request.deployment)
+
+
+async def _streamed(chunks: AsyncIterator[bytes], request: Request) -> Reply:
+    parts: list[str] = []
+    usage: _Usage | None = None
+    finish: str | None = None
+    async for data in sse.events(chunks, longest=LONGEST):
+        if data == b"[DONE]":
+            finish = finish or "stop"
+            break
+        body = _decode(data, request)
+        usage = body.usage or usage
+        for choice in body.choices[:1]:
+            finish = choice.finish_reason or finish
+            delta = choice.delta or _Text()
+            pass_on(request, "reasoning", text_of(delta.reasoning_content or delta.reasoning))
+            text = text_of(delta.content)
+            pass_on(request, "text", text)
+            parts.append(text)
+    if finish is None:
+        raise tell(BROKEN, request.deployment, detail="the stream ended before its end was told")
+    return _reply("".join(parts), finish, usage, request.deployment)
+
+
+def _decode(data: bytes, request: Request) -> _Body:
+    try:
+        body = _decoder.decode(data)
+    except (msgspec.MsgspecError, ValueError):
+        try:  # half a character in the text is an error for msgspec, and ours to put right
+            body = msgspec.convert(json.loads(data), _Body)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            raise tell(GARBLED, request.deployment) from None
+    if body.error:
+        # An error under status 200, or in the middle of a stream.
+        code = body.error.get("code") if isinstance(body.error, dict) else None
+        status = code if isinstance(code, int) and 400 <= code < 600 else 500
+        raise refusal(status, data, {}, request.deployment, secrets=secrets_of(request))
+    return body
+
+
+def _reply(text: str, finish: str | None, usage: _Usage | None, deployment: Deployment) -> Reply:
+    check_text(text, finish, deployment)
+    usage = usage or _Usage()
+    details = usage.prompt_tokens_details or _Details()
+    return Reply(
+        text=text,
+        prompt_tokens=usage.prompt_tokens or None,
+        completion_tokens=usage.completion_tokens or None,
+        cached_tokens=details.cached_tokens or usage.prompt_cache_hit_tokens or 0,
+        cost=usage.cost,
+    )
+
+
+def _fault(error: BaseException) -> Fault:
+    names = [kind.__name__ for kind in type(error).__mro__]
+    return next((CAUSES[name] for name in names if name in CAUSES), PASSING)

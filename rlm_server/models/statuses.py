@@ -1,0 +1,64 @@
+"""What an OpenAI-compatible server's HTTP status and message mean, in our own errors."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+
+from rlm_server.errors import ModelError
+from rlm_server.models import faults
+from rlm_server.models.deployments import Deployment
+from rlm_server.models.faults import Fault, message_in, tell
+from rlm_server.models.retry_after import seconds_of
+from rlm_server.models.secret import scrub
+from rlm_server.text import clean, clip
+
+POLICY_TEXT = re.compile(r"content_filter|content_policy_violation|content management policy", re.I)
+
+
+def refusal(
+    status: int,
+    body: bytes,
+    headers: Mapping[str, str],
+    deployment: Deployment,
+    *,
+    secrets: Iterable[str],
+) -> ModelError:
+    """The error for an answer that isn't 200, without any secret in its message."""
+    text = clean(body.decode("utf-8", "replace"))
+    fault = _fault(status, text)
+    detail = "" if fault is faults.SLOW else clip(_said(text), faults.LONGEST)
+    if 300 <= status < 400:
+        detail = f"it redirects to {headers.get('location', 'nowhere')}"
+    asked = headers.get("retry-after")
+    return tell(
+        fault,
+        deployment,
+        detail=scrub(detail.replace("\n", " "), secrets),
+        retry_after=seconds_of(asked, datetime.now(UTC)) if asked else None,
+    )
+
+
+def _fault(status: int, text: str) -> Fault:
+    fault = faults.STATUS.get(status)
+    if fault is None:
+        kinds = {3: faults.NOT_FOUND, 4: faults.BAD_REQUEST}
+        fault = kinds.get(status // 100, faults.PASSING)
+    if fault is faults.BAD_REQUEST:
+        if faults.TOO_LONG_TEXT.search(text):
+            return faults.TOO_LONG
+        if POLICY_TEXT.search(text):
+            return faults.POLICY
+    if fault is faults.TOO_MANY and faults.NO_MONEY_TEXT.search(text):
+        return faults.NO_MONEY
+    return fault
+
+
+def _said(text: str) -> str:
+    """What the server itself said, in one line."""
+    with suppress(ValueError):
+        text = message_in(json.loads(text)) or text
+    return " ".join(text.split())
