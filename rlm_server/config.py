@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -239,6 +240,8 @@ def load_config(path: Path | None = None) -> Config:
 def show_config(config: Config) -> str:
     """The configuration as TOML, with what looks like a secret masked."""
     table = msgspec.to_builtins(config)
+    if config.cache.url:
+        table["cache"]["url"] = re.sub(r"//[^/]*@", "//********@", config.cache.url)
     table["limits"] = {_kebab(name): value for name, value in table["limits"].items()}
     for model in table["models"].values():
         for settings in (model, *model["deployments"]):

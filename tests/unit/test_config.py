@@ -66,3 +66,9 @@ def test_what_is_wrong_is_told_by_name(tmp_path: Path, text: str | bytes, named:
 def test_directories_are_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RLM_STATE", str(tmp_path / "a" / "state"))
     assert stat.S_IMODE(state_dir().stat().st_mode) == 0o700
+
+
+def test_the_password_of_the_shared_cache_is_masked(tmp_path: Path) -> None:
+    url = "rediss://rlm:oops@cache.example:6379/0"
+    shown = show_config(load_config(written(tmp_path, f'[cache]\nurl = "{url}"\n')))
+    assert tomllib.loads(shown)["cache"]["url"] == "rediss://********@cache.example:6379/0"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rlm_server.config import CacheConfig, cache_dir
 from rlm_server.errors import ConfigError
 from rlm_server.models.cache.entry import CacheStore
+from rlm_server.models.cache.redis_store import RedisStore
 from rlm_server.models.cache.sqlite_store import SqliteStore, cache_database
 from rlm_server.models.database import Database
 
@@ -21,4 +22,6 @@ def open_store(config: CacheConfig, database: Database) -> CacheStore:
     if config.url is None:
         return SqliteStore(database, max_bytes=config.max_bytes, ttl=config.ttl)
     scheme = config.url.partition("://")[0]
+    if scheme in ("redis", "rediss", "unix"):
+        return RedisStore(config.url, ttl=config.ttl)
     raise ConfigError(f"url in [cache] begins with {scheme!r}.", cure="Write redis://HOST:PORT/0.")
