@@ -107,7 +107,7 @@ What goes wrong is told in BUFFER."
   (let ((fail (lambda (problem)
                 (rlm-client--fail buffer (rlm-rpc-error-text problem)))))
     (condition-case problem
-        (rlm-rpc-request method params :success success :error fail)
+        (rlm-rpc-request method params :timeout 'never :success success :error fail)
       (rlm-rpc-error
        (rlm-client--fail buffer (cadr problem))))))
 
@@ -122,6 +122,7 @@ What goes wrong is told in BUFFER."
 (defun rlm-client--estimate (buffer)
   "Find out what the question of BUFFER would read and could cost."
   (rlm-trajectory-say buffer "measuring")
+  (rlm-client--watch)
   (rlm-client--request
    buffer 'rlm/estimate (buffer-local-value 'rlm-client--params buffer)
    (lambda (estimate)
@@ -195,6 +196,7 @@ A question that pops up amid typing would be answered by mistake."
   "Ask the question of BUFFER.  It is sent once, whatever happens to it."
   (when (rlm-client--wanted-p buffer)
     (rlm-trajectory-say buffer "asking")
+    (rlm-client--watch)
     (cl-incf rlm-client--asking)
     (let ((fail (lambda (text)
                   (rlm-client--no-longer-asking)
@@ -202,6 +204,8 @@ A question that pops up amid typing would be answered by mistake."
       (condition-case problem
           (rlm-rpc-request
            'rlm/ask (rlm-client--ask-params buffer)
+           ;; What is answered late may have been paid for.
+           :timeout 'never
            :success (lambda (result) (rlm-client--asked buffer result))
            :error (lambda (problem) (funcall fail (rlm-rpc-error-text problem))))
         (rlm-rpc-error (funcall fail (cadr problem)))))))
@@ -259,10 +263,7 @@ A question that pops up amid typing would be answered by mistake."
              (setq rlm-client--healing t)
              (rlm-client--attach buffer missing)))
       (when (member kind '("contextReady" "runEnded"))
-        (rlm-client--release)))
-    (when (equal kind "runEnded")
-      (rlm-trajectory-flush buffer)
-      (rlm-client--watch))))
+        (rlm-client--release)))))
 
 (defun rlm-client--attach (buffer seq &optional ready)
   "Ask for the events of BUFFER's run from number SEQ on.
@@ -321,9 +322,27 @@ READY is called with the server's answer before they arrive."
                 (format "no answer from the server for %.0f s (M-x rlm-restart-server)" seconds)
               "the server answers again"))))
 
+;;;; The end of Emacs
+
+(defun rlm-client--exit-p ()
+  "Return non-nil if no live run keeps Emacs from ending."
+  (let ((count (length (rlm-client-live-buffers))))
+    (or (zerop count)
+        rlm-server-address
+        (yes-or-no-p (format "%s going on and would end with Emacs; end it? "
+                             (if (= count 1) "A question is" (format "%d questions are" count)))))))
+
+(defun rlm-client--on-exit ()
+  "Save what each live run has shown, since Emacs ends."
+  (rlm-client--on-end "Emacs was ended."))
+
+(add-hook 'kill-emacs-query-functions #'rlm-client--exit-p)
+(add-hook 'kill-emacs-hook #'rlm-client--on-exit)
+
 (setq rlm-rpc-event-function #'rlm-client--on-event
       rlm-rpc-end-function #'rlm-client--on-end
       rlm-rpc-silence-function #'rlm-client--on-silence
+      rlm-trajectory-end-function #'rlm-client--watch
       rlm-trajectory-cancel-function (lambda (run) (rlm-client-cancel (rlm-run-id run))))
 
 ;;;; Cancelling, redrawing, opening
@@ -342,6 +361,8 @@ READY is called with the server's answer before they arrive."
   "Draw the run of BUFFER anew from its log."
   (unless (rlm-run-id (rlm-run-in-buffer buffer))
     (user-error "This question was never asked"))
+  (when (rlm-trajectory-replaying-p buffer)
+    (user-error "The run is being drawn already"))
   (rlm-client--attach buffer 0
                       (lambda (result)
                         (rlm-trajectory-reset buffer)

@@ -245,6 +245,8 @@ A directory is named only AMONG-OTHERS."
          (name (and base (rlm-context--relative file base))))
     (cond ((not (file-exists-p file))
            (user-error "There is no %s" (abbreviate-file-name file)))
+          ((string-match-p "[\x3fff80-\x3fffff]" file)
+           (user-error "The name of %s can't be sent: it is not valid text" file))
           ((file-directory-p file) (rlm-context--tree file (and among-others name)))
           ((rlm-context--plain-p file) (rlm-context--file file name))
           (t (rlm-context--copied context file)))))

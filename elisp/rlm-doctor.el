@@ -46,7 +46,8 @@
      (let ((inhibit-read-only t))
        (erase-buffer)
        ,@body
-       (goto-char (point-min)))
+       (goto-char (point-min))
+       (set-buffer-modified-p nil))
      (unless (get-buffer-window nil t)
        (display-buffer (current-buffer)))))
 
@@ -150,15 +151,16 @@
 
 (defun rlm-doctor--insert-row (row width)
   "Insert ROW, with its part padded to WIDTH."
-  (let ((status (plist-get row :status))
-        (cure (plist-get row :cure)))
-    (insert (string-pad (plist-get row :part) width) "  "
-            (propertize (string-pad status 7)
-                        'face (pcase status
-                                ("ok" 'success) ("warning" 'warning) (_ 'error)))
-            "  " (plist-get row :detail) "\n")
+  (let* ((status (plist-get row :status))
+         (cure (plist-get row :cure))
+         (face (pcase status ("ok" 'success) ("warning" 'warning) (_ 'error)))
+         (text (concat (string-pad (plist-get row :part) width) "  "
+                       (propertize (string-pad status 7) 'face face)
+                       "  " (plist-get row :detail) "\n")))
+    (insert (propertize text 'wrap-prefix (make-string (+ width 11) ?\s)))
     (unless (or (equal status "ok") (string-empty-p cure))
-      (insert (make-string (+ width 2) ?\s) "-> " cure "\n"))))
+      (insert (propertize (concat (make-string (+ width 8) ?\s) "-> " cure "\n")
+                          'wrap-prefix (make-string (+ width 11) ?\s))))))
 
 (defun rlm-doctor--verdict (rows)
   "Return a sentence that sums ROWS up."

@@ -130,15 +130,17 @@ Called with nil as soon as it answers again.")
   "Ask the server METHOD, a symbol, with PARAMS, a plist or nil.
 SUCCESS is called with the result, or ERROR with a plist of :code,
 :message and :data, exactly one of them and once, also when the server
-dies or doesn't answer within TIMEOUT seconds (`rlm-request-timeout').
+dies or doesn't answer within TIMEOUT seconds (`rlm-request-timeout' by
+default; the symbol `never' for requests that take as long as they take).
 Start the server if need be; signal `rlm-rpc-error' if that can't be done."
   (let ((call (rlm-rpc--make-call :method method :params params
                                   :success (or success #'ignore)
                                   :error (or error #'ignore))))
     (rlm-rpc--ensure)
-    (setf (rlm-rpc--call-timer call)
-          (run-at-time (or timeout rlm-request-timeout) nil
-                       #'rlm-rpc--time-out call))
+    (unless (eq timeout 'never)
+      (setf (rlm-rpc--call-timer call)
+            (run-at-time (or timeout rlm-request-timeout) nil
+                         #'rlm-rpc--time-out call)))
     (if rlm-rpc--info
         (rlm-rpc--send call)
       (push call rlm-rpc--waiting))

@@ -197,6 +197,11 @@ Then move those who follow the end, and nobody else."
     (error (message "rlm: event %s (%s) can't be drawn: %s" (plist-get event :seq)
                     (plist-get event :kind) (error-message-string problem)))))
 
+(defun rlm-trajectory-replaying-p (buffer)
+  "Return non-nil while BUFFER draws a run that has ended."
+  (with-current-buffer buffer
+    (< rlm-trajectory--seq rlm-trajectory--replayed)))
+
 (defun rlm-trajectory--end-of-replay ()
   "Draw the end of a replayed run whose log has none."
   (when (rlm-run-live-p rlm-run-current)
@@ -233,10 +238,14 @@ Then move those who follow the end, and nobody else."
 
 ;;;; The end of a run
 
+(defvar rlm-trajectory-end-function #'ignore
+  "Function called without arguments when a run has ended.")
+
 (defun rlm-trajectory--finish (run)
   "Save the transcript of RUN and tell those who want to know that it has ended."
   (setq rlm-trajectory--arrived t)
   (rlm-trajectory--colour-code t)
+  (funcall rlm-trajectory-end-function)
   (if (<= rlm-trajectory--seq rlm-trajectory--replayed)
       (setf (rlm-run-transcript run) (rlm-trajectory--saved-transcript run))
     (rlm-trajectory-save)

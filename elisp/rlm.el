@@ -125,7 +125,8 @@ far."
                                             nil 'rlm-question-history))))
     (when (string-empty-p question)
       (user-error "No question"))
-    question))
+    ;; Raw bytes can't be sent.
+    (replace-regexp-in-string "[\x3fff80-\x3fffff]" "\ufffd" question)))
 
 (defun rlm-ask-about (question context)
   "Ask QUESTION about CONTEXT, an `rlm-context'; return the run's buffer."

@@ -904,6 +904,25 @@ machine other.example.org login apikey password other\n"))))
     (should-error (rlm-rpc-request 'rlm/status nil) :type 'rlm-rpc-error)
     (setq rlm-server-address nil)))
 
+(ert-deftest rlm-test-end-of-emacs-is-asked-about-and-saves ()
+  (rlm-test-with-run buffer
+    (dolist (event (seq-take events 16)) (rlm-trajectory-push buffer event))
+    (rlm-trajectory-flush buffer)
+    (cl-letf (((symbol-function 'yes-or-no-p) #'ignore))
+      (should-not (rlm-client--exit-p)))
+    (rlm-client--on-exit)
+    (should (rlm-client--exit-p))
+    (should (string-match-p "Emacs was ended"
+                            (rlm-test-text (rlm-run-transcript (rlm-run-in-buffer buffer)))))))
+
+(ert-deftest rlm-test-raw-bytes-are-not-sent ()
+  (cl-letf (((symbol-function 'read-string) (lambda (&rest _) "a\x3fffc8 b")))
+    (should (equal "a\ufffd b" (rlm-read-question "x"))))
+  (rlm-test-with
+    (let* ((file-name-coding-system 'raw-text)
+           (file (rlm-test-file "odd\x3fffc8.txt" "x")))
+      (should-error (rlm-context-of-files (list file) "x") :type 'user-error))))
+
 ;;;; Finding and installing the server
 
 (ert-deftest rlm-test-server-is-looked-for-in-order ()
@@ -1028,13 +1047,16 @@ for table in config.Section.__subclasses__():
     (should-not (rlm-test-missing-from-manual settings))))
 
 (ert-deftest rlm-test-manual-has-every-dependency ()
-  (let ((manual (rlm-test-text (expand-file-name "elisp/rlm.org" rlm-test-root))))
+  (let ((manual (rlm-test-text (expand-file-name "elisp/rlm.org" rlm-test-root)))
+        missing)
     (with-temp-buffer
       (insert-file-contents (expand-file-name "pyproject.toml" rlm-test-root))
       (re-search-forward "^dependencies = \\[")
       (let ((end (save-excursion (re-search-forward "^]"))))
-        (while (re-search-forward "\"\\([a-z0-9-]+\\)" end t)
-          (should (string-search (match-string 1) manual)))))))
+        (while (re-search-forward "^ *\"\\([a-z0-9-]+\\)" end t)
+          (unless (string-search (match-string 1) manual)
+            (push (match-string 1) missing)))))
+    (should-not missing)))
 
 (ert-deftest rlm-test-manual-has-every-key ()
   (let ((manual (rlm-test-text (expand-file-name "elisp/rlm.org" rlm-test-root))))
