@@ -183,6 +183,12 @@ class Config(Section):
     """Name of the root model; default: the best that is found."""
     sub: str | None = None
     """Name of the sub model; default: the root model."""
+    depth_models: list[str] = []
+    """Names of the models that are the root of child runs, for depth 1, 2, ...; where the list is
+    too short, its last one, else the sub model."""
+    max_depth: Annotated[int, msgspec.Meta(ge=1, le=10)] = 1
+    """How deep ``rlm_query`` may start child runs; 1, the default, makes it a plain sub-call,
+    because weaker models do worse with deeper runs."""
     discover: bool = True
     """Whether to look for keys in the environment and for a local Ollama or vLLM."""
     limits: Limits = msgspec.field(default_factory=Limits)

@@ -155,6 +155,8 @@ class AskOptions(Strict):
     """Name of a configured model, or a litellm model id."""
     sub_model: str | None = None
     """The same, for sub-calls; default: the configured one, else the root model."""
+    max_depth: Annotated[int, msgspec.Meta(ge=1, le=10)] | None = None
+    """How deep ``rlm_query`` may start child runs: at 1, it is a plain sub-call."""
     limits: LimitOverrides = msgspec.field(default_factory=LimitOverrides)
     no_cache: bool = False
     """Neither use kept answers nor keep new ones."""
@@ -348,7 +350,8 @@ class CancelParams(Strict):
 
     run_id: str
     node: str | None = None
-    """Null or ``"0"``: the whole run. An iteration's node: only the cell that runs in it."""
+    """Null or ``"0"``: the whole run. A child run's node: that child. An iteration's node: only
+    the cell that runs in it."""
 
 
 class CancelResult(Wire):
@@ -485,7 +488,8 @@ class Event(Wire, tag_field="kind"):
     time: float
     node: str
     """The node it belongs to: ``"0"`` is the run, ``"0.2"`` its second iteration, ``"0.2.5"``
-    that iteration's fifth sub-call."""
+    that iteration's fifth sub-call. Where that is a child run, ``"0.2.5.1"`` is the child's first
+    iteration, and so on to any depth."""
 
 
 class RunStarted(Event, tag="runStarted"):
@@ -495,6 +499,7 @@ class RunStarted(Event, tag="runStarted"):
     root_model: str
     sub_model: str
     limits: Limits
+    max_depth: int
     server_version: str
     isolation: IsolationMode
     isolation_limits: list[str]
@@ -619,6 +624,36 @@ class SubcallDone(Event, tag="subcallDone"):
     """Whether it is an answer kept from an earlier run."""
 
 
+class ChildStarted(Event, tag="childStarted"):
+    """A sub-call that is a run of its own, with a REPL over a part of the context, has begun.
+
+    Events of its iterations follow, below its node.
+    """
+
+    subcall: int
+    """Number of the sub-call in its iteration, from 1."""
+    depth: int
+    """1 for a child of the run itself."""
+    model: str
+    question: str
+    """Clipped in the middle beyond 4,096 characters."""
+    documents: int
+    characters: int
+
+
+class ChildDone(Event, tag="childDone"):
+    """A child run has ended."""
+
+    status: RunStatus
+    answer: str
+    """The answer, or the best so far; clipped in the middle beyond 16,384 characters."""
+    error: RunError | None
+    usage: Usage
+    """Of everything below the child's node."""
+    iterations: int
+    seconds: float
+
+
 class Notice(Event, tag="notice"):
     """Something that the person at the screen should know: a retry, a refusal, feedback."""
 
@@ -675,6 +710,8 @@ AnyEvent = (
     | SubcallStarted
     | SubcallDelta
     | SubcallDone
+    | ChildStarted
+    | ChildDone
     | Notice
     | Progress
     | Answer

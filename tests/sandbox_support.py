@@ -20,6 +20,7 @@ PATIENCE = 20.0
 class Files(msgspec.Struct):
     text_path: Path
     index_path: Path
+    part: tuple[int, int] | None = None
 
 
 def corpus_files(directory: Path, documents: dict[str, str]) -> Files:

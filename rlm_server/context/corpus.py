@@ -61,6 +61,9 @@ class Corpus:
         """The mapped text."""
         self.index_path = directory / INDEX
         """JSON: ``{"documents": [{"path", "start", "end", "firstLine"}, ...]}``."""
+        self.part: tuple[int, int] | None = None
+        """A corpus is a whole; compare ``Part``."""
+        self.whole = self
         self.documents = documents
         self.bytes = sum(document.bytes for document in documents)
         """Bytes that were read for all documents."""
@@ -114,9 +117,18 @@ class Corpus:
         text = self._text.slice(start, min(document.end, start + LINE_CHARACTERS))
         return text.split("\n", 1)[0]
 
+    def line_at(self, document: Document, offset: int) -> int:
+        """Give the line of the origin, counted from 1, that an offset of the corpus stands in."""
+        before = self._text.newlines_before(offset) - self._text.newlines_before(document.start)
+        return document.first_line + before
+
     def text(self, document: Document, most: int) -> str:
         """Give the first ``most`` characters of a document."""
         return self._text.slice(document.start, min(document.end, document.start + most))
+
+    def slice(self, start: int, end: int) -> str:
+        """Give the text between two offsets."""
+        return self._text.slice(start, end)
 
     def head(self, characters: int) -> str:
         """Give the beginning of the corpus's text."""

@@ -39,18 +39,16 @@ def run_error(error: RlmError) -> RunError:
     return RunError(kind=error.kind, message=error.message, cure=error.cure)
 
 
+def limit_error(limit: LimitReached) -> RunError:
+    """A limit as the error of one call."""
+    return RunError(kind="limit", message=f"{limit}.".capitalize())
+
+
 class Calls:
     """Makes the model calls of one run."""
 
     def __init__(
-        self,
-        emitter: Emitter,
-        ledger: Ledger,
-        models: Models,
-        *,
-        root: str,
-        sub: str,
-        account: Account,
+        self, emitter: Emitter, ledger: Ledger, models: Models, *, sub: str, account: Account
     ) -> None:
         self.iteration = 0
         self.started = time.monotonic()
@@ -58,23 +56,22 @@ class Calls:
         self._ledger = ledger
         self._models = models
         self._account = account
-        self._root = root
         self._sub = sub
         self._numbers: dict[str, int] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    async def root(self, node: str, messages: list[Message]) -> tuple[str, ReplyParser]:
-        """Ask the root model; its reply streams into events. Returns the reply, whole and parsed.
+    async def root(self, node: str, model: str, messages: list[Message]) -> tuple[str, ReplyParser]:
+        """Ask a root model; its reply streams into events. Returns the reply, whole and parsed.
 
         Raises LimitReached, ModelError.
         """
         started = time.monotonic()
         listener = _RootListener(self._emitter, node)
-        reservation = self._reserve(self._root, messages, subcall=False)
+        reservation = self._reserve(node, model, messages, subcall=False)
         try:
-            completion = await self._complete(self._root, messages, listener)
+            completion = await self._complete(model, messages, listener)
         except BaseException:
-            self._settle(reservation, self._paid_in_part(messages, listener.characters))
+            self._settle(reservation, self._paid_in_part(model, messages, listener.characters))
             raise
         self._settle(reservation, completion.usage)
         listener.close()
@@ -91,7 +88,7 @@ class Calls:
 
     async def sub(self, parent: str, call: Call) -> CallReply:
         """Make a sub-call for a cell; whatever goes wrong is an error in the reply."""
-        number = self._numbers[parent] = self._numbers.get(parent, 0) + 1
+        number = self.number(parent)
         node, started = f"{parent}.{number}", time.monotonic()
         self._emitter.emit(
             SubcallStarted,
@@ -108,7 +105,7 @@ class Calls:
             completion = await self._ask_sub(node, call)
             status = "ok"
         except LimitReached as limit:
-            error = RunError(kind="limit", message=f"{limit}.".capitalize())
+            error = limit_error(limit)
         except RlmError as failure:
             error = run_error(failure)
         except asyncio.CancelledError:
@@ -125,6 +122,11 @@ class Calls:
             cached=completion.cached,
         )
 
+    def number(self, parent: str) -> int:
+        """The next number of a sub-call or a child run in an iteration, from 1."""
+        number = self._numbers[parent] = self._numbers.get(parent, 0) + 1
+        return number
+
     def finish(self) -> None:
         """Write the totals one last time."""
         self._progress()
@@ -132,7 +134,7 @@ class Calls:
     async def _ask_sub(self, node: str, call: Call) -> Completion:
         name = self._models.resolve(call.model, default=self._sub)
         messages = sub_messages(call.prompt)
-        reservation = self._reserve(name, messages, subcall=True)
+        reservation = self._reserve(node, name, messages, subcall=True)
         used = None
         try:
             completion = await self._complete(name, messages, None)
@@ -149,10 +151,12 @@ class Calls:
             name, messages, listener=listener, max_tokens=bound, account=self._account
         )
 
-    def _reserve(self, name: str, messages: list[Message], *, subcall: bool) -> Reservation:
+    def _reserve(
+        self, node: str, name: str, messages: list[Message], *, subcall: bool
+    ) -> Reservation:
         price = Price(*self._models.price(name))
         prompts = (message["content"] for message in messages)
-        reservation = self._ledger.reserve(prompts, price, subcall=subcall)
+        reservation = self._ledger.reserve(node, prompts, price, subcall=subcall)
         self._note()
         return reservation
 
@@ -160,7 +164,7 @@ class Calls:
         self._ledger.settle(reservation, used)
         self._note()
 
-    def _paid_in_part(self, messages: list[Message], characters: int) -> Usage | None:
+    def _paid_in_part(self, model: str, messages: list[Message], characters: int) -> Usage | None:
         """What a reply that broke off is likely to be charged; nothing if it never began."""
         if not characters:
             return None
@@ -168,7 +172,7 @@ class Calls:
             prompt_tokens=sum(len(message["content"]) for message in messages) // 4,
             completion_tokens=characters // 4,
         )
-        usage.cost = self._models.cost(self._root, usage)
+        usage.cost = self._models.cost(model, usage)
         return usage
 
     def _sub_done(

@@ -36,6 +36,7 @@ class Price:
 class Reservation:
     """What one call may use at worst."""
 
+    node: str
     tokens: int
     cost: float
     subcall: bool
@@ -60,6 +61,7 @@ class Ledger:
         self.usage = Usage()
         self.subcalls_started = 0
         self.subcalls_done = 0
+        self._by_node: dict[str, Usage] = {}
         self._reserved_tokens = 0
         self._reserved_cost = 0.0
 
@@ -68,11 +70,17 @@ class Ledger:
         """Whether calls must be told a bound for their answer."""
         return self.limits.tokens is not None or self.limits.cost is not None
 
-    def reserve(self, prompts: Iterable[str], price: Price, *, subcall: bool) -> Reservation:
+    def count_subcall(self) -> None:
+        """Count a sub-call, or a child run, that begins; raises LimitReached if none is left."""
+        if self.subcalls_started >= self.limits.subcalls:
+            raise LimitReached(f"the limit of {self.limits.subcalls} sub-calls is reached")
+        self.subcalls_started += 1
+
+    def reserve(
+        self, node: str, prompts: Iterable[str], price: Price, *, subcall: bool
+    ) -> Reservation:
         """Set aside what a call may use at worst; raises LimitReached if there isn't so much."""
         limits = self.limits
-        if subcall and self.subcalls_started >= limits.subcalls:
-            raise LimitReached(f"the limit of {limits.subcalls} sub-calls is reached")
         prompt_tokens = sum(len(prompt) for prompt in prompts) // CHARACTERS_A_TOKEN + 1
         tokens = prompt_tokens + ANSWER_TOKENS
         cost = self._cost_at_worst(price.of(prompt_tokens, ANSWER_TOKENS))
@@ -81,10 +89,11 @@ class Ledger:
                 f"the limit of {limits.tokens:,} tokens leaves no room for a call of up to "
                 f"{tokens:,} ({self._tokens():,} are used or set aside)"
             )
+        if subcall:
+            self.count_subcall()
         self._reserved_tokens += tokens
         self._reserved_cost += cost
-        self.subcalls_started += subcall
-        return Reservation(tokens, cost, subcall)
+        return Reservation(node, tokens, cost, subcall)
 
     def settle(self, reservation: Reservation, used: Usage | None) -> None:
         """Replace a reservation by what was used; None for a call that was not paid."""
@@ -93,6 +102,17 @@ class Ledger:
         self.subcalls_done += reservation.subcall
         if used is not None:
             self.usage = add(self.usage, used)
+            self._charge(reservation.node, used)
+
+    def below(self, node: str) -> Usage:
+        """What everything below a node, and itself, has used."""
+        return self._by_node.get(node, Usage())
+
+    def _charge(self, node: str, used: Usage) -> None:
+        """Count a call for its node and for every ancestor."""
+        while node:
+            self._by_node[node] = add(self.below(node), used)
+            node = node.rpartition(".")[0]
 
     def _cost_at_worst(self, cost: float | None) -> float:
         limit = self.limits.cost

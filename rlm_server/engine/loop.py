@@ -31,30 +31,53 @@ READING = frozenset(("context", "grep", "search", "cite"))
 
 
 class Loop:
-    """The iterations of one run over one REPL."""
+    """The iterations of a run, or of a child run, over one REPL."""
 
     def __init__(
-        self, emitter: Emitter, calls: Calls, repl: Repl, limits: Limits, *, deadline: float
+        self,
+        emitter: Emitter,
+        calls: Calls,
+        limits: Limits,
+        *,
+        node: str,
+        model: str,
+        deadline: float,
     ) -> None:
+        """Prepare a loop below ``node`` that asks ``model`` until ``deadline`` (monotonic)."""
+        self.node = node
         self.iterations = 0
         self.best = ""
         """The best answer so far: what the code has set, ready or not."""
         self.last_prose = ""
         self._emitter = emitter
         self._calls = calls
-        self._repl = repl
+        self._repl: Repl | None = None
         self._limits = limits
+        self._model = model
         self._deadline = deadline
         self._cells_run = 0
         self._refused = False
 
-    async def run(self, messages: list[Message]) -> str:
+    @property
+    def current(self) -> str:
+        """The node of the iteration that is going on."""
+        return f"{self.node}.{self.iterations}"
+
+    def interrupt(self) -> None:
+        """Stop the cell that runs, if one does."""
+        if self._repl is not None:
+            self._repl.interrupt()
+
+    async def run(self, repl: Repl, messages: list[Message]) -> str:
         """Go on until the answer is ready, and return it. Raises LimitReached, ModelError."""
+        self._repl = repl
         for iteration in range(1, self._limits.iterations + 1):
-            node = f"0.{iteration}"
-            self.iterations = self._calls.iteration = iteration
+            self.iterations = iteration
+            node = self.current
+            if self.node == "0":
+                self._calls.iteration = iteration
             self._emitter.emit(IterationStarted, node, iteration=iteration)
-            text, reply = await self._calls.root(node, messages)
+            text, reply = await self._calls.root(node, self._model, messages)
             feedback = await self._react(node, text, reply)
             if feedback is None:
                 return self.best
@@ -87,6 +110,7 @@ class Loop:
         return None
 
     async def _cell(self, node: str, number: int, code: str) -> CellResult:
+        assert self._repl is not None
         self._cells_run += 1
         self._emitter.emit(CellStarted, node, cell=number, code=clip(code, MAX_EVENT_TEXT))
         result = await self._repl.run(

@@ -7,6 +7,7 @@ from functools import cache
 from importlib import resources
 
 from rlm_server.context.corpus import Corpus
+from rlm_server.context.part import Part
 from rlm_server.engine.reply import ReplyParser
 from rlm_server.models import Message
 from rlm_server.sandbox import CellResult
@@ -25,7 +26,7 @@ def system_prompt(role: str) -> str:
     return resources.files("rlm_server.engine").joinpath(f"prompts/{role}.md").read_text("utf-8")
 
 
-def opening(question: str, corpus: Corpus) -> list[Message]:
+def opening(question: str, corpus: Corpus | Part) -> list[Message]:
     """The messages a run begins with."""
     return [
         {"role": "system", "content": system_prompt("root")},
@@ -41,7 +42,7 @@ def sub_messages(prompt: str) -> list[Message]:
     ]
 
 
-def shape(corpus: Corpus) -> str:
+def shape(corpus: Corpus | Part) -> str:
     """The size of the context, its longest documents, how it begins and how it ends."""
     count = len(corpus.documents)
     lines = [

@@ -15,6 +15,7 @@ from rlm_server.config import Config
 from rlm_server.context.build import build_corpus
 from rlm_server.context.corpus import Corpus
 from rlm_server.engine.calls import Calls, run_error
+from rlm_server.engine.child import Children, Place
 from rlm_server.engine.emitter import Emitter
 from rlm_server.engine.evidence import find_evidence
 from rlm_server.engine.ledger import Ledger, LimitReached
@@ -37,7 +38,7 @@ from rlm_server.protocol import (
     RunStatus,
 )
 from rlm_server.runs.log import RunLog
-from rlm_server.sandbox import Call, CallReply, Repl
+from rlm_server.sandbox import Repl
 from rlm_server.text import pieces
 
 logger = logging.getLogger(__name__)
@@ -81,9 +82,11 @@ class Run:
         self._emitter = Emitter(run_id, log, on_failure=self._log_failed)
         self._ledger = Ledger(self._limits)
         account = account_of(run_id, params)
-        self._calls = Calls(
-            self._emitter, self._ledger, models, root=self._root, sub=self._sub, account=account
-        )
+        self._calls = Calls(self._emitter, self._ledger, models, sub=self._sub, account=account)
+        self._max_depth = params.options.max_depth or config.max_depth
+        names = config.depth_models or [self._sub]
+        self._depth_models = [models.resolve(name, default=self._sub) for name in names]
+        self._children: Children | None = None
         self._corpus: Corpus | None = None
         self._repl: Repl | None = None
         self._loop: Loop | None = None
@@ -99,6 +102,7 @@ class Run:
             root_model=self._root,
             sub_model=self._sub,
             limits=self._limits,
+            max_depth=self._max_depth,
             server_version=__version__,
             isolation=self._isolation.mode,
             isolation_limits=self._isolation.limits,
@@ -108,16 +112,14 @@ class Run:
         return self._task
 
     def cancel(self, node: str | None) -> bool:
-        """Stop the whole run, or only the cell that runs in the iteration ``node``."""
+        """Stop the whole run, a child run, or the cell that runs in an iteration."""
         if self._task is None or self._stopping or self._task.done():
             return False
         if node in (None, "0"):
             self._stop()
             return True
-        if self._repl is None or self._loop is None or node != f"0.{self._loop.iterations}":
-            return False
-        self._repl.interrupt()
-        return True
+        assert node is not None
+        return self._children is not None and self._children.cancel(node)
 
     async def _run(self) -> None:
         try:
@@ -165,9 +167,32 @@ class Run:
         self._models.check(self._sub)
         deadline = time.monotonic() + self._limits.seconds
         self._corpus = corpus = await self._build_corpus()
-        self._repl = await Repl.start(corpus, config=self._config.sandbox, on_call=self._on_call)
-        self._loop = Loop(self._emitter, self._calls, self._repl, self._limits, deadline=deadline)
-        await self._loop.run(opening(self._params.question, corpus))
+        self._loop = loop = Loop(
+            self._emitter, self._calls, self._limits, node="0", model=self._root, deadline=deadline
+        )
+        self._children = children = self._make_children(deadline)
+        children.add(loop)
+        place = Place(loop, corpus, 0)
+        self._repl = await Repl.start(
+            corpus,
+            config=self._config.sandbox,
+            on_call=lambda call: children.on_call(place, call),
+        )
+        await loop.run(self._repl, opening(self._params.question, corpus))
+
+    def _make_children(self, deadline: float) -> Children:
+        return Children(
+            self._config,
+            self._emitter,
+            self._ledger,
+            self._calls,
+            self._models,
+            self._limits,
+            max_depth=self._max_depth,
+            depth_models=self._depth_models,
+            deadline=deadline,
+            directory=self._directory,
+        )
 
     async def _build_corpus(self) -> Corpus:
         corpus = await build_corpus(
@@ -191,10 +216,6 @@ class Run:
 
     def _tell_progress(self, documents: int, size: int) -> None:
         self._emitter.emit(ContextProgress, documents=documents, bytes=size)
-
-    async def _on_call(self, call: Call) -> CallReply:
-        assert self._loop is not None
-        return await self._calls.sub(f"0.{self._loop.iterations}", call)
 
     def _finish(self, end: _End) -> None:
         """Tell the answer, such as it is, and the end."""

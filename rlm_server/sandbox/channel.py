@@ -135,18 +135,18 @@ class Channel:
             self._waiting.clear()
             self._changed.notify_all()
 
-    def ask(self, prompts: list[str], model: str | None) -> list[dict[str, Any]]:
+    def ask(self, calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Make calls, as many at once as allowed, and wait for all the replies, in order."""
         batch = _Batch()
         token = self.token
-        replies: list[dict[str, Any] | None] = [None] * _len(prompts)
+        replies: list[dict[str, Any] | None] = [None] * _len(calls)
         sent = got = 0
         try:
-            while got < _len(prompts):
-                while sent < _len(prompts) and (
+            while got < _len(calls):
+                while sent < _len(calls) and (
                     sent == got or _len(self._waiting) < self.window  # one may always go
                 ):
-                    self._call(batch, sent, token, prompts[sent], model)
+                    self._call(batch, sent, token, calls[sent])
                     sent += 1
                 self._wait(lambda: bool(batch.arrived) or batch.ended)
                 if batch.ended:
@@ -162,21 +162,12 @@ class Channel:
                         del self._waiting[key]
         return [reply for reply in replies if reply is not None]
 
-    def _call(self, batch: _Batch, place: int, token: str, prompt: str, model: str | None) -> None:
+    def _call(self, batch: _Batch, place: int, token: str, call: dict[str, Any]) -> None:
         with self._changed:
             self._numbers += 1
             number = self._numbers
             self._waiting[number] = (batch, place)
-        self.send(
-            {
-                "type": "call",
-                "id": number,
-                "function": "llm_query",
-                "prompt": prompt,
-                "model": model,
-                "token": token,
-            }
-        )
+        self.send({"type": "call", "id": number, "token": token, **call})
 
     def _wait(self, ready: Callable[[], bool]) -> None:
         while True:

@@ -281,7 +281,7 @@ def _take_context(sock: socket.socket, channel: Channel, checkpoints: bool) -> C
         data += sock.recv(65536)
     setup = channel.decode(data[4:])
     channel.window = setup["calls_at_once"]
-    context, copied = open_context(fds[0], fds[1])
+    context, copied = open_context(fds[0], fds[1], setup["part"])
     for fd in fds:
         os.close(fd)
     channel.send({"type": "started", "copied": copied, "checkpoints": checkpoints})

@@ -52,10 +52,13 @@ class Context(str):
         )
 
 
-def open_context(text_fd: int, index_fd: int) -> tuple[Context, bool]:
+def open_context(
+    text_fd: int, index_fd: int, part: tuple[int, int] | None = None
+) -> tuple[Context, bool]:
     """Make the context of its two open files; the flag says whether it had to be copied.
 
-    Raises ValueError where the file is not of the agreed form.
+    With ``part``, the context is what stands between these two offsets. Raises ValueError where
+    the file is not of the agreed form.
     """
     size = os.fstat(text_fd).st_size
     magic, width, is_ascii, length = _FIELDS.unpack(os.pread(text_fd, _FIELDS.size, 0))
@@ -63,6 +66,9 @@ def open_context(text_fd: int, index_fd: int) -> tuple[Context, bool]:
         raise ValueError("the context file is damaged")
     with open(index_fd, "rb", closefd=False) as file:
         index = file.read()
+    if part is not None:
+        start, end = part
+        return _part(text_fd, index, width, bool(is_ascii), start, min(end, length))
     if supported() and length > 1:
         address = _map(text_fd, size) + HEADER
         text = _aimed(Context, address, length, width, bool(is_ascii))
@@ -71,6 +77,26 @@ def open_context(text_fd: int, index_fd: int) -> tuple[Context, bool]:
     with open(text_fd, "rb", closefd=False) as file:
         file.seek(HEADER)
         text = Context(file.read(length * width).decode(_ENCODINGS[width], "surrogatepass"))
+    text.documents = Documents(text, index, None)
+    return text, True
+
+
+def _part(
+    text_fd: int, index: bytes, width: int, is_ascii: bool, start: int, end: int
+) -> tuple[Context, bool]:
+    """Make the context of a part of the text; only ASCII can be used where it lies.
+
+    A part of a wider text may need a narrower form, which is the interpreter's to find.
+    """
+    if is_ascii and supported() and end - start > 1:
+        address = _map(text_fd, os.fstat(text_fd).st_size) + HEADER + start
+        text = _aimed(Context, address, end - start, 1, True)
+        text.documents = Documents(text, index, _aim_at(address))
+        return text, False
+    with open(text_fd, "rb", closefd=False) as file:
+        file.seek(HEADER + start * width)
+        raw = file.read((end - start) * width)
+    text = Context(raw.decode(_ENCODINGS[width], "surrogatepass"))
     text.documents = Documents(text, index, None)
     return text, True
 

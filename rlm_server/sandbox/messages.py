@@ -51,10 +51,15 @@ class Call(Message, tag="call"):
     """From the process: the running cell asks for something."""
 
     id: int
-    function: Literal["llm_query"]
+    function: Literal["llm_query", "rlm_query"]
     prompt: str
+    """For ``rlm_query``, the question."""
     model: str | None
     token: str = ""
+    span: tuple[int, int] | None = None
+    """For ``rlm_query``: the part of the context, in characters; None: all of it, or ``text``."""
+    text: str | None = None
+    """For ``rlm_query``: a text that is no part of the context."""
 
 
 class Done(Message, tag="done"):
@@ -76,6 +81,8 @@ class Setup(Message, tag="setup"):
     """To the process, first, together with the context's two open files."""
 
     calls_at_once: int
+    part: tuple[int, int] | None = None
+    """The part of the text that is the context, in characters; None: all of it."""
 
 
 class Execute(Message, tag="execute"):

@@ -91,6 +91,7 @@ class Verdict(msgspec.Struct):
 class _Files(msgspec.Struct):
     text_path: Path
     index_path: Path
+    part: tuple[int, int] | None = None
 
 
 async def try_out(open_worker: Opener, config: SandboxConfig) -> Verdict:

@@ -1,4 +1,4 @@
-"""``llm_query`` and ``llm_query_batched`` as the model's code sees them, and what they return.
+"""The functions that call models, as the model's code sees them, and what they return.
 
 Runs inside the sandbox: standard library only.
 """
@@ -45,17 +45,14 @@ for _class in (SubcallError, SubcallAnswer, SubcallFailure):
 
 
 class Calls:
-    """``llm_query`` and ``llm_query_batched`` as the model's code sees them."""
+    """``llm_query`` and ``llm_query_batched``."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
 
     def llm_query(self, prompt: str, model: str | None = None) -> SubcallAnswer:
         """Ask a model; raises SubcallError where that fails."""
-        reply = self._ask([_prompt(prompt)], model)[0]
-        if reply["error"] is not None:
-            raise _error(reply)
-        return _answer(reply)
+        return self.one(plain_call(prompt, model))
 
     def llm_query_batched(
         self, prompts: Iterable[str], model: str | None = None
@@ -63,19 +60,35 @@ class Calls:
         """Ask many prompts at once; a failed one gives a SubcallFailure in its place."""
         if _isinstance(prompts, str):
             raise TypeError("llm_query_batched takes a list of prompts; for one, use llm_query")
-        asked = [_prompt(prompt) for prompt in prompts]
-        replies = self._ask(asked, model)
+        return self.many([plain_call(prompt, model) for prompt in prompts])
+
+    def one(self, call: dict[str, Any]) -> SubcallAnswer:
+        """Make a call; raises SubcallError where it fails."""
+        reply = self._ask([call])[0]
+        if reply["error"] is not None:
+            raise _error(reply)
+        return _answer(reply)
+
+    def many(self, calls: list[dict[str, Any]]) -> list[SubcallAnswer | SubcallFailure]:
+        """Make calls at the same time; a failed one gives a SubcallFailure in its place."""
+        replies = self._ask(calls)
         return [_answer(r) if r["error"] is None else _failure(r) for r in replies]
 
-    def _ask(self, prompts: list[str], model: object) -> list[dict[str, Any]]:
-        name = None if model is None else clean(_str(model))
+    def _ask(self, calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
         try:
-            return self._channel.ask(prompts, name)
+            return self._channel.ask(calls)
         except AbandonedError as ended:
             raise SubcallError(_str(ended), "ended") from None
 
 
-def _prompt(prompt: object) -> str:
+def plain_call(prompt: Any, model: Any) -> dict[str, Any]:
+    """A call of the sub model, as it goes over the channel."""
+    name = None if model is None else clean(_str(model))
+    return {"function": "llm_query", "prompt": checked(prompt), "model": name}
+
+
+def checked(prompt: object) -> str:
+    """A prompt as text; raises ValueError where it is too long to be sent."""
     text: str = prompt if isinstance(prompt, str) else _str(prompt)
     if _len(text) > MAX_PROMPT:
         raise ValueError(

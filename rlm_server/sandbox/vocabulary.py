@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from . import bm25, cite, grep, mapping
-from .asking import Asking
 from .bm25 import Passage
 from .channel import Channel
 from .chunks import chunk_code, chunk_headings, chunk_lines, chunk_tokens
 from .cite import Citation, NotFound
+from .delegating import Delegating
 from .documents import Document, Piece
 from .found import Found, FoundList
 from .mapped_text import Context
@@ -41,7 +41,7 @@ class Helpers:
 
     def __init__(self, context: Context, channel: Channel) -> None:
         self._context = context
-        self._asking = Asking(channel)
+        self._asking = Delegating(channel, context)
         self.history: list[PastCell] = []
 
     def vocabulary(self) -> dict[str, Any]:
@@ -49,6 +49,8 @@ class Helpers:
         return {
             "llm_query": self._asking.llm_query,
             "llm_query_batched": self._asking.llm_query_batched,
+            "rlm_query": self._asking.rlm_query,
+            "rlm_query_batched": self._asking.rlm_query_batched,
             "map_reduce": self.map_reduce,
             "grep": self.grep,
             "search": self.search,

@@ -32,6 +32,10 @@ class CorpusFiles(Protocol):
     def index_path(self) -> Path:
         """The documents, as JSON."""
 
+    @property
+    def part(self) -> tuple[int, int] | None:
+        """The part of the text that is the context, in characters; None: all of it."""
+
 
 class Undone(msgspec.Struct):
     """What came of killing a cell."""
@@ -93,7 +97,7 @@ async def introduce(
 
     Raises OSError, EOFError, FrameError or TimeoutError.
     """
-    setup = pack(msgspec.json.encode(Setup(calls_at_once=config.calls_at_once)))
+    setup = pack(msgspec.json.encode(Setup(calls_at_once=config.calls_at_once, part=corpus.part)))
     with corpus.text_path.open("rb") as text, corpus.index_path.open("rb") as index:
         socket.send_fds(sock, [setup], [text.fileno(), index.fileno()])
     await attach(frames, sock)

@@ -16,8 +16,8 @@ def used(prompt: int, completion: int, cost: float | None = 0.0) -> Usage:
 
 def test_what_was_settled_is_the_usage() -> None:
     ledger = Ledger(Limits())
-    first = ledger.reserve(["a" * 300], FREE, subcall=False)
-    second = ledger.reserve(["b"], FREE, subcall=True)
+    first = ledger.reserve("0.1", ["a" * 300], FREE, subcall=False)
+    second = ledger.reserve("0.1", ["b"], FREE, subcall=True)
     ledger.settle(first, used(100, 5, 0.5))
     ledger.settle(second, used(1, 2, 0.25))
     assert ledger.usage == used(101, 7, 0.75)
@@ -27,37 +27,37 @@ def test_what_was_settled_is_the_usage() -> None:
 def test_a_call_that_was_not_paid_gives_its_reservation_back() -> None:
     ledger = Ledger(Limits(tokens=ANSWER_TOKENS + 100))
     for _ in range(5):
-        ledger.settle(ledger.reserve(["x"], FREE, subcall=False), None)
+        ledger.settle(ledger.reserve("0.1", ["x"], FREE, subcall=False), None)
     assert ledger.usage == Usage()
 
 
 def test_reservations_count_before_they_are_settled() -> None:
     ledger = Ledger(Limits(tokens=2 * ANSWER_TOKENS))
-    ledger.reserve(["x"], FREE, subcall=False)
+    ledger.reserve("0.1", ["x"], FREE, subcall=False)
     with pytest.raises(LimitReached, match="tokens"):
-        ledger.reserve(["x"], FREE, subcall=False)
+        ledger.reserve("0.1", ["x"], FREE, subcall=False)
 
 
 def test_the_limit_of_subcalls_does_not_concern_the_root_model() -> None:
     ledger = Ledger(Limits(subcalls=0))
-    ledger.reserve(["x"], FREE, subcall=False)
+    ledger.reserve("0.1", ["x"], FREE, subcall=False)
     with pytest.raises(LimitReached, match="0 sub-calls"):
-        ledger.reserve(["x"], FREE, subcall=True)
+        ledger.reserve("0.1", ["x"], FREE, subcall=True)
 
 
 def test_an_unknown_price_is_refused_only_under_a_cost_limit() -> None:
     unknown = Price(None, 1.0)
-    Ledger(Limits()).reserve(["x"], unknown, subcall=False)
+    Ledger(Limits()).reserve("0.1", ["x"], unknown, subcall=False)
     with pytest.raises(LimitReached, match="price is unknown"):
-        Ledger(Limits(cost=1.0)).reserve(["x"], unknown, subcall=False)
+        Ledger(Limits(cost=1.0)).reserve("0.1", ["x"], unknown, subcall=False)
 
 
 def test_a_cost_limit_counts_the_worst_case() -> None:
     ledger = Ledger(Limits(cost=1.0))
     dear = Price(0.0, 1_000_000 / ANSWER_TOKENS * 0.6)
-    ledger.reserve(["x"], dear, subcall=False)
+    ledger.reserve("0.1", ["x"], dear, subcall=False)
     with pytest.raises(LimitReached, match="cost limit"):
-        ledger.reserve(["x"], dear, subcall=False)
+        ledger.reserve("0.1", ["x"], dear, subcall=False)
 
 
 def test_an_unknown_part_makes_the_sum_unknown() -> None:
@@ -86,7 +86,7 @@ def test_limits_hold_for_every_sequence(
     expected = Usage()
     for characters, subcall, outcome in steps:
         try:
-            reservation = ledger.reserve(["x" * characters], FREE, subcall=subcall)
+            reservation = ledger.reserve("0.1", ["x" * characters], FREE, subcall=subcall)
         except LimitReached:
             continue
         bound = characters // 3 + 1

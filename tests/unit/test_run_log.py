@@ -144,7 +144,7 @@ async def test_streamed_text_is_written_without_waiting_for_more(log: RunLog) ->
 def started() -> RunStarted:
     return RunStarted(
         run_id="r", seq=0, time=5.0, node="0", question="q?", root_model="m", sub_model="m",
-        limits=Limits(), server_version="0", isolation="base", isolation_limits=[],
+        limits=Limits(), max_depth=1, server_version="0", isolation="base", isolation_limits=[],
         project="p",
     )  # fmt: skip
 

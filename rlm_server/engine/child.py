@@ -1,0 +1,250 @@
+"""Child runs: ``rlm_query`` starts one, with a REPL of its own over a part of the context."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlm_server.config import Config
+from rlm_server.context.build import build_corpus
+from rlm_server.context.corpus import Corpus
+from rlm_server.context.part import Part
+from rlm_server.engine.calls import Calls, limit_error, run_error
+from rlm_server.engine.emitter import Emitter
+from rlm_server.engine.ledger import Ledger, LimitReached
+from rlm_server.engine.loop import Loop
+from rlm_server.engine.prompt import opening
+from rlm_server.errors import RlmError, SandboxError, SourceError
+from rlm_server.models import Models
+from rlm_server.protocol import (
+    MAX_EVENT_TEXT,
+    ChildDone,
+    ChildStarted,
+    Limits,
+    Notice,
+    RunError,
+    RunStatus,
+    TextSource,
+)
+from rlm_server.sandbox import Call, CallReply, Repl
+from rlm_server.text import clip
+
+QUESTION_SHOWN = 4096
+"""Characters of a child's question that its event shows."""
+
+PLAIN_PROMPT = 200_000
+"""Characters of the context that a plain call takes along where a child run is too deep."""
+
+Context = Corpus | Part
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a cell that calls stands: what it can hand on, and how deep it is."""
+
+    loop: Loop
+    context: Context
+    depth: int
+
+
+class Children:
+    """Starts and ends the child runs of one run, at any depth."""
+
+    def __init__(
+        self,
+        config: Config,
+        emitter: Emitter,
+        ledger: Ledger,
+        calls: Calls,
+        models: Models,
+        limits: Limits,
+        *,
+        max_depth: int,
+        depth_models: Sequence[str],
+        deadline: float,
+        directory: Path,
+    ) -> None:
+        """``depth_models`` are the models of depth 1, 2, ...; the last serves all that follow."""
+        self._config = config
+        self._emitter = emitter
+        self._ledger = ledger
+        self._calls = calls
+        self._models = models
+        self._limits = limits
+        self._max_depth = max_depth
+        self._depth_models = depth_models
+        self._deadline = deadline
+        self._directory = directory
+        self._loops: dict[str, Loop] = {}
+        self._tasks: dict[str, asyncio.Task[CallReply]] = {}
+
+    def add(self, loop: Loop) -> None:
+        """Know a loop, so that its cells can be interrupted."""
+        self._loops[loop.node] = loop
+
+    async def on_call(self, place: Place, call: Call) -> CallReply:
+        """Answer what a cell asks for."""
+        parent = place.loop.current
+        if call.function == "llm_query":
+            return await self._calls.sub(parent, call)
+        if place.depth + 1 >= self._max_depth:
+            return await self._plain(place, parent, call)
+        node = f"{parent}.{self._calls.number(parent)}"
+        task = asyncio.create_task(self._run(place, node, call), name=f"child {node}")
+        self._tasks[node] = task
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancelled():  # before it had begun; later it answers with an error
+                return CallReply(text="", error=_cancelled())
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            raise
+        finally:
+            del self._tasks[node]
+
+    def cancel(self, node: str) -> bool:
+        """Stop a child run, or the cell that runs in an iteration; False where there is none."""
+        if task := self._tasks.get(node):
+            return task.cancel()
+        loop = self._loops.get(node.rpartition(".")[0])
+        if loop is None or loop.current != node:
+            return False
+        loop.interrupt()
+        return True
+
+    async def _plain(self, place: Place, parent: str, call: Call) -> CallReply:
+        """Ask the sub model in place of a child run, and say so."""
+        self._emitter.emit(
+            Notice,
+            parent,
+            level="info",
+            text=f"rlm_query is a plain sub-call at depth {place.depth + 1} "
+            f"(max-depth is {self._max_depth}).",
+        )
+        text = call.text
+        if text is None:
+            start, end = call.span or (0, place.context.characters)
+            text = place.context.slice(start, min(end, start + PLAIN_PROMPT))
+            if end - start > PLAIN_PROMPT:
+                text += f"\n[cut here; {end - start:,} characters in all]"
+        prompt = f"{call.prompt}\n\nThe text:\n<<<\n{text}\n>>>"
+        return await self._calls.sub(parent, Call(0, "llm_query", prompt, call.model))
+
+    async def _run(self, place: Place, node: str, call: Call) -> CallReply:
+        """Run a child to its end; whatever goes wrong is an error in the reply."""
+        started = time.monotonic()
+        loop: Loop | None = None
+        status: RunStatus = "failed"
+        error: RunError | None = None
+        answer = ""
+        try:
+            self._ledger.count_subcall()
+            depth = place.depth + 1
+            model = self._models.resolve(call.model, default=self._model(depth))
+            context = await self._context(place.context, node, call)
+            try:
+                loop = self._begin(node, depth, model, context, call.prompt)
+                answer = await self._converse(loop, Place(loop, context, depth), call.prompt)
+            finally:
+                context.close()
+            status = "done"
+        except LimitReached as limit:
+            status, error = "limit", limit_error(limit)
+        except RlmError as failure:
+            error = run_error(failure)
+        except asyncio.CancelledError:
+            status, error = "cancelled", _cancelled()
+        finally:
+            self._loops.pop(node, None)
+            answer = answer or (loop.best or loop.last_prose if loop else "")
+            self._tell_end(node, status, answer, error, loop, time.monotonic() - started)
+            self._ledger.subcalls_done += 1
+        if status == "limit" and answer:
+            error = None  # the best answer so far is worth more than nothing
+        usage = self._ledger.below(node)
+        return CallReply(text=answer if error is None else "", error=error, usage=usage)
+
+    def _begin(self, node: str, depth: int, model: str, context: Context, question: str) -> Loop:
+        self._emitter.emit(
+            ChildStarted,
+            node,
+            subcall=int(node.rpartition(".")[2]),
+            depth=depth,
+            model=model,
+            question=clip(question, QUESTION_SHOWN),
+            documents=len(context.documents),
+            characters=context.characters,
+        )
+        loop = Loop(
+            self._emitter,
+            self._calls,
+            self._limits,
+            node=node,
+            model=model,
+            deadline=self._deadline,
+        )
+        self.add(loop)
+        return loop
+
+    async def _converse(self, loop: Loop, place: Place, question: str) -> str:
+        repl = await Repl.start(
+            place.context,
+            config=self._config.sandbox,
+            on_call=lambda call: self.on_call(place, call),
+        )
+        try:
+            return await loop.run(repl, opening(question, place.context))
+        finally:
+            await repl.close()
+
+    async def _context(self, context: Context, node: str, call: Call) -> Context:
+        """The part of the caller's context that is meant, or the text that came along."""
+        if call.text is not None:
+            return await build_corpus(
+                [TextSource(text=call.text)],
+                [],
+                directory=self._directory / f"child-{node}",
+                config=self._config.context,
+                on_progress=lambda documents, size: None,
+            )
+        start, end = call.span or (0, context.characters)
+        if not 0 <= start < end <= context.characters:
+            raise SandboxError("The part of the context for a child run lies outside of it.")
+        base = context.part[0] if context.part else 0
+        whole = context.whole
+        index = self._directory / f"child-{node}.json"
+        try:
+            return Part(whole, base + start, base + end, index)
+        except OSError as error:
+            raise SourceError(f"The index of a child run can't be written: {error}.") from error
+
+    def _model(self, depth: int) -> str:
+        return self._depth_models[min(depth, len(self._depth_models)) - 1]
+
+    def _tell_end(
+        self,
+        node: str,
+        status: RunStatus,
+        answer: str,
+        error: RunError | None,
+        loop: Loop | None,
+        seconds: float,
+    ) -> None:
+        self._emitter.emit(
+            ChildDone,
+            node,
+            status=status,
+            answer=clip(answer, MAX_EVENT_TEXT),
+            error=error,
+            usage=self._ledger.below(node),
+            iterations=loop.iterations if loop else 0,
+            seconds=seconds,
+        )
+
+
+def _cancelled() -> RunError:
+    return RunError(kind="cancelled", message="The child run was cancelled.")
