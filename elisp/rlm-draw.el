@@ -29,8 +29,8 @@
 
 (declare-function url-unhex-string "url-util" (str &optional allow-newlines))
 
-(defvar-local rlm-draw--iteration nil
-  "The node of the newest iteration.")
+(defvar-local rlm-draw--iterations nil
+  "Alist of the newest iterations by the id of the run or child run above.")
 
 (defun rlm-draw--root ()
   "Return the node of the run itself; add it if need be."
@@ -135,13 +135,16 @@ Events of unknown kinds come from newer servers and are passed over."
 
 (cl-defmethod rlm-draw-event ((_ (eql 'iterationStarted)) event run)
   "Draw the heading of the iteration of RUN that EVENT begins."
-  (rlm-draw--finish-iteration)
-  (let ((id (plist-get event :node)))
-    (setf (rlm-run-iterations run) (plist-get event :iteration)
-          (rlm-run-doing run) "asking the model"
-          rlm-draw--iteration
-          (rlm-node-add id (rlm-draw--parent id)
-                        (format "Iteration %d" (plist-get event :iteration))))))
+  (let* ((id (plist-get event :node))
+         (parent (rlm-draw--parent id))
+         (above (rlm-node-id parent)))
+    (rlm-draw--finish-iteration above)
+    (setf (rlm-run-doing run) "asking the model")
+    (when (equal above "0")
+      (setf (rlm-run-iterations run) (plist-get event :iteration)))
+    (push (cons above (rlm-node-add
+                       id parent (format "Iteration %d" (plist-get event :iteration))))
+          rlm-draw--iterations)))
 
 (cl-defmethod rlm-draw-event ((_ (eql 'replyDelta)) event run)
   "Draw EVENT, more of the reply in RUN."
@@ -236,12 +239,45 @@ Events of unknown kinds come from newer servers and are passed over."
         (rlm-node-fold node))
       (rlm-node-release node))))
 
+(cl-defmethod rlm-draw-event ((_ (eql 'childStarted)) event run)
+  "Draw the child run of RUN that EVENT begins."
+  (setf (rlm-run-doing run) "child runs")
+  (let* ((id (plist-get event :node))
+         (node (rlm-node-add id (rlm-draw--parent id)
+                             (format "Child run %d" (plist-get event :subcall)))))
+    (setf (rlm-node-properties node)
+          (list (cons "RLM_MODEL" (plist-get event :model))
+                (cons "RLM_DEPTH" (plist-get event :depth))))
+    (rlm-node-append
+     node (format "Question, about %s in %s:\n"
+                  (rlm-figure-count (plist-get event :characters) "character")
+                  (rlm-figure-count (plist-get event :documents) "document")))
+    (rlm-node-example node (plist-get event :question))))
+
+(cl-defmethod rlm-draw-event ((_ (eql 'childDone)) event _run)
+  "Draw the end of a child run, EVENT."
+  (let ((id (plist-get event :node)))
+    (rlm-draw--finish-iteration id)
+    (when-let* ((node (gethash id rlm-node-table)))
+      (let ((problem (plist-get event :error))
+            (status (plist-get event :status)))
+        (unless (string-empty-p (plist-get event :answer))
+          (rlm-node-append node "Answer of the child run:\n")
+          (rlm-node-example node (plist-get event :answer)))
+        (when problem
+          (rlm-draw--error node problem))
+        (rlm-node-set node (append (list (cons "RLM_STATUS" status)
+                                         (cons "RLM_ITERATIONS" (plist-get event :iterations)))
+                                   (rlm-draw--call-properties event)))
+        (rlm-node-retitle node (format " (%s, %s)" status
+                                       (rlm-figure-seconds (plist-get event :seconds))))
+        (rlm-node-fold node)
+        (rlm-node-release node)))))
+
 (cl-defmethod rlm-draw-event ((_ (eql 'notice)) event _run)
   "Draw a notice, EVENT."
   (let* ((id (plist-get event :node))
-         (node (if (and (equal id "0") rlm-draw--iteration)
-                   rlm-draw--iteration
-                 (rlm-draw--node id))))
+         (node (or (cdr (assoc id rlm-draw--iterations)) (rlm-draw--node id))))
     (rlm-node-end-part node)
     (let ((place (rlm-node-body node)))
       (rlm-node-append
@@ -268,7 +304,7 @@ Events of unknown kinds come from newer servers and are passed over."
 
 (defun rlm-draw--begin-answer (event)
   "Add the heading for the answer that EVENT begins."
-  (rlm-draw--finish-iteration)
+  (rlm-draw--finish-iteration "0")
   (rlm-node-add "answer" (rlm-draw--root)
                 (if (eq (plist-get event :partial) t)
                     "Answer so far"
@@ -323,7 +359,7 @@ Events of unknown kinds come from newer servers and are passed over."
 (defun rlm-draw--end (run event)
   "Draw the end of RUN, whose EVENT has been noted in it."
   (let ((root (rlm-draw--root)))
-    (rlm-draw--finish-iteration)
+    (rlm-draw--finish-iteration "0")
     (maphash (lambda (_id node) (rlm-node-close node)) rlm-node-table)
     (unless (equal (rlm-run-status run) "done")
       (rlm-draw-end-heading run root (plist-get event :error)))
@@ -366,9 +402,10 @@ What the node says already is not said again."
     ("RLM_COST" . ,(rlm-figure-cost (rlm-run-cost run)))
     ("RLM_SECONDS" . ,(and (rlm-run-seconds run) (format "%.1f" (rlm-run-seconds run))))))
 
-(defun rlm-draw--finish-iteration ()
-  "End the newest iteration, put its first sentence in its heading, and fold it."
-  (when-let ((node rlm-draw--iteration))
+(defun rlm-draw--finish-iteration (above)
+  "End the newest iteration of the run or child run ABOVE, an id.
+Put its first sentence in its heading, and fold it."
+  (when-let ((node (cdr (assoc above rlm-draw--iterations))))
     (let ((summary (rlm-draw--sentence (rlm-node-summary node))))
       (rlm-draw--close-below node)
       (rlm-node-close node)
@@ -376,7 +413,13 @@ What the node says already is not said again."
         (rlm-node-retitle node (concat ": " summary)))
       (rlm-node-fold node)
       (rlm-node-release node)
-      (setq rlm-draw--iteration nil))))
+      (setq rlm-draw--iterations
+            (seq-remove (lambda (open) (rlm-draw--at-or-below-p (car open) above))
+                        rlm-draw--iterations)))))
+
+(defun rlm-draw--at-or-below-p (id above)
+  "Return non-nil if the node ID is the node ABOVE or below it."
+  (or (equal id above) (string-prefix-p (concat above ".") id)))
 
 (defun rlm-draw--close-below (node)
   "Close and release what is still open below NODE."

@@ -565,7 +565,7 @@ Links that run something are the model's words and are not followed."
 It has no event yet."
   (setq rlm-run-current (rlm-run--make :question question)
         rlm-node-table (make-hash-table :test #'equal)
-        rlm-draw--iteration nil
+        rlm-draw--iterations nil
         rlm-trajectory--queue nil rlm-trajectory--incoming nil
         rlm-trajectory--seq -1 rlm-trajectory--replayed -1)
   (rlm-trajectory--colour-code nil)
