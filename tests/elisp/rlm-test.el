@@ -136,7 +136,7 @@
 
 (ert-deftest rlm-test-a-run-cut-short-anywhere-leaves-whole-org ()
   "Its blocks are closed and its headings and keywords are ours."
-  (let ((ours (rx bos (or "recorded" "Which files" "Iteration" "Sub-call" "Answer" "Evidence"
+  (let ((ours (rx bos (or "recorded" "Which files" "Iteration" "Sub-call" "Child run" "Answer" "Evidence"
                           "Interrupted")))
         (events (rlm-test-numbered (rlm-test-recorded))))
     (rlm-test-with
