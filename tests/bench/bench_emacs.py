@@ -52,8 +52,8 @@ def record(home: Path) -> int:
     emitter = Emitter(RUN, log, on_failure=_fail, clock=lambda: 0.0)
     usage = Usage(prompt_tokens=1000, completion_tokens=100, cost=0.001)
     emitter.emit(RunStarted, question="How long does this take?", root_model="m", sub_model="m",
-                 limits=Limits(), max_depth=1, server_version="0", isolation="full", isolation_limits=[],
-                 project=None)  # fmt: skip
+                 limits=Limits(), max_depth=1, server_version="0", isolation="full",
+                 isolation_limits=[], project=None)  # fmt: skip
     emitter.emit(ContextReady, documents=1, bytes=1, characters=1, tokens=1, hash="0" * 64,
                  left_out=[], left_out_counts={})  # fmt: skip
     for number in range(1, ITERATIONS + 1):

@@ -12,6 +12,7 @@ come before the reply that names their run), ``refuses`` (questions are answered
 import json
 import os
 import sys
+from pathlib import Path
 
 REQUESTS, WORDS = sys.argv[1], set(sys.argv[2:])
 RUN = "20260101-000000-abcdef"
@@ -34,11 +35,28 @@ def read():
 def events():
     usage = {"promptTokens": 5, "completionTokens": 2, "cachedTokens": 0, "cost": 0.0}
     kinds = [
-        dict(kind="runStarted", question="odd?", rootModel="odd", subModel="odd", limits={},
-             serverVersion="0", isolation="none", project=None, protocolVersion=1),
-        dict(kind="answer", text="odd answer", partial=False, evidence=[], more=False),
-        dict(kind="runEnded", status="done", reason="Done.", error=None, usage=usage,
-             iterations=0, subcalls=0, seconds=0.1),
+        {
+            "kind": "runStarted",
+            "question": "odd?",
+            "rootModel": "odd",
+            "subModel": "odd",
+            "limits": {},
+            "serverVersion": "0",
+            "isolation": "none",
+            "project": None,
+            "protocolVersion": 1,
+        },
+        {"kind": "answer", "text": "odd answer", "partial": False, "evidence": [], "more": False},
+        {
+            "kind": "runEnded",
+            "status": "done",
+            "reason": "Done.",
+            "error": None,
+            "usage": usage,
+            "iterations": 0,
+            "subcalls": 0,
+            "seconds": 0.1,
+        },
     ]
     return [dict(event, runId=RUN, seq=seq, time=1e9, node="0") for seq, event in enumerate(kinds)]
 
@@ -50,21 +68,49 @@ def tell(first, but=()):
 
 
 def summary():
-    return dict(runId=RUN, question="odd?", started=1e9, status="done", rootModel="odd",
-                project=None, iterations=0, subcalls=0, cost=0.0, seconds=0.1, log="/odd.jsonl")
+    return {
+        "runId": RUN,
+        "question": "odd?",
+        "started": 1e9,
+        "status": "done",
+        "rootModel": "odd",
+        "project": None,
+        "iterations": 0,
+        "subcalls": 0,
+        "cost": 0.0,
+        "seconds": 0.1,
+        "log": "/odd.jsonl",
+    }
 
 
 def initialize(_):
     wanted = [{"name": "big", "host": "api.example.org"}] if "keys" in WORDS else []
-    return dict(protocolVersion=0 if "old" in WORDS else 1, serverVersion="0", pid=os.getpid(),
-                rootModel="odd", subModel="odd", keysWanted=wanted, isolation="none",
-                logDirectory="/", capabilities={})
+    return {
+        "protocolVersion": 0 if "old" in WORDS else 1,
+        "serverVersion": "0",
+        "pid": os.getpid(),
+        "rootModel": "odd",
+        "subModel": "odd",
+        "keysWanted": wanted,
+        "isolation": "none",
+        "logDirectory": "/",
+        "capabilities": {},
+    }
 
 
 def estimate(_):
     paid = "paid" in WORDS
-    return dict(documents=3, bytes=1200000, tokens=300000, leftOut={"binary": 2}, rootModel="big",
-                subModel="small", free=not paid, cost=0.12 if paid else 0.0, costLimit=1.0)
+    return {
+        "documents": 3,
+        "bytes": 1200000,
+        "tokens": 300000,
+        "leftOut": {"binary": 2},
+        "rootModel": "big",
+        "subModel": "small",
+        "free": not paid,
+        "cost": 0.12 if paid else 0.0,
+        "costLimit": 1.0,
+    }
 
 
 ANSWERS = {
@@ -75,8 +121,15 @@ ANSWERS = {
     "rlm/attach": lambda _: {"run": summary(), "live": False, "lastSeq": 2},
     "rlm/runs": lambda _: {"runs": [summary()]},
     "rlm/cancel": lambda _: {"cancelled": False},
-    "rlm/status": lambda _: dict(serverVersion="0", pid=os.getpid(), seconds=1.0, liveRuns=[],
-                                 modelsReady=True, isolation="none", models=[]),
+    "rlm/status": lambda _: {
+        "serverVersion": "0",
+        "pid": os.getpid(),
+        "seconds": 1.0,
+        "liveRuns": [],
+        "modelsReady": True,
+        "isolation": "none",
+        "models": [],
+    },
 }
 
 
@@ -85,7 +138,7 @@ def serve():
         print("a word of complaint", file=sys.stderr, flush=True)
     while (message := read()) is not None:
         method, params = message["method"], message.get("params")
-        with open(REQUESTS, "a") as file:
+        with Path(REQUESTS).open("a") as file:
             file.write(json.dumps({"method": method, "params": params}) + "\n")
         if method == "exit" or (method == "rlm/ask" and "dies" in WORDS):
             return
@@ -95,8 +148,9 @@ def serve():
             tell(0)
         if method == "rlm/ask" and "refuses" in WORDS:
             data = {"kind": "noKey", "cure": "Set ODD_KEY."}
-            send({"id": message["id"],
-                  "error": {"code": -32022, "message": "No key.", "data": data}})
+            send(
+                {"id": message["id"], "error": {"code": -32022, "message": "No key.", "data": data}}
+            )
             continue
         send({"id": message["id"], "result": ANSWERS[method](params)})
         if method == "rlm/ask" and "early" not in WORDS and "deaf" not in WORDS:
