@@ -218,6 +218,9 @@ class Guardian:
             return
 
     def _on_death(self) -> None:
+        # What was handled just before may have put another process under the same number.
+        if not _readable(self._pidfd):
+            return
         self._poll.unregister(self._pidfd)
         os.close(self._pidfd)
         self._pidfd = -1

@@ -19,7 +19,7 @@ import sys
 import tempfile
 from typing import Any
 
-from . import child, confine, namespaces, system
+from . import child, confine, mapped_text, namespaces, system
 from .guardian import Guardian
 
 _PRELOAD = (
@@ -113,6 +113,7 @@ def main(fd: int) -> None:
             importlib.import_module(name)
         except ImportError:
             continue  # some builds lack one or the other
+    mapped_text.supported()  # tried here once, known in every sandbox
     gc.collect()
     gc.freeze()  # the collector would touch, and so copy, what all sandboxes share
     while True:

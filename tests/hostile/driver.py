@@ -51,7 +51,7 @@ class World:
         self.local.setblocking(False)
         self.signals: list[int] = []
         signal.signal(signal.SIGUSR1, lambda number, frame: self.signals.append(number))
-        self.scratch_before = self.scratch()
+        self.scratch: set[Path] = set()
 
     def prelude(self) -> str:
         return PRELUDE + (
@@ -78,9 +78,9 @@ class World:
                 pass
         return found
 
-    @staticmethod
-    def scratch() -> set[str]:
-        return {path.name for path in Path(tempfile.gettempdir()).glob("rlm-scratch-*")}
+    def left(self) -> list[str]:
+        """Return the scratch directories that are still there."""
+        return sorted(str(path) for path in self.scratch if path.exists())
 
     def close(self) -> None:
         self.tcp.close()
@@ -123,10 +123,9 @@ async def play(attack: Attack, mode: str, world: World, pulse: Pulse) -> dict[st
         ignore = lambda stream, text: None  # noqa: E731
         ready = await repl.run(world.prelude(), timeout=20, on_output=ignore)
         assert ready.status == "ok", ready
+        world.scratch.add(Path(ready.output.split("scratch ", 1)[1].strip()))
         pulse.worst = 0.0
-        result = await repl.run(
-            attack.code, timeout=min(attack.seconds, 10), on_output=ignore, show=4000
-        )
+        result = await repl.run(attack.code, timeout=attack.seconds, on_output=ignore, show=4000)
         stall = pulse.worst
         for _ in range(2):  # a forged end leaves the first of these in trouble
             after = await repl.run("print('keep', keep)", timeout=5, on_output=ignore)
@@ -176,12 +175,12 @@ async def main(mode: str, names: list[str]) -> None:
     deadline = time.perf_counter() + 10
     while descendants(os.getpid()) and time.perf_counter() < deadline:
         await asyncio.sleep(0.02)
-    while world.scratch() - world.scratch_before and time.perf_counter() < deadline:
+    while world.left() and time.perf_counter() < deadline:
         await asyncio.sleep(0.02)
     summary = {
         "end": True,
         "processes": len(descendants(os.getpid())),
-        "scratch": sorted(world.scratch() - world.scratch_before),
+        "scratch": world.left(),
         "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "seconds": round(time.perf_counter() - begun, 1),
         "user": os.getuid(),

@@ -69,6 +69,17 @@ async def test_a_flood_is_over_when_the_cell_is(tmp_path: Path) -> None:
         assert await b.ok("print(keep)") == "1\n"
 
 
+async def test_a_cell_that_ends_while_it_is_killed_costs_nothing(tmp_path: Path) -> None:
+    # The cell's process sees its socket close and exits, just when it would have been killed.
+    async with bench(tmp_path) as b:
+        await b.ok(FIND_IT)
+        for _ in range(20):
+            assert (
+                await b.run("os.write(data, b'\\0\\x10\\0\\0abc')\nwhile True: pass", 0.05)
+            ).kept
+            assert await b.ok("print(keep)") == "1\n"
+
+
 async def test_the_server_survives_a_guardian_that_is_killed(tmp_path: Path) -> None:
     async with bench(tmp_path) as b:
         worker = b.repl._worker
