@@ -86,6 +86,7 @@ def _serve(tcp: str | None, token_file: Path | None, *, no_cache: bool) -> int:
         finally:
             await engine.close()
             warming.cancel()
+            await asyncio.gather(warming, return_exceptions=True)
         # Not by returning, which would wait for the thread that may still be importing litellm.
         sys.stderr.flush()
         os._exit(0)

@@ -106,7 +106,7 @@ class Engine:
 
     def summary(self, run_id: str) -> RunSummary:
         """Summarise a run, live or past. Raises UnknownRunError."""
-        summary = summarise(self._path(run_id), live=run_id in self._runs)
+        summary = summarise(self._path(run_id), live=self.is_live(run_id))
         if summary is None:
             raise _unknown(run_id)
         return summary
@@ -114,7 +114,7 @@ class Engine:
     def runs(self, limit: int) -> list[RunSummary]:
         """Summarise the newest runs, newest first; logs without a beginning are passed over."""
         found = (
-            summarise(path, live=path.stem in self._runs)
+            summarise(path, live=self.is_live(path.stem))
             for path in newest(self.log_directory, limit)
         )
         return [summary for summary in found if summary]
@@ -129,7 +129,8 @@ class Engine:
 
     def is_live(self, run_id: str) -> bool:
         """Whether the run is still going on."""
-        return run_id in self._runs
+        run = self._runs.get(run_id)
+        return run is not None and run.ended is None
 
     async def follow(self, run_id: str, from_seq: int) -> AsyncIterator[bytes]:
         """Yield a run's events as JSON, from a number on, until it ends. Raises UnknownRunError."""

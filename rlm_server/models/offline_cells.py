@@ -61,13 +61,18 @@ for document in sorted(documents, key=len, reverse=True)[:5]:
 _RANK = """
 {RANKING}
 
+QUESTION = {QUESTION}
 TERMS = {TERMS}
 
 def telling(passage):  # its line that names most of the terms
     named = lambda line: sum(s in line.lower() for t in TERMS.values() for s in t)
     return max(passage.lines, key=named).strip()
 
-passages, weights = rank(context.documents, TERMS, place={PLACE}, tests={TESTS})
+def echoes(passage):  # where the question itself stands, it is not answered
+    return QUESTION in " ".join(" ".join(passage.lines).split())
+
+passages, weights = rank(context.documents, TERMS, place={PLACE}, tests={TESTS}, best=15)
+passages = [passage for passage in passages if not echoes(passage)][:12]
 for term in TERMS:
     if " " not in term:
         print(f"{term}: " + (f"worth {weights[term]:.1f}" if term in weights else "nowhere"))
@@ -109,7 +114,6 @@ else:
 """
 
 _ASK = """
-QUESTION = {QUESTION}
 chosen = [p for p in passages if p.score >= passages[0].score / 3][:6]
 prompts = []
 for passage in chosen:
@@ -126,13 +130,18 @@ for reply in replies:
 """
 
 _ANSWER = """
+def own_lines(passage):  # where no reply chose among them
+    at = min(2, len(passage.lines) - 1)
+    place = f"{passage.document.path}:{passage.line + at}"
+    return "\\n    ".join([place, *passage.lines[at : at + 3]])
+
 found, missing = [], [t for t in {TERMS} if " " not in t and t not in globals().get("weights", {})]
 passages = globals().get("passages", [])
 chosen = globals().get("chosen") or passages[:5]
 replies = globals().get("replies") or [""] * len(chosen)
 for passage, reply in zip(chosen, replies):
-    if getattr(reply, "error", None) or not reply.strip():  # not answered: the passage itself
-        reply = "\\n    ".join([f"{passage.document.path}:{passage.line}", *passage.lines[2:5]])
+    if getattr(reply, "error", None) or not reply.strip():
+        reply = own_lines(passage)
     elif not reply.startswith(passage.document.path):
         reply = f"{passage.document.path}:{passage.line}\\n    " + reply.replace("\\n", "\\n    ")
     if {NOTHING} not in reply and reply not in found:

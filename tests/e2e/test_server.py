@@ -75,6 +75,30 @@ async def test_a_question_about_a_tree_is_answered_with_evidence(server, tree: P
     assert {"output", "cellDone", "subcallStarted", "subcallDone", "progress"} <= kinds
 
 
+async def test_where_the_question_itself_stands_is_no_answer(server, tree: Path) -> None:
+    client, _ = server
+    (tree / "notes.txt").write_text("To ask:\nWhere is the sub-call limit decided?\n")
+    run_id = (await client.request("rlm/ask", ask(tree)))["runId"]
+    await client.event(run_id, "runEnded")
+    text = client.of(run_id, "answer")[-1]["text"]
+    assert "src/limits.py" in text
+    assert "notes.txt" not in text
+
+
+async def test_without_subcalls_the_embedded_model_still_cites_the_right_lines(
+    server, tree: Path
+) -> None:
+    client, _ = server
+    run_id = (await client.request("rlm/ask", ask(tree, options={"limits": {"subcalls": 0}})))[
+        "runId"
+    ]
+    await client.event(run_id, "runEnded")
+    for evidence in client.of(run_id, "answer")[-1]["evidence"]:
+        lines = (tree / evidence["path"]).read_text().splitlines()
+        assert lines[evidence["line"] - 1].strip() == evidence["quote"]
+        assert evidence["quote"] in client.of(run_id, "answer")[-1]["text"]
+
+
 async def test_the_log_holds_exactly_what_was_sent(server, tree: Path) -> None:
     client, _ = server
     result = await client.request("rlm/ask", ask(tree))
@@ -196,7 +220,7 @@ async def test_the_end_of_standard_input_ends_everything(tmp_path: Path, tree: P
         await client.request("rlm/ask", ask(tree))
         children = processes.descendants(process.pid)
     assert process.returncode == 0
-    assert not [pid for pid in children if processes.alive(pid)]
+    await processes.gone(children)
     assert not list((tmp_path / "cache/contexts").glob("*"))
 
 
