@@ -195,7 +195,7 @@ A question that pops up amid typing would be answered by mistake."
 (defun rlm-client--send (buffer)
   "Ask the question of BUFFER.  It is sent once, whatever happens to it."
   (when (rlm-client--wanted-p buffer)
-    (rlm-trajectory-say buffer "asking")
+    (rlm-trajectory-say buffer "sending the question")
     (rlm-client--watch)
     (cl-incf rlm-client--asking)
     (let ((fail (lambda (text)
@@ -325,7 +325,7 @@ READY is called with the server's answer before they arrive."
 ;;;; The end of Emacs
 
 (defun rlm-client--exit-p ()
-  "Return non-nil if no live run keeps Emacs from ending."
+  "Return non-nil if Emacs may end: no run is live, or the user agrees."
   (let ((count (length (rlm-client-live-buffers))))
     (or (zerop count)
         rlm-server-address

@@ -32,6 +32,11 @@
 (defvar-local rlm-draw--iterations nil
   "Alist of the newest iterations by the id of the run or child run above.")
 
+(defun rlm-draw-question ()
+  "Draw the heading of the run, before it has begun."
+  (save-excursion
+    (rlm-draw--root)))
+
 (defun rlm-draw--root ()
   "Return the node of the run itself; add it if need be."
   (or (gethash "0" rlm-node-table)

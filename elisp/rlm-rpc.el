@@ -177,10 +177,19 @@ Signal `rlm-rpc-error' if there is no result."
          connection (rlm-rpc--call-method call) (rlm-rpc--call-params call)
          :timeout nil
          :success-fn (lambda (result) (rlm-rpc--finish call #'rlm-rpc--call-success result))
-         :error-fn (lambda (problem) (rlm-rpc--finish call #'rlm-rpc--call-error problem)))
+         :error-fn (lambda (problem)
+                     (rlm-rpc--finish call #'rlm-rpc--call-error
+                                      (rlm-rpc--explained connection problem))))
       (error
        (rlm-rpc--finish call #'rlm-rpc--call-error
                         (list :code -1 :message (error-message-string problem)))))))
+
+(defun rlm-rpc--explained (connection problem)
+  "Return PROBLEM of CONNECTION, with how the server has died if it has."
+  (if (eql (plist-get problem :code) -1)
+      (list :code -1 :message (or rlm-rpc--ending
+                                  (rlm-rpc--death (jsonrpc--process connection))))
+    problem))
 
 (defun rlm-rpc--finish (call which value)
   "End CALL: give VALUE to a function of it, chosen by the accessor WHICH.

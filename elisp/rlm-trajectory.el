@@ -579,6 +579,7 @@ It has no event yet."
             "#+startup: overview\n\n")
     ;; What is for the transcript alone need not be looked at here.
     (overlay-put (make-overlay (point-min) (point)) 'invisible t)
+    (rlm-draw-question)
     (set-buffer-modified-p nil)))
 
 (defun rlm-trajectory-reset (buffer)

@@ -97,6 +97,9 @@
 
 ;;;; Drawing a recorded run
 
+(defconst rlm-test-question "Which files are *bold*,\nand why?"
+  "The question of the recorded run.")
+
 (defun rlm-test-fixture (name)
   "Return the name of the fixture NAME."
   (expand-file-name (concat "fixtures/" name) rlm-test-here))
@@ -115,7 +118,7 @@
 (defun rlm-test-drawn (events)
   "Return the text of a trajectory of EVENTS."
   (rlm-test-with
-    (let ((buffer (rlm-trajectory-create "recorded"))
+    (let ((buffer (rlm-trajectory-create rlm-test-question))
           (old (getenv "TZ")))
       (unwind-protect
           (progn
@@ -136,12 +139,12 @@
 
 (ert-deftest rlm-test-a-run-cut-short-anywhere-leaves-whole-org ()
   "Its blocks are closed and its headings and keywords are ours."
-  (let ((ours (rx bos (or "recorded" "Which files" "Iteration" "Sub-call" "Child run" "Answer" "Evidence"
+  (let ((ours (rx bos (or "Which files" "Iteration" "Sub-call" "Child run" "Answer" "Evidence"
                           "Interrupted")))
         (events (rlm-test-numbered (rlm-test-recorded))))
     (rlm-test-with
       (dotimes (count (length events))
-        (let ((buffer (rlm-trajectory-create "recorded")))
+        (let ((buffer (rlm-trajectory-create rlm-test-question)))
           (dolist (event (seq-take events count)) (rlm-trajectory-push buffer event))
           (rlm-trajectory-interrupt buffer "Cut short.")
           (with-current-buffer buffer
@@ -271,7 +274,7 @@ for kind in AnyEvent.__args__: print(kind.__struct_config__.tag)"))
   "Evaluate BODY with BUFFER bound to a trajectory that is shown."
   (declare (indent 1) (debug t))
   `(rlm-test-with
-     (let ((,buffer (rlm-trajectory-create "recorded"))
+     (let ((,buffer (rlm-trajectory-create rlm-test-question))
            (events (rlm-test-numbered (rlm-test-recorded))))
        (ignore events)
        (switch-to-buffer ,buffer)
