@@ -21,6 +21,7 @@ _BLOCK = 1 << 20  # characters that are looked through at a time
 _CLOSELY = 12  # of them, those that are compared character by character
 _COMPARED = 600  # characters of a quotation that are compared
 _SAME = ("\"'`\u2018\u2019\u201c\u201d\u00ab\u00bb", "-\u2010\u2011\u2012\u2013\u2014\u2212")
+_AROUND = _SAME[0] + "\u2026. \t\n"  # what is put around quotations
 
 
 class Citation(Found):
@@ -55,7 +56,7 @@ def cite(quote: str, within: Any) -> Citation | NotFound:
     Returns a NotFound, which is false, where nothing is like enough. Raises ValueError for an
     empty quotation.
     """
-    wanted = quote.strip().strip("\u2026.").strip(_SAME[0]).strip()
+    wanted = quote.strip(_AROUND)
     if not wanted:
         raise ValueError("there is nothing to look for in an empty quotation")
     for span in spans(within):
@@ -153,4 +154,6 @@ def _compare(quote: str, text: str) -> tuple[int, int, float]:
     last = min(len(text), blocks[-1].a + len(quote) - blocks[-1].b)
     stretch = " ".join(low[first:last].split())
     ratio = SequenceMatcher(None, stretch, quote, autojunk=False).ratio()
-    return blocks[0].a, blocks[-1].a + blocks[-1].size, ratio
+    start, end = blocks[0].a, blocks[-1].a + blocks[-1].size
+    matched = low[start:end]
+    return start + len(matched) - len(matched.lstrip()), end, ratio

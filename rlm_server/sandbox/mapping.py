@@ -16,37 +16,42 @@ _ROOM = 100_000  # characters of items in one prompt
 _LINE = re.compile(r"^[ \t>*-]*\(?\[?(?:item[ \t]+)?(\d+)\]?\)?[ \t]*[:.)=-][ \t]*(\S.*)$", re.I)
 _WRAPPED = "\"'`*. \t"
 
-_Ask = Callable[..., list[Any]]
 
+class Mapping:
+    """Judges items by batched calls."""
 
-def map_reduce(
-    ask: _Ask,
-    items: Iterable[Any],
-    prompt: str,
-    *,
-    reduce: Callable[[list[Any]], Any] | None = None,
-    labels: Iterable[Any] | None = None,
-    batch: int = 20,
-    model: str | None = None,
-) -> Any:
-    """Have every item judged as the prompt says; the judgements come back in the items' order.
+    def __init__(self, ask: Callable[..., list[Any]]) -> None:
+        """``ask`` takes prompts and a model, as ``llm_query_batched`` does."""
+        self._ask = ask
 
-    With ``labels``, nothing else is taken for a judgement. Items that a reply leaves out or names
-    twice are asked about again, at last one by one; where that fails too, a SubcallFailure
-    stands in the place. ``reduce`` gets the list, and what it returns is returned.
-    """
-    if isinstance(items, str) or isinstance(labels, str):
-        raise TypeError("items and labels have to be lists, not text")
-    if batch < 1:
-        raise ValueError("batch has to be positive")
-    work = _Work(list(items), prompt, None if labels is None else list(labels))
-    for size in (batch, batch, 1):
-        batches = work.batches(size)
-        replies = ask([work.text(numbers) for numbers in batches], model) if batches else []
-        for numbers, reply in zip(batches, replies, strict=True):
-            work.take(numbers, reply)
-    results = work.results()
-    return results if reduce is None else reduce(results)
+    def map_reduce(
+        self,
+        items: Iterable[Any],
+        prompt: str,
+        *,
+        reduce: Callable[[list[Any]], Any] | None = None,
+        labels: Iterable[Any] | None = None,
+        batch: int = 20,
+        model: str | None = None,
+    ) -> Any:
+        """Have a model judge each item as the prompt says, many in one call; a list in order.
+
+        Every item is judged exactly once: what a reply leaves out or names twice is asked again,
+        at last one by one; where that fails too, a SubcallFailure stands in its place. With
+        ``labels`` nothing else is allowed. ``reduce`` gets the list, and its value is returned.
+        """
+        if isinstance(items, str) or isinstance(labels, str):
+            raise TypeError("items and labels have to be lists, not text")
+        if batch < 1:
+            raise ValueError("batch has to be positive")
+        work = _Work(list(items), prompt, None if labels is None else list(labels))
+        for size in (batch, batch, 1):
+            batches = work.batches(size)
+            replies = self._ask([work.text(numbers) for numbers in batches], model)
+            for numbers, reply in zip(batches, replies, strict=True):
+                work.take(numbers, reply)
+        results = work.results()
+        return results if reduce is None else reduce(results)
 
 
 class _Work:
@@ -102,7 +107,7 @@ class _Work:
             self._failed.update(dict.fromkeys(numbers, reply))
             return
         said = _judgements(reply)
-        if len(numbers) == 1 and not said:
+        if len(numbers) == 1 and not said and not reply.lstrip().startswith(("{", "[")):
             said = [(1, reply.strip())]
         for number in numbers:
             self._failed.pop(number, None)

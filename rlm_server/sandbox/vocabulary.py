@@ -6,10 +6,9 @@ Runs inside the sandbox: standard library only.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from . import bm25, cite, grep, mapping
+from . import bm25, cite, grep
 from .bm25 import Passage
 from .channel import Channel
 from .chunks import chunk_code, chunk_headings, chunk_lines, chunk_tokens
@@ -18,6 +17,7 @@ from .delegating import Delegating
 from .documents import Document, Piece
 from .found import Found, FoundList
 from .mapped_text import Context
+from .mapping import Mapping
 
 _SHOWN = 4000  # characters of an earlier cell's output that ``history`` keeps
 
@@ -51,7 +51,7 @@ class Helpers:
             "llm_query_batched": self._asking.llm_query_batched,
             "rlm_query": self._asking.rlm_query,
             "rlm_query_batched": self._asking.rlm_query_batched,
-            "map_reduce": self.map_reduce,
+            "map_reduce": Mapping(self._asking.llm_query_batched).map_reduce,
             "grep": self.grep,
             "search": self.search,
             "cite": self.cite,
@@ -108,32 +108,6 @@ class Helpers:
         ``.text``. What is found nowhere gives something false that says so.
         """
         return cite.cite(quote, self._in(within))
-
-    def map_reduce(
-        self,
-        items: Iterable[Any],
-        prompt: str,
-        *,
-        reduce: Callable[[list[Any]], Any] | None = None,
-        labels: Iterable[Any] | None = None,
-        batch: int = 20,
-        model: str | None = None,
-    ) -> Any:
-        """Have a model judge each item as the prompt says, many in one call; a list in order.
-
-        Every item is judged exactly once: what a reply leaves out or names twice is asked again.
-        With ``labels`` nothing else is allowed. An item that can't be judged has a SubcallFailure
-        in its place. ``reduce`` is called with the list.
-        """
-        return mapping.map_reduce(
-            self._asking.llm_query_batched,
-            items,
-            prompt,
-            reduce=reduce,
-            labels=labels,
-            batch=batch,
-            model=model,
-        )
 
     def _in(self, within: Any) -> Any:
         return self._context if within is None else within

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlm_server.sandbox.schema import check_schema, problems, read_json
+
+PERSON = {
+    "title": "A person",
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "minLength": 1, "maxLength": 9, "pattern": "^[A-Z]"},
+        "age": {"type": "integer", "minimum": 0, "maximum": 150},
+        "kind": {"enum": ["a", 1, None]},
+        "one": {"const": True},
+        "tags": {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 2},
+        "either": {"anyOf": [{"type": "null"}, {"type": ["number", "boolean"]}]},
+    },
+    "required": ["name"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"name": "Ada"},
+        {"name": "Ada", "age": 36.0, "kind": 1, "one": True, "tags": ["x"], "either": 0.5},
+        {"name": "Ada", "kind": None, "either": None},
+        {"name": "Ada", "kind": 1.0, "either": False},
+    ],
+)
+def test_what_fits_has_no_problems(value: Any) -> None:
+    check_schema(PERSON)
+    assert list(problems(value, PERSON)) == []
+
+
+@pytest.mark.parametrize(
+    ("part", "problem"),
+    [
+        ({"age": 1.5}, "$.age has to be integer, not 1.5"),
+        ({"age": True}, "$.age has to be integer, not true"),
+        ({"age": -1}, "$.age has to be at least 0"),
+        ({"age": 151}, "$.age has to be at most 150"),
+        ({"name": ""}, "$.name has to be at least 1 characters long"),
+        ({"name": "Abcdefghij"}, "$.name has to be at most 9 characters long"),
+        ({"name": "ada"}, "$.name has to match '^[A-Z]'"),
+        ({"name": 5}, "$.name has to be string, not 5"),
+        ({"kind": True}, '$.kind has to be one of ["a", 1, null], not true'),
+        ({"one": 1}, "$.one has to be true"),
+        ({"tags": []}, "$.tags has to be at least 1 items long"),
+        ({"tags": ["a", "b", "c"]}, "$.tags has to be at most 2 items long"),
+        ({"tags": ["a", 2]}, "$.tags[1] has to be string, not 2"),
+        ({"either": "x"}, "$.either fits none of 2 forms"),
+        ({"more": 1}, "$.more is not allowed"),
+    ],
+)
+def test_what_does_not_fit_is_named_with_its_place(part: Any, problem: str) -> None:
+    [found] = [p for p in problems({"name": "Ada", **part}, PERSON) if p.startswith(problem)]
+    assert found
+
+
+def test_what_is_required() -> None:
+    assert list(problems({}, PERSON)) == ["$ has no 'name'"]
+    assert list(problems([], PERSON)) == ["$ has to be object, not []"]
+    assert list(problems({"x": 1}, {"additionalProperties": {"type": "string"}})) == [
+        "$.x has to be string, not 1"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("schema", "problem"),
+    [
+        ({"format": "date"}, "'format' is not supported; supported are "),
+        ({"properties": {"a": {"$ref": "#"}}}, "schema.properties.a: '\\$ref' is not"),
+        ({"items": {"oneOf": []}}, "schema.items: 'oneOf' is not"),
+        ({"anyOf": [{"not": {}}]}, r"schema.anyOf\[0\]: 'not' is not"),
+        ({"type": "text"}, "'type' can't be 'text'"),
+        ({"type": {}}, "'type' can't be {}"),
+        ({"type": []}, "'type' can't be"),
+        ({"pattern": "("}, "'pattern' can't be"),
+        ({"required": "name"}, "'required' can't be"),
+        ({"minLength": -1}, "'minLength' can't be"),
+        ({"anyOf": []}, "'anyOf' can't be"),
+        ({"properties": {"a": "string"}}, "schema.properties.a has to be a dict"),
+        ("string", "schema has to be a dict"),
+    ],
+)
+def test_schemas_that_could_not_be_checked_are_refused(schema: Any, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        check_schema(schema)
+
+
+@pytest.mark.parametrize(
+    ("reply", "value"),
+    [
+        (' {"a": [1]} ', {"a": [1]}),
+        ("5", 5),
+        ('```json\n{"a": 1}\n```', {"a": 1}),
+        ('Think: {x}\n```\n{"a": 1}\n```\nDone', {"a": 1}),
+        ('Here [see] it is: {"a": 1}. Good?', {"a": 1}),
+        ("The list: [1, 2] as asked", [1, 2]),
+    ],
+)
+def test_json_is_found_in_replies(reply: str, value: Any) -> None:
+    assert read_json(reply) == value
+
+
+@pytest.mark.parametrize("reply", ["", "none", '{"a": ', "NaN", '{"a": Infinity}', "[" * 100_000])
+def test_what_is_not_json_is_said(reply: str) -> None:
+    with pytest.raises(ValueError, match="not JSON"):
+        read_json(reply)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+
+
+@given(JSON, JSON)
+def test_const_and_enum_are_equality(value: Any, other: Any) -> None:
+    assert list(problems(value, {"const": value})) == []
+    assert list(problems(value, {"enum": [other, value]})) == []
+    assert bool(list(problems(value, {"const": [value, other]})))
