@@ -63,18 +63,25 @@ class Delegating(Asking):
 
     def _place(self, text: str) -> dict[str, Any]:
         """Where a text stands in the context, so that nothing is copied; else the text itself."""
-        start = getattr(text, "start", None)
-        if start is None:
+        start = getattr(text, "start", -1)
+        if not self._stands_at(text, start):  # it was made of another text, or knows no place
             start = self._context.find(text) if text else -1
         if start >= 0:
             return {"span": [start, start + len(text)]}
         return {"text": checked(text)}
+
+    def _stands_at(self, text: str, start: int) -> bool:
+        return start >= 0 and self._context.startswith(text, start)
 
     def _consecutive(self, documents: Sequence[Any]) -> list[int]:
         """The part of the context that these documents make; they must stand side by side."""
         items = sorted(documents, key=lambda document: document.start)
         if not items:
             raise ValueError("the list of documents for a child run is empty")
+        if not all(self._stands_at(item, item.start) for item in items):
+            raise ValueError(
+                "the documents for a child run are not the context's; join their texts"
+            )
         starts = [entry["start"] for entry in self._context.documents.entries()]
         numbers = [bisect_right(starts, item.start) for item in items]
         if any(later - earlier > 1 for earlier, later in pairwise(numbers)):
