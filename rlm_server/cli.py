@@ -35,6 +35,10 @@ def main(arguments: list[str] | None = None) -> int:
             from rlm_server.doors.kept import cache_command
 
             return asyncio.run(cache_command(load_config(), options.action))
+        if options.command == "costs":
+            from rlm_server.doors.kept import costs_command
+
+            return asyncio.run(costs_command(load_config()))
         return _serve(options.tcp, options.token_file, no_cache=options.no_cache)
     except RlmError as error:
         print(f"rlm-server: {error}", file=sys.stderr)
@@ -58,13 +62,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--no-cache", action="store_true", help="neither use kept answers nor keep new ones"
     )
-    parser.set_defaults(command="serve")
-    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND")
-    commands.add_parser("serve", help="answer an editor; the default")
-    commands.add_parser("doctor", help="try every part")
-    commands.add_parser("config", help="print the effective configuration")
-    cache = commands.add_parser("cache", help="show, export (as JSON lines) or clear kept answers")
-    cache.add_argument("action", choices=["show", "export", "clear"], nargs="?", default="show")
+    parser.add_argument(
+        "command",
+        nargs="?",
+        choices=["serve", "doctor", "config", "cache", "costs"],
+        default="serve",
+        help="serve: the default; doctor: try every part; config: print the effective one; cache: "
+        "show, export (as JSON lines) or clear kept answers; costs: what the last months cost",
+    )
+    parser.add_argument(
+        "action", nargs="?", choices=["show", "export", "clear"], default="show", help="for cache"
+    )
     return parser
 
 

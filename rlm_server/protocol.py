@@ -419,6 +419,53 @@ class StatusResult(Wire):
     models: list[ModelInfo]
 
 
+class CostsParams(Strict):
+    """``rlm/costs``: what models have cost, by month, project and model."""
+
+    months: Annotated[int, msgspec.Meta(ge=1)] = 12
+    """How many months, the latest first; those without calls don't count."""
+
+
+class CostRow(Wire):
+    """What one model has cost in one month for one project."""
+
+    month: str
+    """Such as ``2026-11``, by the server's local time."""
+    project: str | None
+    model: str
+    runs: int
+    calls: int
+    cached_calls: int
+    """Those of them that were answered by kept answers."""
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    cost: float | None
+    """US dollars; null where a part of it is unknown."""
+    known_cost: float
+    """US dollars, without the calls of unknown price."""
+    unknown_calls: int
+
+
+class CostsResult(Wire):
+    """Answer to ``rlm/costs``."""
+
+    month: str
+    """The present one."""
+    spent: float
+    """US dollars that are known to be spent in it."""
+    unknown_calls: int
+    """Its calls of unknown price."""
+    limit: float | None
+    """US dollars that a month may cost; null: no limit."""
+    project_limits: dict[str, float]
+    """The same, by project."""
+    rows: list[CostRow]
+    """The latest month first, in it the dearest first."""
+    problem: str = ""
+    """Why nothing is noted, where the file can't be used."""
+
+
 class DoctorRow(Wire):
     """One part of the doctor's report."""
 

@@ -60,6 +60,9 @@ class ScriptedModels:
             return None
         return (usage.prompt_tokens * prompt + usage.completion_tokens * completion) / 1e6
 
+    def charge(self, name: str, usage: Usage, account: Account) -> None:
+        pass
+
     async def complete(
         self,
         name: str,

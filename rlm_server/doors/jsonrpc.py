@@ -25,6 +25,8 @@ from rlm_server.protocol import (
     AttachResult,
     CancelParams,
     CancelResult,
+    CostsParams,
+    CostsResult,
     DoctorResult,
     Estimate,
     EstimateParams,
@@ -78,6 +80,7 @@ class Session:
         self._register("rlm/attach", AttachParams, self._attach)
         self._register("rlm/runs", RunsParams, self._runs)
         self._register("rlm/status", Empty, self._status)
+        self._register("rlm/costs", CostsParams, self._costs)
         self._register("rlm/doctor", Empty, self._doctor)
 
     async def run(self) -> None:
@@ -176,6 +179,9 @@ class Session:
             live_runs=self._engine.live_runs(),
             models=models.list(),
         )
+
+    async def _costs(self, params: CostsParams) -> CostsResult:
+        return await self._engine.models.costs.report(params.months)
 
     async def _doctor(self, _: Empty) -> DoctorResult:
         return DoctorResult(rows=await examine(self._engine))

@@ -173,6 +173,7 @@ class Calls:
             completion_tokens=characters // 4,
         )
         usage.cost = self._models.cost(model, usage)
+        self._models.charge(model, usage, self._account)
         return usage
 
     def _sub_done(

@@ -25,11 +25,15 @@ from rlm_server.models.calls import (
 )
 from rlm_server.models.carriers import Carriers
 from rlm_server.models.catalogue import Catalogue
+from rlm_server.models.costs import Costs
 from rlm_server.models.deployments import Deployment
 from rlm_server.models.pool import Group, Priority
 from rlm_server.models.prices import highest, price_of, window_of
 from rlm_server.models.report import info_of
 from rlm_server.protocol import KeyWanted, ModelInfo, Usage
+
+LONGEST_ANSWER = 8192
+"""Tokens for which the month's limit must have room where a call has no bound of its own."""
 
 KeysWanted = list[KeyWanted]
 Names = list[str]
@@ -68,6 +72,7 @@ class Models:
             open_store(config.cache, self._kept) if config.cache.enabled else None,
             self._catalogue.find,
         )
+        self.costs = Costs(config.costs)
         self._warming: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
 
@@ -177,19 +182,30 @@ class Models:
             priority = Priority.SUBCALL if listener is None else Priority.WATCHED
         model = self._catalogue.find(name)
 
-        async def pay(listener: Listener | None) -> Completion:
+        async def ask(listener: Listener | None) -> Completion:
             return await self._complete(name, Ask(messages, listener, max_tokens, priority))
 
         if account is None or model.provider == "offline":
-            return await pay(listener)
-        return await self.cache.complete(
-            model,
-            messages,
-            max_tokens=max_tokens,
-            listener=listener,
-            account=account,
-            ask=pay,
+            return await ask(listener)
+
+        async def pay(listener: Listener | None) -> Completion:
+            with self.costs.room(account, self._worst(name, messages, max_tokens)):
+                completion = await ask(listener)
+            self.costs.record(account, completion)
+            return completion
+
+        completion = await self.cache.complete(
+            model, messages, max_tokens=max_tokens, listener=listener, account=account, ask=pay
         )
+        if completion.cached:
+            self.costs.record(account, completion)
+        return completion
+
+    def charge(self, name: str, usage: Usage, account: Account) -> None:
+        """Note what a call that broke off is likely to have cost."""
+        if self._catalogue.find(name).provider != "offline":
+            broken = Completion(text="", usage=usage, model=name, seconds=0.0)
+            self.costs.record(account, broken)
 
     async def _complete(self, name: str, ask: Ask) -> Completion:
         started = self._clock()
@@ -211,6 +227,7 @@ class Models:
             group.close()
         await self._carriers.close()
         await self.cache.close()
+        await asyncio.to_thread(self.costs.close)
 
     async def _ask(self, name: str, ask: Ask) -> Answer:
         """Ask a model, then its fallbacks. Raises the error of the first."""
@@ -264,6 +281,17 @@ class Models:
             self._catalogue.add_local(await discovery.discover(*self._probes))
 
     # ----------------------------------------------------------------------------- what is told
+
+    def _worst(
+        self, name: str, messages: Sequence[Message], max_tokens: int | None
+    ) -> float | None:
+        """US dollars that a call costs at most, as far as one can know; None: unknown price."""
+        characters = sum(len(message["content"]) for message in messages)
+        prompt, completion = self.price(name)
+        if prompt is None or completion is None:
+            return None
+        longest = max_tokens or LONGEST_ANSWER
+        return (characters // 3 * prompt + longest * completion) / 1_000_000
 
     def _usage(self, deployment: Deployment, messages: Sequence[Message], reply: Reply) -> Usage:
         """What the call used; tokens are estimated where the provider didn't count them."""

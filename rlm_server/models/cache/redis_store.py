@@ -46,7 +46,7 @@ class RedisStore:
     """A ``CacheStore`` over a network. A server that fails is a warning, and tried again later."""
 
     def __init__(self, url: str, *, ttl: float) -> None:
-        """``ttl`` in seconds. Raises ConfigError for a bad URL, or without the ``redis`` package."""
+        """``ttl`` in seconds. Raises ConfigError for a bad URL or without the ``redis`` package."""
         try:
             asyncio_redis: Any = importlib.import_module("redis.asyncio")
             self._errors: Any = importlib.import_module("redis.exceptions").RedisError
