@@ -143,7 +143,7 @@ class SandboxConfig(Section):
     """Sandboxes that are started before they are needed, at about 5 MB each."""
     packages: list[str] = []
     """What the code may import beside the standard library, as pip would be told, for instance
-    ``["numpy"]``; prepared ahead by ``python -m rlm_server.sandbox.packages``."""
+    ``["numpy"]``; prepared ahead by ``python -m rlm_server.sandbox``."""
 
 
 class CacheConfig(Section):

@@ -1,7 +1,4 @@
-"""The packages that sandboxed code may import: installed ahead, into a directory of their own.
-
-``python -m rlm_server.sandbox.packages`` prepares what the configuration lists.
-"""
+"""The packages that sandboxed code may import: installed ahead, into a directory of their own."""
 
 from __future__ import annotations
 
@@ -13,11 +10,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rlm_server.config import cache_dir, load_config
+from rlm_server.config import cache_dir
 from rlm_server.errors import SandboxError
 from rlm_server.sandbox.launch import interpreter
 
-_CURE = "Run `python -m rlm_server.sandbox.packages` once."
+_CURE = "Run `python -m rlm_server.sandbox` once."
 
 
 def directory_for(packages: Sequence[str]) -> Path | None:
@@ -68,21 +65,3 @@ def _place(packages: Sequence[str]) -> Path:
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     wanted = "\n".join([version, *sorted(packages)])
     return cache_dir() / f"packages-{hashlib.sha256(wanted.encode()).hexdigest()[:16]}"
-
-
-def main() -> int:
-    """Prepare the configured packages and say where they are."""
-    wanted = load_config().sandbox.packages
-    if not wanted:
-        print("The configuration lists no packages under [sandbox].")
-        return 0
-    try:
-        print(f"Prepared in {prepare(wanted)}.")
-    except SandboxError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

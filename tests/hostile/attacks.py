@@ -42,6 +42,7 @@ def call(*a):
     r = libc.syscall(*[ctypes.c_long(x) if isinstance(x, int) else x for x in a])
     print('result', r, ctypes.get_errno())
 keep = 123
+print('scratch', os.getcwd())
 """
 
 STOPPED = r"^(timeout|cancelled)\b"

@@ -184,7 +184,7 @@ async def test_packages_have_to_be_prepared(
     with pytest.raises(SandboxError, match="somepackage") as missing:
         async with bench(tmp_path, config=config):
             pass
-    assert "rlm_server.sandbox.packages" in missing.value.cure
+    assert "python -m rlm_server.sandbox" in missing.value.cure
 
 
 @pytest.mark.parametrize("mode", ["full", "base"])
