@@ -580,6 +580,7 @@ It has no event yet."
     ;; What is for the transcript alone need not be looked at here.
     (overlay-put (make-overlay (point-min) (point)) 'invisible t)
     (rlm-draw-question)
+    (goto-char (point-max))
     (set-buffer-modified-p nil)))
 
 (defun rlm-trajectory-reset (buffer)
@@ -590,7 +591,8 @@ It has no event yet."
       (setf (rlm-run-id rlm-run-current) (rlm-run-id old)
             (rlm-run-log rlm-run-current) (rlm-run-log old)
             (rlm-run-transcript rlm-run-current) (rlm-run-transcript old)))
-    (goto-char (point-max))))
+    (dolist (window (get-buffer-window-list nil nil t))
+      (set-window-point window (point-max)))))
 
 (defun rlm-trajectory-expect (buffer last-seq)
   "Let BUFFER know that its run has ended and that LAST-SEQ is its last event.
