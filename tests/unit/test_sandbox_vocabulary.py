@@ -184,3 +184,20 @@ async def test_map_reduce_through_the_channel(tmp_path: Path) -> None:
 async def test_help_says_how(tmp_path: Path, name: str) -> None:
     async with bench(tmp_path) as b:
         assert len(await b.ok(f"print({name}.__doc__)")) > 60
+
+
+@pytest.mark.parametrize("letter", ["a", "\u20ac"], ids=["ascii", "wide"])
+async def test_searching_copies_no_more_than_a_block(tmp_path: Path, letter: str) -> None:
+    text = f"{letter} line of the context that says little\n" * 100_000 + "the needle\n"
+    async with bench(tmp_path, {"big.txt": text, "small.txt": "x\n"}) as b:
+        out = await b.ok(
+            "import tracemalloc\n"
+            "for look in (lambda: grep('needle'), lambda: search('the needle'),\n"
+            "             lambda: cite('the  needle'), lambda: chunk_lines(context),\n"
+            "             lambda: chunk_headings(context), lambda: chunk_tokens(context)):\n"
+            "    tracemalloc.start()\n"
+            "    found = look()\n"
+            "    print(bool(found), tracemalloc.get_traced_memory()[1] < len(context) // 4)\n"
+            "    tracemalloc.stop()"
+        )
+    assert out.splitlines() == ["True True"] * 6
