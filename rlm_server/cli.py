@@ -78,7 +78,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _serve(tcp: str | None, token_file: Path | None, *, no_cache: bool) -> int:
     from rlm_server.doors import serve
+    from rlm_server.models.secret import keep_out_of_core_dumps
 
+    keep_out_of_core_dumps()
     stdout = serve.guard_stdout()
     address = serve.parse_address(tcp) if tcp else None
 

@@ -21,6 +21,12 @@ OFFLINE_MODEL = "offline/extractive"
 class Section(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, rename="kebab"):
     """Base of the file's tables: an unknown name in one is an error that names it."""
 
+    def __repr__(self) -> str:
+        """Name the fields with what was set, and mask what looks like a secret."""
+        fields = ((f.name, getattr(self, f.name), f.default) for f in msgspec.structs.fields(self))
+        shown = (f"{n}={_masked_all(n, v)!r}" for n, v, default in fields if v != default)
+        return f"{type(self).__name__}({', '.join(shown)})"
+
 
 Tier = Literal["local", "lan", "cloud"]
 """Where a deployment is: nearer ones are used before farther ones."""
@@ -277,6 +283,17 @@ def _kebab(name: str) -> str:
 def _masked(name: str, value: object) -> object:
     secret = any(word in name.lower() for word in ("key", "token", "secret", "authorization"))
     return "********" if secret else value
+
+
+def _masked_all(name: str, value: object) -> object:
+    """A setting as a repr shows it: no headers' or parameters' secrets, no password in a URL."""
+    if name in ("params", "headers") and isinstance(value, dict):
+        return {inner: _masked(inner, each) for inner, each in value.items()}
+    if name == "deployments" and isinstance(value, list):
+        return [{key: _masked_all(key, each) for key, each in one.items()} for one in value]
+    if isinstance(value, str):
+        return re.sub(r"//[^/]*@", "//********@", value)
+    return value
 
 
 def _without_null(value: object) -> object:

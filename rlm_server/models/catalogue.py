@@ -15,6 +15,7 @@ from rlm_server.models.deployments import (
     configured,
     offered,
 )
+from rlm_server.models.key_sources import KeySources
 from rlm_server.models.secret import Secret
 from rlm_server.protocol import KeyWanted
 
@@ -35,6 +36,7 @@ class Catalogue:
         self._local: Sequence[Deployment] = ()
         self._ad_hoc: dict[str, Deployment] = {}
         self._keys: dict[str, Secret] = {}
+        self._sources = KeySources()
 
     def add_local(self, deployments: Sequence[Deployment]) -> None:
         """Take in the models that servers on this machine were found to have."""
@@ -85,11 +87,23 @@ class Catalogue:
     # ------------------------------------------------------------------------------------ keys
 
     def key(self, deployment: Deployment) -> Secret | None:
-        """Its key: handed over by a client, else from the environment."""
+        """Its key: handed over by a client, else from its command or keyring, else by environment.
+
+        What a command or a keyring has is not there before ``fetch_key``.
+        """
         if deployment.name in self._keys:
             return self._keys[deployment.name]
+        if deployment.key_stored:
+            return self._sources.found(deployment)
         found = deployment.key_in(self._environ)
         return Secret(found) if found else None
+
+    async def fetch_key(self, deployment: Deployment) -> Secret | None:
+        """Its key, got from where it is stored if need be. Raises NoKeyError where that fails."""
+        key = self.key(deployment)
+        if key is None and deployment.key_stored:
+            return await self._sources.get(deployment)
+        return key
 
     def key_state(self, deployment: Deployment) -> KeyState:
         """Whether it has the key that it needs; for several, whether one of them has."""
@@ -100,7 +114,7 @@ class Catalogue:
         return self._members.get(model.name) or [model]
 
     def _key_state(self, deployment: Deployment) -> KeyState:
-        if self.key(deployment):
+        if deployment.key_stored or self.key(deployment):
             return "present"
         return "missing" if deployment.needs_key else "none needed"
 

@@ -93,6 +93,11 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
         return not self.about.local and not is_loopback(self.settings.base_url)
 
     @property
+    def key_stored(self) -> bool:
+        """Whether a command or a keyring has the key; it is got when it is first needed."""
+        return bool(self.settings.key_command or self.settings.key_keyring)
+
+    @property
     def key_envs(self) -> tuple[str, ...]:
         """Environment variables to look for the key in.
 
@@ -216,6 +221,12 @@ def _check(deployment: Deployment) -> None:
         raise ConfigError(
             f'{deployment.setting} has transport = "http" and no base-url.',
             cure="Set base-url to an OpenAI-compatible server, or leave transport out.",
+        )
+    service, _, user = (deployment.settings.key_keyring or "s/u").rpartition("/")
+    if not (service and user):
+        raise ConfigError(
+            f"{deployment.setting} has key-keyring = {deployment.settings.key_keyring!r}.",
+            cure='Write it as "SERVICE/USER".',
         )
     if taken := sorted(RESERVED & deployment.settings.params.keys()):
         raise ConfigError(

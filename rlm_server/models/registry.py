@@ -266,7 +266,7 @@ class Models:
         transport = self._carriers.light(deployment) or self._carriers.heavy()
         request = Request(
             deployment=deployment,
-            key=self._catalogue.key(deployment),
+            key=await self._catalogue.fetch_key(deployment),
             messages=ask.messages,
             delta=stream.delta if ask.listener else None,
             max_tokens=ask.max_tokens,

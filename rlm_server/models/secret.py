@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import resource
+import sys
 from collections.abc import Iterable
+
+PR_SET_DUMPABLE = 4
 
 SHORTEST = 6
 """Characters; a shorter text is too common in messages to be scrubbed out of them."""
@@ -39,3 +45,17 @@ def scrub(text: str, secrets: Iterable[str]) -> str:
         if len(secret) >= SHORTEST:
             text = text.replace(secret, "***")
     return text
+
+
+def keep_out_of_core_dumps() -> None:
+    """See that this process's memory, which has the keys, is written to no core dump.
+
+    Nor can other processes of the same user read it, on Linux. Programs that it starts are
+    readable again, but inherit the limit.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+    if sys.platform == "linux":
+        # The limit alone doesn't bind a kernel that pipes dumps into a program.
+        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -74,8 +75,44 @@ async def test_the_key_is_in_no_artefact(tmp_path: Path) -> None:
         await client.request("rlm/doctor")
         assert CANARY not in json.dumps(client.messages)
     assert end["error"]["kind"] == "refused"
-    for path in tmp_path.rglob("*"):
-        assert not path.is_file() or CANARY.encode() not in path.read_bytes(), path
+    assert not with_canary(tmp_path)
+
+
+@pytest.mark.parametrize("source", ["environment", "command"])
+async def test_a_whole_run_leaves_the_key_nowhere(tmp_path: Path, source: str) -> None:
+    """In no log, kept answer, note of costs, printed line; and in no core dump to be."""
+    more = {} if source == "environment" else {"key_command": ["sh", "-c", 'echo "$OTHER_VAULT"']}
+    async with ScriptedProvider(script) as provider:
+        (tmp_path / "config.toml").write_text(
+            'root = "scripted"\ndiscover = false\n[models.scripted]\nmodel = "openai/scripted"\n'
+            f'base-url = "{provider.url}"\ninput-price = 1.0\noutput-price = 2.0\n'
+            + ('key-env = "SCRIPTED_KEY"\n' if not more else "key-command = ")
+            + (json.dumps(more["key_command"]) if more else "")
+        )
+        variable = "OTHER_VAULT" if more else "SCRIPTED_KEY"
+        async with start_server(tmp_path, "--verbose", **{variable: CANARY}) as (client, process):
+            await client.request("initialize", initialize_params())
+            for _ in range(2):  # paid, then kept
+                end = await client.event(await ask(client), "runEnded")
+                assert end["status"] == "done", end
+            costs = await client.request("rlm/costs")
+            for method in ("rlm/status", "rlm/doctor"):
+                await client.request(method)
+            limits = Path(f"/proc/{process.pid}/limits").read_text()
+            assert CANARY not in json.dumps(client.messages)
+    assert [r.headers["authorization"] for r in provider.requests] == [f"Bearer {CANARY}"] * 4
+    assert (costs["rows"][0]["calls"], costs["rows"][0]["cachedCalls"]) == (8, 4)
+    assert re.search(r"Max core file size +0 ", limits)
+    assert {"answers.db", "costs.db"} < {path.name for path in tmp_path.rglob("*")}
+    assert (tmp_path / "stderr").stat().st_size > 0
+    assert not with_canary(tmp_path)
+
+
+def with_canary(directory: Path) -> list[Path]:
+    """The files that have the key in them."""
+    files = [path for path in directory.rglob("*") if path.is_file()]
+    assert files
+    return [path for path in files if CANARY.encode() in path.read_bytes()]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,160 @@
+"""Keys from commands and keyrings: got once, in memory only, and told by nothing."""
+
+import asyncio
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from processes import gone
+from rlm_server.config import Config, ModelConfig
+from rlm_server.errors import ConfigError, NoKeyError
+from rlm_server.models import Models, key_sources
+from scripted_provider import ScriptedProvider
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+]
+
+KEY = "sk-canary-0123456789"
+QUESTION = [{"role": "user", "content": "Why?"}]
+
+
+def printing(tmp_path: Path, code: str) -> list[str]:
+    """A command that counts how often it is run."""
+    count = f"open({str(tmp_path / 'count')!r}, 'a').write('x'); "
+    return [sys.executable, "-c", count + code]
+
+
+async def call(times: int = 1, **settings):
+    """The requests that a provider gets, and the models that made them."""
+    async with ScriptedProvider(lambda _: "Yes.") as provider:
+        settings = {"model": "openai/scripted", "base_url": provider.url, "retries": 0} | settings
+        models = Models(Config(discover=False, models={"m": ModelConfig(**settings)}), {})
+        try:
+            models.check("m")
+            await asyncio.gather(*[models.complete("m", QUESTION) for _ in range(times)])
+        finally:
+            await models.close()
+    return provider.requests, models
+
+
+async def test_a_command_is_run_once_for_all_calls(tmp_path: Path, caplog) -> None:
+    caplog.set_level("DEBUG")
+    command = printing(tmp_path, f"print('{KEY}'); print('login: somebody')")
+    requests, models = await call(5, key_command=command)
+    assert {r.headers["authorization"] for r in requests} == {f"Bearer {KEY}"}
+    assert (tmp_path / "count").read_text() == "x"
+    assert [row.key for row in models.list() if row.name == "m"] == ["present"]
+    shown = repr(vars(models)) + repr(vars(models._catalogue._sources)) + caplog.text
+    assert KEY not in shown.replace(repr(command), "")
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        (f"import sys; print('{KEY}'); print('{KEY}', file=sys.stderr); sys.exit(3)", "status 3"),
+        ("print()", "gave nothing"),
+    ],
+)
+async def test_a_command_that_fails_is_told_without_what_it_printed(
+    tmp_path: Path, code: str, told: str, capfd
+) -> None:
+    with pytest.raises(NoKeyError, match=told) as caught:
+        await call(key_command=printing(tmp_path, code))
+    assert KEY not in f"{caught.value} {capfd.readouterr()}"
+    assert "[models.m]" in caught.value.cure
+    assert caught.value.__context__ is None
+
+
+async def test_a_program_that_is_not_there_is_told() -> None:
+    with pytest.raises(NoKeyError, match="'no-such-program' of key-command can't be started"):
+        await call(key_command=["no-such-program"])
+
+
+async def test_a_command_that_hangs_is_ended_with_all_it_started(
+    tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(key_sources, "WAIT_SECONDS", 1.0)
+    pids = tmp_path / "pids"
+    script = f"sleep 600 & echo $! $$ > {pids}; wait"
+    with pytest.raises(NoKeyError, match="did not answer within 1 s"):
+        await call(key_command=["sh", "-c", script])
+    await gone([int(pid) for pid in pids.read_text().split()])
+
+
+async def test_the_next_call_tries_a_failed_command_again(tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    command = ["sh", "-c", f"cat {ready}"]
+    settings = ModelConfig(model="openai/x", key_command=command)
+    models = Models(Config(discover=False, models={"m": settings}), {})
+    deployment = models._catalogue.find("m")
+    with pytest.raises(NoKeyError):
+        await models._catalogue.fetch_key(deployment)
+    ready.write_text(f"  {KEY}  ")
+    assert (await models._catalogue.fetch_key(deployment)).reveal() == KEY
+    await models.close()
+
+
+class Vault(types.ModuleType):
+    """Stands in for the keyring package, which needs a desktop."""
+
+    def get_password(self, service: str, user: str) -> str | None:
+        if service == "locked":
+            raise RuntimeError(f"cannot open, {KEY}")
+        return KEY if (service, user) == ("work/openai", "me") else None
+
+
+async def test_a_keyring_is_asked_by_service_and_user(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "keyring", Vault("keyring"))
+    requests, _ = await call(key_keyring="work/openai/me")
+    assert requests[0].headers["authorization"] == f"Bearer {KEY}"
+    with pytest.raises(NoKeyError, match="no such entry"):
+        await call(key_keyring="work/nobody")
+    with pytest.raises(NoKeyError, match="failed: RuntimeError") as caught:
+        await call(key_keyring="locked/me")
+    assert KEY not in str(caught.value)
+
+
+async def test_a_keyring_without_its_package_is_told(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "keyring", None)
+    with pytest.raises(NoKeyError, match="keyring package is not installed"):
+        await call(key_keyring="a/b")
+
+
+def test_a_place_in_a_keyring_has_a_service_and_a_user() -> None:
+    settings = ModelConfig(model="openai/x", key_keyring="openai")
+    with pytest.raises(ConfigError, match="key-keyring"):
+        Models(Config(discover=False, models={"m": settings}), {})
+
+
+def test_a_repr_of_the_configuration_shows_no_secret() -> None:
+    secrets = {"Authorization": f"Bearer {KEY}", "x-api-key": KEY}
+    settings = ModelConfig(
+        model="openai/x",
+        headers=secrets,
+        params={"api_key": KEY},
+        base_url=f"http://me:{KEY}@127.0.0.1/v1",
+        deployments=[{"headers": secrets}],
+    )
+    config = Config(models={"m": settings})
+    config.cache.url = f"redis://:{KEY}@127.0.0.1/0"
+    assert KEY not in repr(config)
+    assert "openai/x" in repr(config)
+
+
+def test_memory_is_kept_out_of_core_dumps() -> None:
+    code = (
+        "import ctypes, resource; from rlm_server.models.secret import keep_out_of_core_dumps;"
+        "keep_out_of_core_dumps();"
+        "print(resource.getrlimit(resource.RLIMIT_CORE)[0], ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))"
+    )
+    root = Path(__file__).parent.parent.parent
+    told = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert told[0] == "0"
+    assert sys.platform != "linux" or told[1] == "0"
