@@ -32,6 +32,7 @@ from .variables import Shown, Variables
 from .vocabulary import Helpers
 
 _ANSWER_LIMIT = 2_000_000
+_RESERVE = 8 << 20
 _VALUE_LIMIT = 200_000
 _OURS = os.path.dirname(__file__)
 
@@ -94,7 +95,7 @@ class Repl:
         sys.stdout, sys.stderr = self._stdout, self._stderr
         self._channel.abandon()
         _reset_timers()
-        done["memory"] = done["memory"] and _short_of_memory()
+        done["memory"] = _short_of_memory(after_error=done["memory"])
         output = Shown(self._recorder.finish())
         self.namespace[f"_result_{order['cell']}"] = output
         self._helpers.remember(order["cell"], order["code"], output, done["error"])
@@ -173,11 +174,15 @@ def _reset_timers() -> None:
         signal.setitimer(which, 0)
 
 
-def _short_of_memory() -> bool:
-    """Tell whether what a cell left behind leaves too little for the next one."""
+def _short_of_memory(*, after_error: bool) -> bool:
+    """Tell whether what a cell left behind leaves too little for the next one.
+
+    Without a MemoryError little is demanded: as much as this process itself needs to go on.
+    """
     limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    wanted = max(limit // 8, _RESERVE) if after_error else _RESERVE
     try:
-        mmap.mmap(-1, max(limit // 8, 1 << 20), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
+        mmap.mmap(-1, wanted, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
     except OSError:
         return True
     return False
