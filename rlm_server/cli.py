@@ -31,6 +31,10 @@ def main(arguments: list[str] | None = None) -> int:
             return _show_config()
         if options.command == "doctor":
             return asyncio.run(_doctor())
+        if options.command == "models":
+            from rlm_server.doors.listing import models_command
+
+            return asyncio.run(models_command(load_config()))
         if options.command == "cache":
             from rlm_server.doors.kept import cache_command
 
@@ -65,10 +69,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "command",
         nargs="?",
-        choices=["serve", "doctor", "config", "cache", "costs"],
+        choices=["serve", "doctor", "config", "models", "cache", "costs"],
         default="serve",
-        help="serve: the default; doctor: try every part; config: print the effective one; cache: "
-        "show, export (as JSON lines) or clear kept answers; costs: what the last months cost",
+        help="serve: the default; doctor: try every part; config: print the effective one; "
+        "models: list them with their servers, prices and health; cache: show, export (as JSON "
+        "lines) or clear kept answers; costs: what the last months cost",
     )
     parser.add_argument(
         "action", nargs="?", choices=["show", "export", "clear"], default="show", help="for cache"

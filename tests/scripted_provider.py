@@ -30,6 +30,7 @@ import asyncio
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -108,14 +109,20 @@ Script = Callable[[Request], "Reply | str"] | Sequence["Reply | str"]
 class ScriptedProvider:
     """The server; an asynchronous context manager."""
 
-    def __init__(self, script: Script, *, other_paths: dict[str, Any] | None = None) -> None:
-        """Serve ``script`` on POST, and ``other_paths`` (JSON by path) on GET."""
+    def __init__(
+        self, script: Script, *, other_paths: dict[str, Any] | None = None, port: int = 0
+    ) -> None:
+        """Serve ``script`` on POST, and ``other_paths`` on GET: by path, what is sent as JSON,
+        text that is sent as it is, or a status. ``port`` is for one that comes back.
+        """
         self.script = script
         self.other_paths = other_paths or {}
         self.requests: list[Request] = []
+        self.looks: Counter[str] = Counter()
+        """GET requests, by their paths."""
         self.in_flight = 0
         self.most_in_flight = 0
-        self.port = 0
+        self.port = port
         self._arrivals = asyncio.Condition()
         self._connections: set[_Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -127,7 +134,7 @@ class ScriptedProvider:
 
     async def __aenter__(self) -> ScriptedProvider:
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Connection(self), "127.0.0.1", 0)
+        self._server = await loop.create_server(lambda: _Connection(self), "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -144,6 +151,11 @@ class ScriptedProvider:
         """Wait until ``count`` requests have come in."""
         async with self._arrivals:
             await self._arrivals.wait_for(lambda: len(self.requests) >= count)
+
+    async def looked(self, path: str, count: int = 1) -> None:
+        """Wait until ``path`` has been asked for ``count`` times."""
+        async with self._arrivals:
+            await self._arrivals.wait_for(lambda: self.looks[path] >= count)
 
     def reply_to(self, request: Request) -> Reply:
         """What the script says to ``request``."""
@@ -222,9 +234,12 @@ class _Connection(asyncio.Protocol):
     async def _serve(self, request: Request) -> None:
         provider = self.provider
         if request.method == "GET":
-            known = request.path in provider.other_paths
-            content = provider.other_paths.get(request.path, {"error": "not found"})
-            self._whole(200 if known else 404, json.dumps(content).encode(), "application/json", {})
+            content = provider.other_paths.get(request.path, 404)
+            status = content if isinstance(content, int) else 200
+            text = content if isinstance(content, str) else json.dumps(content)
+            self._whole(status, text.encode(), "application/json", {})
+            provider.looks[request.path] += 1
+            provider._spawn(provider._announce())
         else:
             reply = provider.reply_to(request)
             provider.in_flight += 1

@@ -68,6 +68,9 @@ class Reply(msgspec.Struct, kw_only=True):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     cached_tokens: int = 0
+    """Prompt tokens that were in the provider's prefix cache."""
+    written_tokens: int = 0
+    """Prompt tokens that were put into it, where the provider charges for that."""
     cost: float | None = None
     """US dollars, where the provider reported them itself."""
 

@@ -70,6 +70,11 @@ class Catalogue:
         """The deployments that serve the model of this name. Raises UnknownModelError."""
         return self._serving(self.find(name))
 
+    def able(self, name: str) -> Sequence[Deployment]:
+        """Those that serve a model and have their key; all of them where none has."""
+        members = self.members_of(name)
+        return [each for each in members if self._key_state(each) != "missing"] or members
+
     @property
     def root(self) -> str:
         """Name of the default root model: configured, else the best that there is."""

@@ -16,6 +16,7 @@ from rlm_server.errors import ModelError
 from rlm_server.models.calls import Reply, Request
 from rlm_server.models.deployments import Deployment
 from rlm_server.models.faults import BAD_REQUEST, BROKEN, GARBLED, SLOW, tell, translate
+from rlm_server.models.prefixes import marked, wants_marks
 from rlm_server.models.replies import ListenerError, check_text, pass_on, secrets_of, text_of
 
 ENVIRONMENT = {
@@ -178,10 +179,12 @@ class LitellmTransport:
 def _arguments(request: Request) -> dict[str, Any]:
     deployment = request.deployment
     settings = deployment.settings
+    # What is streamed is a conversation, of which the next request will repeat all.
+    marks = request.delta is not None and wants_marks(deployment)
     arguments: dict[str, Any] = {
         **deployment.params,
         "model": deployment.model,
-        "messages": list(request.messages),
+        "messages": marked(request.messages) if marks else list(request.messages),
         "api_key": request.key.reveal() if request.key else NO_KEY,
         "timeout": settings.timeout,
         "max_retries": 0,
@@ -232,5 +235,6 @@ def _checked(text: str, finish: str | None, response: Any, deployment: Deploymen
         prompt_tokens=usage.prompt_tokens or None,  # it says 0 where it was told nothing
         completion_tokens=usage.completion_tokens or None,
         cached_tokens=getattr(details, "cached_tokens", None) or 0,
+        written_tokens=getattr(usage, "cache_creation_input_tokens", None) or 0,
         cost=getattr(usage, "cost", None),
     )

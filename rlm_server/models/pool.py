@@ -94,6 +94,11 @@ class Group:
         """Calls that wait for a slot."""
         return len(self._queue) - self._cancelled
 
+    @property
+    def busy(self) -> bool:
+        """Whether there are calls that wait, or are being answered."""
+        return bool(self.waiting) or any(server.in_flight for server in self.servers)
+
     def others(self, than: Collection[Server]) -> bool:
         """Whether there is a fit server besides these, be it busy."""
         now = self._clock()

@@ -24,6 +24,7 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
     input: float | None = msgspec.field(default=None, name="input_cost_per_token")
     output: float | None = msgspec.field(default=None, name="output_cost_per_token")
     cached: float | None = msgspec.field(default=None, name="cache_read_input_token_cost")
+    written: float | None = msgspec.field(default=None, name="cache_creation_input_token_cost")
     long_input: float | None = msgspec.field(
         default=None, name="input_cost_per_token_above_200k_tokens"
     )
@@ -33,8 +34,11 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
     window: int | None = msgspec.field(default=None, name="max_input_tokens")
     provider: str = msgspec.field(default="", name="litellm_provider")
 
-    def of(self, usage: Usage) -> float | None:
-        """US dollars for what was used; None where a price is unknown."""
+    def of(self, usage: Usage, *, written: int = 0) -> float | None:
+        """US dollars for what was used; None where a price is unknown.
+
+        ``written`` are the prompt tokens that were put into the provider's prefix cache.
+        """
         if self.input is None or self.output is None:
             return None
         long = usage.prompt_tokens > LONG_PROMPT
@@ -42,7 +46,8 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
         completion = (long and self.long_output) or self.output
         cached = prompt if self.cached is None else min(self.cached, prompt)
         fresh = usage.prompt_tokens - usage.cached_tokens
-        return fresh * prompt + usage.cached_tokens * cached + usage.completion_tokens * completion
+        paid = fresh * prompt + usage.cached_tokens * cached + usage.completion_tokens * completion
+        return paid + written * max(0.0, (self.written or prompt) - prompt)
 
     def per_million(self) -> tuple[float | None, float | None]:
         """US dollars for a million tokens of prompt and of completion."""

@@ -21,21 +21,20 @@ from rlm_server.models.calls import (
     Message,
     Reply,
     Request,
-    estimated_tokens,
 )
 from rlm_server.models.carriers import Carriers
 from rlm_server.models.catalogue import Catalogue
 from rlm_server.models.costs import Costs
 from rlm_server.models.deployments import Deployment
+from rlm_server.models.health import Watch, check, checkable
 from rlm_server.models.pool import Group, Priority
 from rlm_server.models.prices import highest, price_of, window_of
 from rlm_server.models.report import info_of
+from rlm_server.models.used import at_most, usage_of
 from rlm_server.protocol import KeyWanted, ModelInfo, Usage
 
-LONGEST_ANSWER = 8192
-"""Tokens for which the month's limit must have room where a call has no bound of its own."""
-
 KeysWanted = list[KeyWanted]
+Infos = list[ModelInfo]
 Names = list[str]
 
 
@@ -67,6 +66,9 @@ class Models:
         self._groups: dict[str, Group] = {}
         self._asker = Asker(self._send, hedge=config.pool.hedge, sleep=sleep, random=random)
         self._carriers = Carriers()
+        self._watch = Watch(
+            lambda: self._groups.values(), every=config.pool.health_seconds, clock=clock
+        )
         self._kept = open_database()
         self.cache = AnswerCache(
             open_store(config.cache, self._kept) if config.cache.enabled else None,
@@ -104,6 +106,15 @@ class Models:
             info_of(model, self._catalogue, self._groups.get(model.name), self._clock())
             for model in self._catalogue.there()
         ]
+
+    async def examine(self) -> Infos:
+        """Look for servers, ask those that tell it how they are, and list all models."""
+        await self.look_around()
+        for model in self._catalogue.there():
+            self._add_members(model)
+        servers = [server for group in self._groups.values() for server in group.servers]
+        await asyncio.gather(*(check(s, self._clock) for s in servers if checkable(s)))
+        return self.list()
 
     @property
     def root(self) -> str:
@@ -146,16 +157,16 @@ class Models:
         At most: the highest of whatever may answer, fallbacks included.
         """
         names = (name, *self._catalogue.find(name).settings.fallbacks)
-        may_answer = [d for each in names for d in self._catalogue.members_of(each)]
+        may_answer = [d for each in names for d in self._catalogue.able(each)]
         return highest(map(price_of, may_answer)).per_million()
 
     def cost(self, name: str, usage: Usage) -> float | None:
         """US dollars for what was used, by the model's prices; None: unknown."""
-        return highest(map(price_of, self._catalogue.members_of(name))).of(usage)
+        return highest(map(price_of, self._catalogue.able(name))).of(usage)
 
     def window(self, name: str) -> int | None:
         """The context window in tokens, of the least of the deployments; None: unknown."""
-        known = filter(None, map(window_of, self._catalogue.members_of(name)))
+        known = filter(None, map(window_of, self._catalogue.able(name)))
         return min(known, default=None)
 
     # ----------------------------------------------------------------------------------- calls
@@ -189,7 +200,7 @@ class Models:
             return await ask(listener)
 
         async def pay(listener: Listener | None) -> Completion:
-            with self.costs.room(account, self._worst(name, messages, max_tokens)):
+            with self.costs.room(account, at_most(self.price(name), messages, max_tokens)):
                 completion = await ask(listener)
             self.costs.record(account, completion)
             return completion
@@ -212,7 +223,7 @@ class Models:
         reply, deployment = await self._ask(name, ask)
         return Completion(
             text=reply.text,
-            usage=self._usage(deployment, ask.messages, reply),
+            usage=usage_of(deployment, ask.messages, reply),
             model=deployment.model_name or deployment.name,
             seconds=self._clock() - started,
         )
@@ -223,6 +234,7 @@ class Models:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._watch.close()
         for group in self._groups.values():
             group.close()
         await self._carriers.close()
@@ -249,16 +261,22 @@ class Models:
         """The deployments of a model that have their keys, ready to be asked."""
         model = self._catalogue.find(name)
         self._catalogue.check_key(model)
+        group = self._add_members(model)
+        members = [server.deployment for server in group.servers]
+        if not self.ready and not all(map(self._carriers.light, members)):
+            await self.warm()  # before a slot is taken: it takes seconds
+        group.used_at = self._clock()
+        self._watch.wake()
+        return group
+
+    def _add_members(self, model: Deployment) -> Group:
         group = self._groups.get(model.name)
         if group is None:
             group = Group(model.name, self._pool, clock=self._clock, random=self._random)
             self._groups[model.name] = group
-        members = self._catalogue.members_of(name)
-        for deployment in members:
-            if not group.has(deployment) and self._catalogue.key_state(deployment) != "missing":
+        for deployment in self._catalogue.able(model.name):
+            if not group.has(deployment):
                 group.add(deployment)
-        if not self.ready and not all(map(self._carriers.light, members)):
-            await self.warm()  # before a slot is taken: it takes seconds
         return group
 
     async def _send(self, deployment: Deployment, ask: Ask, stream: Stream) -> Reply:
@@ -279,37 +297,3 @@ class Models:
     async def _find_local(self) -> None:
         if self._discover:
             self._catalogue.add_local(await discovery.discover(*self._probes))
-
-    # ----------------------------------------------------------------------------- what is told
-
-    def _worst(
-        self, name: str, messages: Sequence[Message], max_tokens: int | None
-    ) -> float | None:
-        """US dollars that a call costs at most, as far as one can know; None: unknown price."""
-        characters = sum(len(message["content"]) for message in messages)
-        prompt, completion = self.price(name)
-        if prompt is None or completion is None:
-            return None
-        longest = max_tokens or LONGEST_ANSWER
-        return (characters // 3 * prompt + longest * completion) / 1_000_000
-
-    def _usage(self, deployment: Deployment, messages: Sequence[Message], reply: Reply) -> Usage:
-        """What the call used; tokens are estimated where the provider didn't count them."""
-        prompt, completion = reply.prompt_tokens, reply.completion_tokens
-        if prompt is None:
-            prompt = estimated_tokens(sum(len(message["content"]) for message in messages))
-        if completion is None:
-            completion = estimated_tokens(len(reply.text))
-        usage = Usage(
-            prompt_tokens=prompt, completion_tokens=completion, cached_tokens=reply.cached_tokens
-        )
-        usage.cost = self._paid(deployment, usage, reply.cost)
-        return usage
-
-    def _paid(self, deployment: Deployment, usage: Usage, told: float | None) -> float | None:
-        """By configured prices, else as the provider told, else by the map."""
-        settings = deployment.settings
-        stated = settings.input_price is not None or settings.output_price is not None
-        if told is not None and not stated and not deployment.free:
-            return told
-        return price_of(deployment).of(usage)

@@ -20,13 +20,14 @@ def info_of(model: Deployment, catalogue: Catalogue, group: Group | None, now: f
     for member in members:
         server = running.get(member.name) or Server(member)
         rows.append(_row(server, now, has_key=catalogue.key_state(member) != "missing"))
-    input_price, output_price = highest(map(price_of, members)).per_million()
+    able = catalogue.able(model.name)
+    input_price, output_price = highest(map(price_of, able)).per_million()
     return ModelInfo(
         name=model.name,
         model=model.model,
         provider=model.provider,
         source=model.source,
-        window=min(filter(None, map(window_of, members)), default=None),
+        window=min(filter(None, map(window_of, able)), default=None),
         input_price=input_price,
         output_price=output_price,
         key=catalogue.key_state(model),

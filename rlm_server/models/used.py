@@ -1,0 +1,54 @@
+"""What a call has used and cost, by what the provider told, the configuration and the price map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rlm_server.models.calls import Message, Reply, estimated_tokens
+from rlm_server.models.deployments import Deployment
+from rlm_server.models.prices import MILLION, price_of
+from rlm_server.protocol import Usage
+
+LONGEST_ANSWER = 8192
+"""Tokens for which the month's limit must have room where a call has no bound of its own."""
+
+DENSEST = 3
+"""Characters of a token, where it is better to expect too many tokens than too few."""
+
+
+def at_most(
+    price: tuple[float | None, float | None], messages: Sequence[Message], max_tokens: int | None
+) -> float | None:
+    """US dollars that a call costs at most, as far as one can know; None: unknown price.
+
+    ``price`` is for a million tokens of prompt and of completion.
+    """
+    prompt, completion = price
+    if prompt is None or completion is None:
+        return None
+    characters = sum(len(message["content"]) for message in messages)
+    longest = max_tokens or LONGEST_ANSWER
+    return (characters // DENSEST * prompt + longest * completion) / MILLION
+
+
+def usage_of(deployment: Deployment, messages: Sequence[Message], reply: Reply) -> Usage:
+    """What a call used; tokens are estimated where the provider didn't count them."""
+    prompt, completion = reply.prompt_tokens, reply.completion_tokens
+    if prompt is None:
+        prompt = estimated_tokens(sum(len(message["content"]) for message in messages))
+    if completion is None:
+        completion = estimated_tokens(len(reply.text))
+    usage = Usage(
+        prompt_tokens=prompt, completion_tokens=completion, cached_tokens=reply.cached_tokens
+    )
+    usage.cost = _paid(deployment, usage, reply)
+    return usage
+
+
+def _paid(deployment: Deployment, usage: Usage, reply: Reply) -> float | None:
+    """By configured prices, else as the provider told, else by the map."""
+    settings = deployment.settings
+    stated = settings.input_price is not None or settings.output_price is not None
+    if reply.cost is not None and not stated and not deployment.free:
+        return reply.cost
+    return price_of(deployment).of(usage, written=reply.written_tokens)
