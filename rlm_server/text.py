@@ -16,7 +16,8 @@ def clean(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        return text.encode("utf-8", "replace").decode()
+        # By way of UTF-16, so that the two halves of a pair become the one character they mean.
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
 
 

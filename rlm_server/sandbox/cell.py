@@ -23,9 +23,9 @@ from rlm_server.sandbox.messages import (
     Reply,
     Status,
     Stream,
-    sanitize,
 )
 from rlm_server.sandbox.worker import Undone, Worker
+from rlm_server.text import clean
 
 GRACE_SECONDS = 0.05
 """Between the interrupt, which a cell may handle or ignore, and the end of its process."""
@@ -104,7 +104,7 @@ class Cell:
 
     async def _conduct(self, worker: Worker, number: int, code: str) -> tuple[Done | None, str]:
         """Send the cell and serve it to its end; a broken protocol is named."""
-        order = Execute(token=self._token, cell=number, code=sanitize(code))
+        order = Execute(token=self._token, cell=number, code=clean(code))
         try:
             await worker.frames.send(msgspec.json.encode(order))
             if self._stopped is not None:  # before there was a process to stop
@@ -141,7 +141,7 @@ class Cell:
             limit = f"{self._config.output:,}"
             self.stop("limit", f"OutputLimit: the cell printed more than {limit} characters")
             return
-        text = sanitize(message.text)
+        text = clean(message.text)
         self._clip.add(text)
         self._on_output(message.stream, text)
 
@@ -167,7 +167,7 @@ class Cell:
             reply = CallReply("", RunError(kind="internal", message=str(error)))
         wire = Reply(
             id=call.id,
-            text=sanitize(reply.text),
+            text=clean(reply.text),
             error=None if reply.error is None else _plain(reply.error),
             model=reply.model,
             usage=msgspec.structs.asdict(reply.usage),
@@ -183,7 +183,7 @@ class Cell:
     def _done(self, done: Done) -> CellResult:
         status, error = self._stopped or ("error" if done.error else "ok", done.error)
         result = self._result(status, error, kept=True)
-        result.answer = sanitize(done.answer) if done.answer else None
+        result.answer = clean(done.answer) if done.answer else None
         result.ready = done.ready
         return result
 
@@ -209,7 +209,7 @@ class Cell:
     def _result(self, status: Status, error: str, *, kept: bool) -> CellResult:
         return CellResult(
             status=status,
-            error=sanitize(error),
+            error=clean(error),
             output=self._clip.text(),
             output_characters=self._clip.characters,
             seconds=0.0,
@@ -220,4 +220,4 @@ class Cell:
 
 
 def _plain(error: RunError) -> dict[str, str]:
-    return {name: sanitize(text) for name, text in msgspec.structs.asdict(error).items()}
+    return {name: clean(text) for name, text in msgspec.structs.asdict(error).items()}

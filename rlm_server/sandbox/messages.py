@@ -133,10 +133,3 @@ class CellResult(msgspec.Struct):
     """What the answer is at the end of the cell; None where it is not set."""
     ready: bool
     """Whether the code said that this is the final answer."""
-
-
-def sanitize(text: str) -> str:
-    """Make text fit for any JSON parser: no lone surrogates, and a visible sign for NUL."""
-    if not text.isascii():
-        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text.replace("\0", "\u2400")

@@ -20,7 +20,7 @@ async def serving(tmp_path: Path, servers: list[ScriptedProvider], *, slots: int
     entries = ", ".join(f'{{base-url = "{server.url}"}}' for server in servers)
     (tmp_path / "config.toml").write_text(
         'root = "m"\ndiscover = false\n[cache]\nenabled = false\n'
-        '[pool]\nhealth-seconds = 0.05\n[models.m]\n'
+        "[pool]\nhealth-seconds = 0.05\n[models.m]\n"
         f'model = "hosted_vllm/x"\nslots = {slots}\ntimeout = 30\ndeployments = [{entries}]\n'
     )
     async with start_server(tmp_path) as (client, _):

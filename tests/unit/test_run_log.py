@@ -71,7 +71,7 @@ async def test_a_follower_gets_events_as_they_come_and_ends_with_the_log(log: Ru
 async def test_text_no_json_parser_takes_is_replaced(log: RunLog) -> None:
     log.append(notice(0, "lone \ud800 and \0 and \\u0000"))
     [event] = await read(log.path)
-    assert event.text == "lone ? and \u2400 and \\u0000"
+    assert event.text == "lone \ufffd and \u2400 and \\u0000"
 
 
 async def test_a_torn_last_line_is_passed_over(log: RunLog) -> None:

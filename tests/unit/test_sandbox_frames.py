@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlm_server.sandbox.frames import MAX_FRAME, FrameError, Frames, pack
-from rlm_server.sandbox.messages import Done, FromCell, Output, sanitize
+from rlm_server.sandbox.messages import Done, FromCell, Output
 from rlm_server.sandbox.worker import attach, new_frames
+from rlm_server.text import clean
 
 
 def feed(frames: Frames[FromCell], data: bytes, cuts: list[int]) -> None:
@@ -41,7 +42,7 @@ def output(text: str) -> Output:
 @given(texts=st.lists(st.text(max_size=400), max_size=8), cuts=st.lists(st.integers(0, 5000)))
 def test_messages_arrive_however_they_are_cut(texts: list[str], cuts: list[int]) -> None:
     frames = new_frames()
-    messages = [output(sanitize(text)) for text in texts]
+    messages = [output(clean(text)) for text in texts]
     feed(frames, b"".join(pack(msgspec.json.encode(m)) for m in messages), cuts)
     assert drain(frames) == messages
     assert not frames.ended
@@ -147,7 +148,7 @@ async def test_the_end_is_seen_after_what_was_sent_before_it() -> None:
 
 @given(st.text(st.characters(codec=None), max_size=200))
 def test_sanitized_text_is_valid_and_visible(text: str) -> None:
-    clean = sanitize(text)
-    clean.encode()
-    assert "\0" not in clean
-    assert len(clean) <= len(text)
+    cleaned = clean(text)
+    cleaned.encode()
+    assert "\0" not in cleaned
+    assert len(cleaned) <= len(text)
