@@ -238,7 +238,9 @@ Events of unknown kinds come from newer servers and are passed over."
       (rlm-node-set node (cons (cons "RLM_STATUS" status)
                                (rlm-draw--call-properties event)))
       (rlm-node-retitle
-       node (format (if (equal status "ok") " (%s)" (format " (%s, %%s)" status))
+       node (format (cond ((not (equal status "ok")) (format " (%s, %%s)" status))
+                          ((eq (plist-get event :cached) t) " (kept from earlier, %s)")
+                          (t " (%s)"))
                     (rlm-figure-seconds (plist-get event :seconds))))
       (when folded
         (rlm-node-fold node))
@@ -452,7 +454,8 @@ Put its first sentence in its heading, and fold it."
     `(("RLM_MODEL" . ,(plist-get event :model))
       ("RLM_TOKENS" . ,(+ (plist-get usage :promptTokens) (plist-get usage :completionTokens)))
       ("RLM_COST" . ,(rlm-figure-cost (plist-get usage :cost)))
-      ("RLM_SECONDS" . ,(format "%.1f" (plist-get event :seconds))))))
+      ("RLM_SECONDS" . ,(format "%.1f" (plist-get event :seconds)))
+      ("RLM_CACHED" . ,(and (eq (plist-get event :cached) t) "t")))))
 
 (defun rlm-draw-interruption (reason)
   "Draw the end of a run that was interrupted, and REASON, a sentence."
