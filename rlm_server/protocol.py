@@ -84,7 +84,8 @@ class FileSource(Strict, tag_field="kind", tag="file"):
     name: str | None = None
     """What the model and the trajectory call it; default: the path's last part."""
     origin: str | None = None
-    """Absolute path of the file that the text came from, where ``path`` is only a spool file."""
+    """Absolute path of the file that the text came from, where ``path`` is only a spool file;
+    ``rlm-buffer:NAME`` for a buffer that no file holds."""
     first_line: Annotated[int, msgspec.Meta(ge=1)] = 1
     """The line of ``origin`` that the text begins with, counted from 1."""
 

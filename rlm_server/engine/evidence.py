@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 
-from rlm_server.context.corpus import Corpus
+from rlm_server.context.corpus import Corpus, Document
 from rlm_server.protocol import Evidence, Location, Position, Range
 from rlm_server.text import clean
 
@@ -18,7 +18,9 @@ _LOOKED_AT = 2000
 _QUOTE = 200
 _PATH = 1024
 _LINE = re.compile(r":(\d{1,9})\b")
-_NO_PATH = re.compile(r"[\s:`*\"'()\[\]<>|,;]+")
+_SIGNS = "`*\"'()[]<>|,;"
+_WORDS = 8
+"""Words that a path with blanks in it may have."""
 
 
 def find_evidence(answer: str, corpus: Corpus) -> list[Evidence]:
@@ -28,10 +30,7 @@ def find_evidence(answer: str, corpus: Corpus) -> list[Evidence]:
     """
     found: dict[tuple[str, int], Evidence] = {}
     for match in itertools.islice(_LINE.finditer(answer), _LOOKED_AT):
-        # The path is cut out backwards from the line number, within bounds: one pattern for both
-        # would take quadratic time on a long word.
-        path = _NO_PATH.split(answer[max(0, match.start() - _PATH) : match.start()])[-1]
-        document = corpus.find(path) if path else None
+        document = _named(answer[max(0, match.start() - _PATH) : match.start()], corpus)
         line = int(match[1])
         if document is None or (document.path, line) in found:
             continue
@@ -48,3 +47,20 @@ def find_evidence(answer: str, corpus: Corpus) -> list[Evidence]:
         if len(found) == MOST:
             break
     return list(found.values())
+
+
+def _named(text: str, corpus: Corpus) -> Document | None:
+    """The document whose path ends the text: its last word, or its last few.
+
+    Cut out backwards and within bounds: a pattern would take quadratic time on a long word.
+    """
+    line = text.rpartition("\n")[2].rpartition(": ")[2]
+    start = len(line)
+    for _ in range(_WORDS):
+        start = line.rfind(" ", 0, start)
+        for path in (line[start + 1 :], line[start + 1 :].strip(_SIGNS)):
+            if path and (document := corpus.find(path)):
+                return document
+        if start < 0:
+            break
+    return corpus.find(re.split(r"[\s`*\"'()\[\]<>|,;]", line)[-1])

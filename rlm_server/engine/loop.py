@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import time
 
 from rlm_server.engine import prompt
@@ -49,6 +50,8 @@ class Loop:
         self.best = ""
         """The best answer so far: what the code has set, ready or not."""
         self.last_prose = ""
+        self.stopping = False
+        """Set when the run is to end as soon as the running cell has been interrupted."""
         self._emitter = emitter
         self._calls = calls
         self._repl: Repl | None = None
@@ -57,16 +60,19 @@ class Loop:
         self._deadline = deadline
         self._cells_run = 0
         self._refused = False
+        self._in_cell = False
 
     @property
     def current(self) -> str:
         """The node of the iteration that is going on."""
         return f"{self.node}.{self.iterations}"
 
-    def interrupt(self) -> None:
-        """Stop the cell that runs, if one does."""
-        if self._repl is not None:
-            self._repl.interrupt()
+    def interrupt(self) -> bool:
+        """Stop the cell that runs; False where none does."""
+        if self._repl is None or not self._in_cell:
+            return False
+        self._repl.interrupt()
+        return True
 
     async def run(self, repl: Repl, messages: list[Message]) -> str:
         """Go on until the answer is ready, and return it. Raises LimitReached, ModelError."""
@@ -77,6 +83,7 @@ class Loop:
             if self.node == "0":
                 self._calls.iteration = iteration
             self._emitter.emit(IterationStarted, node, iteration=iteration)
+            self._check_time()
             text, reply = await self._calls.root(node, self._model, messages)
             feedback = await self._react(node, text, reply)
             if feedback is None:
@@ -113,14 +120,11 @@ class Loop:
         assert self._repl is not None
         self._cells_run += 1
         self._emitter.emit(CellStarted, node, cell=number, code=clip(code, MAX_EVENT_TEXT))
-        result = await self._repl.run(
-            code,
-            timeout=min(self._limits.cell_seconds, max(0.1, self._deadline - time.monotonic())),
-            on_output=lambda stream, text: self._emitter.stream(
-                Output, node, text, cell=number, stream=stream
-            ),
-            show=SHOWN,
-        )
+        self._in_cell = True
+        try:
+            result = await self._run_code(node, number, code)
+        finally:
+            self._in_cell = False
         self.best = result.answer or self.best
         self._emitter.emit(
             CellDone,
@@ -132,7 +136,26 @@ class Loop:
             output_characters=result.output_characters,
             kept=result.kept,
         )
+        if self.stopping:
+            raise asyncio.CancelledError
+        if not result.ready:
+            self._check_time()
         return result
+
+    async def _run_code(self, node: str, number: int, code: str) -> CellResult:
+        assert self._repl is not None
+        return await self._repl.run(
+            code,
+            timeout=min(self._limits.cell_seconds, max(0.1, self._deadline - time.monotonic())),
+            on_output=lambda stream, text: self._emitter.stream(
+                Output, node, text, cell=number, stream=stream
+            ),
+            show=SHOWN,
+        )
+
+    def _check_time(self) -> None:
+        if time.monotonic() >= self._deadline:
+            raise LimitReached(f"the limit of {self._limits.seconds:g} s is over")
 
     def _nothing_read(self, reply: ReplyParser) -> bool:
         """Whether this first reply answered from nothing; asked once in a run."""

@@ -44,6 +44,10 @@ from rlm_server.text import pieces
 logger = logging.getLogger(__name__)
 
 
+GRACE_SECONDS = 0.25
+"""What a cell gets to end after its interrupt, when the run is cancelled or its time is over."""
+
+
 @dataclass
 class _End:
     status: RunStatus
@@ -93,6 +97,7 @@ class Run:
         self._task: asyncio.Task[None] | None = None
         self._log_error: LogError | None = None
         self._stopping = False
+        self._last_resort: asyncio.TimerHandle | None = None
 
     def start(self) -> asyncio.Task[None]:
         """Begin; the task ends when the run has ended and its log is closed."""
@@ -125,6 +130,8 @@ class Run:
         try:
             end = await self._work_within_limits()
             self._stopping = True
+            if self._last_resort is not None:
+                self._last_resort.cancel()
         finally:
             if self._repl is not None:
                 await self._repl.close()
@@ -138,7 +145,7 @@ class Run:
 
     async def _work_within_limits(self) -> _End:
         """Do the work, and turn whatever ends it into an end."""
-        timer = asyncio.timeout(self._limits.seconds)
+        timer = asyncio.timeout(self._limits.seconds + GRACE_SECONDS)
         try:
             async with timer:
                 await self._work()
@@ -246,9 +253,18 @@ class Run:
         self._stop()
 
     def _stop(self) -> None:
-        """Cancel the work, once: what follows it must not be cancelled too."""
-        if self._task is not None and not self._stopping:
-            self._stopping = True
+        """Cancel the work, once: what follows it must not be cancelled too.
+
+        A running cell is interrupted first, so that an answer which it has set is not lost.
+        """
+        if self._task is None or self._stopping:
+            return
+        self._stopping = True
+        if self._loop is not None and self._loop.interrupt():
+            self._loop.stopping = True
+            event_loop = asyncio.get_running_loop()
+            self._last_resort = event_loop.call_later(GRACE_SECONDS, self._task.cancel)
+        else:
             self._task.cancel()
 
 

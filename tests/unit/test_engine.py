@@ -194,6 +194,36 @@ async def test_cancelling_in_mid_cell_ends_the_run_with_what_there_is(tmp_path: 
     assert (run.end.status, run.answer) == ("cancelled", "so far")
 
 
+async def test_an_answer_set_in_the_cancelled_cell_is_not_lost(tmp_path: Path) -> None:
+    code = 'answer["content"] = "just set"\nprint("busy")\nwhile True: pass'
+    run = prepare(tmp_path, [cell(code)])
+    task = run.run.start()
+    async with asyncio.timeout(30):
+        while not run.of(Output):
+            await run.run.log.grown(run.run.log.size)
+    run.run.cancel(None)
+    await asyncio.wait_for(task, 30)
+    assert (run.end.status, run.answer) == ("cancelled", "just set")
+    assert run.of(CellDone)[-1].status == "cancelled"
+
+
+async def test_an_answer_set_in_the_cell_that_takes_too_long_is_not_lost(tmp_path: Path) -> None:
+    code = 'answer["content"] = "just set"\nwhile True: pass'
+    run = await play(tmp_path, [cell(code)], seconds=1.0)
+    assert (run.end.status, run.answer) == ("limit", "just set")
+
+
+async def test_paths_with_blanks_and_brackets_are_evidence_too(tmp_path: Path) -> None:
+    sources = [
+        TextSource(text="one\ntwo\n", name="my notes (old).txt"),
+        TextSource(text="three\n", name="plain.txt"),
+    ]
+    answer = """'It stands in my notes (old).txt:2, and in "plain.txt:1".'"""
+    run = await play(tmp_path, [final(answer)], sources=sources)
+    found = [(e.path, e.quote) for e in run.of(Answer)[-1].evidence]
+    assert found == [("my notes (old).txt", "two"), ("plain.txt", "three")]
+
+
 async def test_cancelling_in_mid_reply_ends_the_run(tmp_path: Path) -> None:
     asked = asyncio.Event()
 
