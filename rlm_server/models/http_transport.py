@@ -178,8 +178,12 @@ async def _all(response: Any, deployment: Deployment) -> bytes:
         if len(data) > LONGEST:
             break
     if len(data) > LONGEST:
-        raise tell(GARBLED, deployment, detail=f"more than {LONGEST >> 20} MB")
+        raise _too_long(deployment)
     return data
+
+
+def _too_long(deployment: Deployment) -> ModelError:
+    return tell(GARBLED, deployment, detail=f"more than {LONGEST >> 20} MB")
 
 
 def _whole(data: bytes, request: Request) -> Reply:
@@ -196,7 +200,11 @@ async def _streamed(chunks: AsyncIterator[bytes], request: Request) -> Reply:
     parts: list[str] = []
     usage: _Usage | None = None
     finish: str | None = None
+    size = 0
     async for data in sse.events(chunks, longest=LONGEST):
+        size += len(data)
+        if size > LONGEST:
+            raise _too_long(request.deployment)
         if data == b"[DONE]":
             finish = finish or "stop"
             break

@@ -50,3 +50,33 @@ def test_no_input_to_serve_from_is_said(tmp_path: Path) -> None:
         )  # fmt: skip
     assert result.returncode == 1
     assert "--tcp" in result.stderr
+
+
+def test_models_lists_what_there_is_with_its_health(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(
+        'discover = false\n[models.qwen]\nmodel = "hosted_vllm/qwen3"\nslots = 8\nwindow = 32768\n'
+        'deployments = [{base-url = "http://127.0.0.1:1/v1"}, '
+        '{model = "openai/x", input-price = 2, output-price = 8}]\n'
+    )
+    result = rlm_server(tmp_path, "models")
+    assert result.returncode == 0, result.stderr
+    heads, model, first, second, embedded, *_ = result.stdout.splitlines()
+    assert heads.split()[:4] == ["name", "model", "source", "tier"]
+    assert "qwen  " in model
+    assert "32,768" in model
+    assert "local/cloud" in model
+    assert "down (nothing answers)" in first
+    assert "no key" in second
+    assert embedded.startswith("offline/extractive")
+    assert "Questions go to qwen, sub-calls to qwen." in result.stdout
+
+
+def test_config_shows_no_secret_of_any_deployment(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(
+        '[models.x]\nmodel = "openai/x"\nheaders = {x-api-key = "canary-1"}\n'
+        'deployments = [{headers = {authorization = "canary-2"}, params = {token = "canary-3"}}]\n'
+    )
+    result = rlm_server(tmp_path, "config")
+    assert result.returncode == 0, result.stderr
+    assert "********" in result.stdout
+    assert "canary" not in result.stdout
