@@ -410,4 +410,4 @@ async def test_text_is_fit_for_every_json_parser() -> None:
     async with bench([Reply("a\ud83db\0", chunk=99)] * 2) as it:
         ear = Ear()
         text = (await it.ask(listener=ear)).text
-    assert text == ear.text == "a?b\N{SYMBOL FOR NULL}"
+    assert text == ear.text == "a\N{REPLACEMENT CHARACTER}b\N{SYMBOL FOR NULL}"
