@@ -212,7 +212,7 @@ class Group:
                 server = self._pick(waiter, now)
                 if server is not None:
                     waiter.granted.set_result(Lease(server, now))
-                elif waiter.avoid:
+                elif waiter.avoid and any(s.open(now) and s.has_room for s in self.servers):
                     passed.append(waiter)  # another may want what this one avoids
                 else:
                     break
