@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -63,7 +62,6 @@ class Costs:
         self._clock = clock
         path = state_dir(make=False) / FILE
         self._database = Database(path, SCHEMA, version=1, cure=CURE)
-        self._lock = threading.Lock()
         self._unwritten: dict[tuple[str, str], float] = defaultdict(float)
         self._reserved: dict[str, float] = defaultdict(float)
 
@@ -100,12 +98,11 @@ class Costs:
             dollars,
             int(usage.cost is None),
         )
-        with self._lock:
+        with self._database.publishing:
             self._unwritten[month, project] += dollars
 
         def written() -> None:
-            with self._lock:
-                self._unwritten[month, project] -= dollars
+            self._unwritten[month, project] -= dollars
 
         self._database.write([(_ADD, row)], after=written)
 
@@ -171,12 +168,11 @@ class Costs:
         arguments = [month]
         if project is not ALL:
             query, arguments = f"{query} AND project = ?", [month, project]
-        # First what waits, then what is written: counted twice is better than not at all.
-        with self._lock:
+        with self._database.publishing:
             waiting = sum(
                 dollars
                 for (when, whose), dollars in self._unwritten.items()
                 if when == month and project in (ALL, whose)
             )
-        rows = self._database.read(query, arguments)
+            rows = self._database.read(query, arguments)
         return float(rows[0][0]) + waiting if rows else waiting

@@ -40,6 +40,9 @@ class Database:
         """Prepare; the file is opened, or made, when it is first used."""
         self.path = path
         self.broken = ""
+        self.publishing = threading.Lock()
+        """Held, for a moment, while what was written becomes what is read and ``after`` is called:
+        who holds it sees one or the other, never both or none."""
         self._schema = schema
         self._version = version
         self._cure = cure
@@ -101,24 +104,31 @@ class Database:
                 if not batch:
                     self._job = None
                     return
-            if not self.broken:
-                self._write_batch([one for statements, _ in batch for one in statements])
-            for _, after in batch:
-                after()
+            afters = [after for _, after in batch]
+            if self.broken or not self._write_batch(
+                [one for all_, _ in batch for one in all_], afters
+            ):
+                for after in afters:
+                    after()
 
-    def _write_batch(self, statements: Sequence[Statement]) -> None:
+    def _write_batch(
+        self, statements: Sequence[Statement], afters: Sequence[Callable[[], None]]
+    ) -> bool:
+        """Write in one transaction, and tell that it can be read; False where that failed."""
         try:
-            connection = self._open(WRITE_WAIT)
-            try:
-                with connection:
-                    # At once: a transaction that begins by reading can't wait for a lock later.
-                    connection.execute("BEGIN IMMEDIATE")
-                    for statement, arguments in statements:
-                        connection.execute(statement, arguments)
-            finally:
-                connection.close()
+            with contextlib.closing(self._open(WRITE_WAIT)) as connection:
+                # At once: a transaction that begins by reading can't wait for a lock later.
+                connection.execute("BEGIN IMMEDIATE")
+                for statement, arguments in statements:
+                    connection.execute(statement, arguments)
+                with self.publishing:
+                    connection.execute("COMMIT")
+                    for after in afters:
+                        after()
+                return True
         except (sqlite3.Error, OSError) as error:
             self._failed(error)
+            return False
 
     def _open(self, wait: float) -> sqlite3.Connection:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
