@@ -281,6 +281,18 @@ Events of unknown kinds come from newer servers and are passed over."
         (rlm-node-fold node)
         (rlm-node-release node)))))
 
+(cl-defmethod rlm-draw-event ((_ (eql 'semanticHit)) event _run)
+  "Draw, for EVENT, that the kept answer to a similar question follows."
+  (let ((node (rlm-draw--node (plist-get event :node))))
+    (rlm-node-end-part node)
+    (let ((place (rlm-node-body node)))
+      (rlm-node-append
+       node (format "%s- *Kept answer* of %s to: %s (similarity %.2f)\n"
+                    (rlm-node-fresh-line place)
+                    (format-time-string "%F %R" (plist-get event :originalTime))
+                    (rlm-org-line (plist-get event :originalQuestion) 1000)
+                    (plist-get event :similarity))))))
+
 (cl-defmethod rlm-draw-event ((_ (eql 'notice)) event _run)
   "Draw a notice, EVENT."
   (let* ((id (plist-get event :node))

@@ -702,6 +702,20 @@ class ChildDone(Event, tag="childDone"):
     seconds: float
 
 
+class SemanticHit(Event, tag="semanticHit"):
+    """The question is answered by the kept answer to a similar one; ``fresh`` asks anew.
+
+    The answer and the run's end follow.
+    """
+
+    original_question: str
+    original_run_id: str
+    original_time: float
+    """When it was answered."""
+    similarity: float
+    """Cosine of the questions; 1.0 for the same words."""
+
+
 class Notice(Event, tag="notice"):
     """Something that the person at the screen should know: a retry, a refusal, feedback."""
 
@@ -758,6 +772,7 @@ AnyEvent = (
     | SubcallStarted
     | SubcallDelta
     | SubcallDone
+    | SemanticHit
     | ChildStarted
     | ChildDone
     | Notice

@@ -33,6 +33,7 @@ class ScriptedModels:
     """Stands in for ``Models``: the root says its lines in order, the sub model one function."""
 
     root, sub, ready = "root", "sub", True
+    semantic = None
 
     def __init__(
         self, replies: Sequence[Scripted], sub: Callable[[str], Any] = lambda prompt: "sub-answer"

@@ -21,8 +21,10 @@ from rlm_server.engine.evidence import find_evidence
 from rlm_server.engine.ledger import Ledger, LimitReached
 from rlm_server.engine.loop import Loop
 from rlm_server.engine.prompt import opening
+from rlm_server.engine.similar import Question
 from rlm_server.errors import LogError, RlmError
 from rlm_server.models import Account, Models
+from rlm_server.models.cache.semantic import Similar
 from rlm_server.protocol import (
     MAX_EVENT_TEXT,
     Answer,
@@ -90,6 +92,9 @@ class Run:
         self._max_depth = params.options.max_depth or config.max_depth
         names = config.depth_models or [self._sub]
         self._depth_models = [models.resolve(name, default=self._sub) for name in names]
+        names = [self._root, self._sub, *self._depth_models]
+        self._question = Question(params, models, self._emitter, names, self._max_depth)
+        self._similar: Similar | None = None
         self._children: Children | None = None
         self._corpus: Corpus | None = None
         self._repl: Repl | None = None
@@ -149,7 +154,8 @@ class Run:
         try:
             async with timer:
                 await self._work()
-            return _End("done", "The question is answered.")
+            kept = "The answer to a similar question was kept." if self._similar else ""
+            return _End("done", kept or "The question is answered.")
         except LimitReached as limit:
             return _End("limit", f"Stopped: {limit}.")
         except TimeoutError:
@@ -174,6 +180,9 @@ class Run:
         self._models.check(self._sub)
         deadline = time.monotonic() + self._limits.seconds
         self._corpus = corpus = await self._build_corpus()
+        self._similar = await self._question.find(corpus)
+        if self._similar:
+            return
         self._loop = loop = Loop(
             self._emitter, self._calls, self._limits, node="0", model=self._root, deadline=deadline
         )
@@ -185,7 +194,8 @@ class Run:
             config=self._config.sandbox,
             on_call=lambda call: children.on_call(place, call),
         )
-        await loop.run(self._repl, opening(self._params.question, corpus))
+        answer = await loop.run(self._repl, opening(self._params.question, corpus))
+        await self._question.keep(corpus, answer)
 
     def _make_children(self, deadline: float) -> Children:
         return Children(
@@ -228,7 +238,9 @@ class Run:
         """Tell the answer, such as it is, and the end."""
         self._calls.finish()
         done = end.status == "done"
-        text = (self._loop.best or ("" if done else self._loop.last_prose)) if self._loop else ""
+        text = self._similar.answer if self._similar else ""
+        if self._loop:
+            text = self._loop.best or ("" if done else self._loop.last_prose)
         if text or done:
             assert self._corpus is not None
             *early, last = pieces(text, MAX_EVENT_TEXT)

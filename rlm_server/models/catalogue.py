@@ -29,6 +29,7 @@ class Catalogue:
         """Raises ConfigError for a model that can't be used as it is configured."""
         self._root = config.root
         self._sub = config.sub
+        self._embedding = config.cache.embedding_model
         self._environ = environ
         self._members = configured(config)
         self._configured = {name: as_model(several[0]) for name, several in self._members.items()}
@@ -80,8 +81,10 @@ class Catalogue:
         """Name of the default root model: configured, else the best that there is."""
         if self._root:
             return self._root
-        ready = [d.name for d in self.there() if self.key_state(d) != "missing"]
-        named = [name for name in self._configured if name in ready] or list(self._configured)
+        chat = [d for d in self.there() if d.name != self._embedding]
+        ready = [d.name for d in chat if self.key_state(d) != "missing"]
+        configured = [d.name for d in chat if d.name in self._configured]
+        named = [name for name in configured if name in ready] or configured
         return (named or ready)[0]
 
     @property

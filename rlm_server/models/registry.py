@@ -14,7 +14,9 @@ from rlm_server.models import discovery
 from rlm_server.models.account import Account
 from rlm_server.models.asking import Answer, Ask, Asker, Stream, may_fall_back
 from rlm_server.models.cache.answers import AnswerCache
-from rlm_server.models.cache.open import open_database, open_store
+from rlm_server.models.cache.embedder import LitellmEmbedder
+from rlm_server.models.cache.entry import request_key
+from rlm_server.models.cache.open import open_database, open_semantic, open_store
 from rlm_server.models.calls import (
     Completion,
     Listener,
@@ -74,6 +76,7 @@ class Models:
             open_store(config.cache, self._kept) if config.cache.enabled else None,
             self._catalogue.find,
         )
+        self.semantic = open_semantic(config.cache, self._kept, self._embedder)
         self.costs = Costs(config.costs)
         self._warming: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
@@ -239,6 +242,7 @@ class Models:
             group.close()
         await self._carriers.close()
         await self.cache.close()
+        await asyncio.to_thread(self._kept.close)
         await asyncio.to_thread(self.costs.close)
 
     async def _ask(self, name: str, ask: Ask) -> Answer:
@@ -278,6 +282,14 @@ class Models:
             if not group.has(deployment):
                 group.add(deployment)
         return group
+
+    def identity(self, name: str) -> bytes:
+        """What decides its answers beside what it is asked: models of one identity are the same."""
+        return request_key(self._catalogue.find(name), [], None)
+
+    def _embedder(self, name: str) -> LitellmEmbedder:
+        deployment = self._catalogue.find(name)
+        return LitellmEmbedder(deployment, lambda: self._catalogue.fetch_key(deployment))
 
     async def _send(self, deployment: Deployment, ask: Ask, stream: Stream) -> Reply:
         """One try at one deployment."""

@@ -9,12 +9,16 @@ from pathlib import Path
 import pytest
 
 from engine_harness import cell, final
+from ngram_embedder import embeddings
+from redis_process import needs_redis, redis_server
 from rpc_client import initialize_params, server_environment, start_server
 from scripted_provider import Reply, ScriptedProvider
 
 
 def script(request) -> Reply:
     """A root that asks the same twice in a batch, and a sub that never says the same twice."""
+    if request.path.endswith("/embeddings"):
+        return embeddings(request)
     if request.role == "sub":
         script.said += 1
         return Reply(f"guess {script.said}")
@@ -47,7 +51,7 @@ async def server(home: Path, *arguments: str):
 async def ask(client, **options):
     """Ask the one question; the end, the answer, and which replies and sub-calls were kept."""
     params = {
-        "question": "What is in it?",
+        "question": options.pop("question", "What is in it?"),
         "sources": [{"kind": "text", "text": "alpha\nbeta\n", "name": "greek.txt"}],
         "options": options,
     }
@@ -131,3 +135,61 @@ async def test_what_is_kept_can_be_shown_exported_and_removed(tmp_path: Path, pr
     assert all(row["entry"]["model"] == "openai/scripted" for row in kept)
     assert command(tmp_path, "cache", "clear") == "4 answers removed.\n"
     assert command(tmp_path, "cache", "export") == ""
+
+
+@needs_redis
+async def test_two_servers_share_a_redis_server(tmp_path: Path, provider) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "other").mkdir()
+    with redis_server(tmp_path) as port:
+        for home in ("one", "other"):
+            url = f'[cache]\nurl = "redis://127.0.0.1:{port}/0"\n'
+            configure(tmp_path / home, provider, url)
+        async with server(tmp_path / "one") as one, server(tmp_path / "other") as other:
+            await ask(one)
+            assert (await ask(other))[1:] == ("guess 1 and guess 2", [True] * 2, [True] * 2)
+        assert "Answers   4\n" in command(tmp_path / "one", "cache")
+        assert command(tmp_path / "other", "cache", "clear") == "4 answers removed.\n"
+
+
+async def test_a_similar_question_is_answered_by_the_kept_answer(tmp_path: Path, provider) -> None:
+    configure(
+        tmp_path,
+        provider,
+        f'[models.e]\nmodel = "openai/e"\nbase-url = "{provider.url}"\n'
+        '[cache]\nsemantic = true\nthreshold = 0.7\nembedding-model = "e"\n',
+    )
+    first = "Which letters are in the list?"
+    similar = "Tell me which letters are in the list."
+    async with server(tmp_path) as client:
+        assert (await ask(client, question=first))[1] == "guess 1 and guess 2"
+        end, answer, replies, _ = await ask(client, question=similar)
+        assert (answer, replies, end["usage"]["cost"]) == ("guess 1 and guess 2", [], 0)
+        hit = client.of(end["runId"], "semanticHit")[0]
+        assert (hit["originalQuestion"], hit["originalRunId"]) == (first, client.events[0]["runId"])
+        assert 0.7 <= hit["similarity"] < 1
+        assert "similar question" in end["reason"]
+        evidence = client.of(end["runId"], "answer")[-1]["evidence"]
+        assert isinstance(evidence, list)
+        # Anew on demand, and never for another question, other texts or without a cache.
+        assert (await ask(client, question=similar, fresh=True))[1] == "guess 3 and guess 4"
+        assert (await ask(client, question=similar, noCache=True))[1] == "guess 5 and guess 6"
+        negated = "Which letters are not in the list?"
+        assert len((await ask(client, question=negated))[2]) == 2
+        assert (await ask(client, question=similar))[1] == "guess 3 and guess 4"
+
+
+async def test_without_its_model_the_semantic_cache_costs_a_notice(
+    tmp_path: Path, provider
+) -> None:
+    configure(
+        tmp_path,
+        provider,
+        '[models.e]\nmodel = "openai/e"\nbase-url = "http://127.0.0.1:9/v1"\n'
+        '[cache]\nsemantic = true\nembedding-model = "e"\n',
+    )
+    async with server(tmp_path) as client:
+        end, answer, *_ = await ask(client)
+        assert answer == "guess 1 and guess 2"
+        notices = [event["text"] for event in client.of(end["runId"], "notice")]
+        assert any("not kept for similar questions" in text for text in notices)

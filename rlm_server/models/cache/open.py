@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from rlm_server.config import CacheConfig, cache_dir
 from rlm_server.errors import ConfigError
+from rlm_server.models.cache.embedder import Embedder
 from rlm_server.models.cache.entry import CacheStore
 from rlm_server.models.cache.redis_store import RedisStore
+from rlm_server.models.cache.semantic import SemanticCache
 from rlm_server.models.cache.sqlite_store import SqliteStore, cache_database
 from rlm_server.models.database import Database
 
@@ -25,3 +29,22 @@ def open_store(config: CacheConfig, database: Database) -> CacheStore:
     if scheme in ("redis", "rediss", "unix"):
         return RedisStore(config.url, ttl=config.ttl)
     raise ConfigError(f"url in [cache] begins with {scheme!r}.", cure="Write redis://HOST:PORT/0.")
+
+
+def open_semantic(
+    config: CacheConfig, database: Database, embedder: Callable[[str], Embedder]
+) -> SemanticCache | None:
+    """The semantic cache, where it is enabled. Raises ConfigError for what it lacks."""
+    if not (config.enabled and config.semantic):
+        return None
+    if config.embedding_model is None:
+        raise ConfigError(
+            "semantic in [cache] needs a model that compares questions.",
+            cure='Set embedding-model, for instance to "ollama/all-minilm".',
+        )
+    return SemanticCache(
+        database,
+        embedder(config.embedding_model),
+        threshold=config.threshold,
+        ttl=config.ttl,
+    )

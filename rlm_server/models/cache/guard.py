@@ -1,0 +1,135 @@
+"""The guard of the semantic cache: whether questions that sound alike may mean different things.
+
+Embeddings hardly see what decides: "is it thread-safe" and "is it not thread-safe", or "rename foo
+to bar" and the reverse, are nearly the same to them. So a similar question may share an answer only
+if nothing here speaks against it. The guard errs towards asking again, which costs only money.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+
+from rlm_server.models.cache.guard_words import (
+    DECISIVE,
+    NEGATIONS,
+    NUMBERS,
+    OPPOSITES,
+    SAME,
+    STOP,
+)
+
+_QUOTED = re.compile(r'"([^"]*)"|“([^”]*)”|`([^`]*)`|(?<!\w)\'([^\']+)\'(?!\w)')
+_LITERAL = re.compile(r"[\d_/\\.:@#=<>+*$%&|~^]|[a-z][A-Z]|^[A-Z]{2,}|^-|\(\)")
+_EDGES = ".,;:!?…\"'“”‘’[]{}"
+
+_PREFIXES = ("un", "in", "im", "ir", "il", "non", "dis", "de", "mis", "a")
+
+
+def difference(one: str, other: str) -> str:
+    """What the questions differ in so that one answer can't do for both; empty if nothing is found.
+
+    Symmetric; "numbers", "quoted text", "names" and so on, for the person who wonders.
+    """
+    left, right = _Parts(one), _Parts(other)
+    if left.quoted != right.quoted:
+        return "quoted text"
+    if left.literals != right.literals:
+        return "names or numbers"
+    if left.negations != right.negations:
+        return "negation"
+    if left.decisive != right.decisive:
+        return "a decisive word"
+    only_left = left.words.keys() - right.words.keys()
+    only_right = right.words.keys() - left.words.keys()
+    if _opposed(only_left, only_right) or _opposed(only_right, only_left):
+        return "opposites"
+    shared = left.words.keys() & right.words.keys()
+    if [w for w in left.words if w in shared] != [w for w in right.words if w in shared]:
+        return "order"
+    if len(only_left) == len(only_right) == 1 and not _same(*only_left, *only_right):
+        return "one word"
+    return ""
+
+
+class _Parts:
+    """What a question is made of: literals, in order, and the stems of its content words."""
+
+    def __init__(self, text: str) -> None:
+        text = text.replace("’", "'")
+        self.quoted = [next(filter(None, found), "") for found in _QUOTED.findall(text)]
+        self.literals: list[str] = []
+        self.negations = 0
+        self.decisive: Counter[str] = Counter()
+        self.words: dict[str, str] = {}
+        """The words by their stems, in the order of their first place."""
+        for token in _QUOTED.sub(" ", text).split():
+            self._take(token.strip(_EDGES).removeprefix("(").rstrip(_EDGES))
+
+    def _take(self, token: str) -> None:
+        if token.endswith(")") and not token.endswith("()"):
+            token = token[:-1]
+        if not token:
+            return
+        if _LITERAL.search(token):
+            self.literals.append(token)
+            return
+        for word in re.split(r"[-()]+", token.lower()):
+            self._take_word(word)
+
+    def _take_word(self, word: str) -> None:
+        if word.endswith("n't"):
+            self.negations += 1
+            return
+        word = word.removesuffix("'s").strip("'")
+        if word in NUMBERS:
+            self.literals.append(NUMBERS[word])
+        elif word in NEGATIONS:
+            self.negations += 1
+        elif word in DECISIVE:
+            self.decisive[word] += 1
+        elif word and word not in STOP:
+            self.words.setdefault(stem(word), word)
+
+
+def stem(word: str) -> str:
+    """A word without the endings that don't change what it is about."""
+    for ending in (
+        "ations",
+        "ation",
+        "ings",
+        "ing",
+        "ies",
+        "ied",
+        "ers",
+        "es",
+        "ed",
+        "s",
+        "e",
+        "y",
+    ):
+        if word.endswith(ending) and len(word) - len(ending) >= 3 and not word.endswith("ss"):
+            word = word.removesuffix(ending)
+            break
+    # "running" and "run", "stopped" and "stop"
+    return word[:-1] if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "ls" else word
+
+
+def _opposed(these: Iterable[str], those: Iterable[str]) -> bool:
+    """Whether a word of one side is the opposite of one of the other, by list or by prefix."""
+    left, right = set(these), set(those)
+    for one, other in _OPPOSITE_STEMS:
+        if left & one and right & other:
+            return True
+    return any(prefix + word in right for word in left for prefix in _PREFIXES)
+
+
+def _same(one: str, other: str) -> bool:
+    return any(one in group and other in group for group in _SAME_STEMS)
+
+
+_OPPOSITE_STEMS = tuple(
+    (frozenset(map(stem, one)), frozenset(map(stem, other))) for one, other in OPPOSITES
+)
+_SAME_STEMS = tuple(group | frozenset(map(stem, group)) for group in SAME)
