@@ -14,16 +14,9 @@ from rlm_server.models import discovery
 from rlm_server.models.account import Account
 from rlm_server.models.asking import Answer, Ask, Asker, Stream, may_fall_back
 from rlm_server.models.cache.answers import AnswerCache
-from rlm_server.models.cache.embedder import LitellmEmbedder
 from rlm_server.models.cache.entry import request_key
 from rlm_server.models.cache.open import open_database, open_semantic, open_store
-from rlm_server.models.calls import (
-    Completion,
-    Listener,
-    Message,
-    Reply,
-    Request,
-)
+from rlm_server.models.calls import Completion, Listener, Message, Reply, Request
 from rlm_server.models.carriers import Carriers
 from rlm_server.models.catalogue import Catalogue
 from rlm_server.models.costs import Costs
@@ -76,7 +69,7 @@ class Models:
             open_store(config.cache, self._kept) if config.cache.enabled else None,
             self._catalogue.find,
         )
-        self.semantic = open_semantic(config.cache, self._kept, self._embedder)
+        self.semantic = open_semantic(config.cache, self._kept, self._catalogue, self.warm)
         self.costs = Costs(config.costs)
         self._warming: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
@@ -286,10 +279,6 @@ class Models:
     def identity(self, name: str) -> bytes:
         """What decides its answers beside what it is asked: models of one identity are the same."""
         return request_key(self._catalogue.find(name), [], None)
-
-    def _embedder(self, name: str) -> LitellmEmbedder:
-        deployment = self._catalogue.find(name)
-        return LitellmEmbedder(deployment, lambda: self._catalogue.fetch_key(deployment))
 
     async def _send(self, deployment: Deployment, ask: Ask, stream: Stream) -> Reply:
         """One try at one deployment."""

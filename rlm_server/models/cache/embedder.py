@@ -27,17 +27,19 @@ class Embedder(Protocol):
 class LitellmEmbedder:
     """An ``Embedder`` behind ``litellm.aembedding``."""
 
-    def __init__(self, deployment: Deployment, key: Callable[[], Awaitable[Secret | None]]) -> None:
-        """``key`` gets the deployment's key when it is needed, and may raise NoKeyError."""
+    def __init__(
+        self, deployment: Deployment, prepare: Callable[[], Awaitable[Secret | None]]
+    ) -> None:
+        """``prepare`` makes litellm ready and gets the deployment's key; may raise NoKeyError."""
         self._deployment = deployment
-        self._key = key
+        self._prepare = prepare
         # As a chat model it is asked through another of Ollama's addresses.
         self.name = deployment.model.replace("ollama_chat/", "ollama/", 1)
 
     async def embed(self, text: str) -> Sequence[float]:
         """See ``Embedder``."""
         settings = self._deployment.settings
-        key = await self._key()
+        key = await self._prepare()
         arguments: dict[str, Any] = {
             **settings.params,
             "model": self.name,

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from rlm_server.config import CacheConfig, cache_dir
 from rlm_server.errors import ConfigError
-from rlm_server.models.cache.embedder import Embedder
+from rlm_server.models.cache.embedder import LitellmEmbedder
 from rlm_server.models.cache.entry import CacheStore
 from rlm_server.models.cache.redis_store import RedisStore
 from rlm_server.models.cache.semantic import SemanticCache
 from rlm_server.models.cache.sqlite_store import SqliteStore, cache_database
+from rlm_server.models.catalogue import Catalogue
 from rlm_server.models.database import Database
+from rlm_server.models.secret import Secret
 
 FILE = "answers.db"
 
@@ -32,9 +34,15 @@ def open_store(config: CacheConfig, database: Database) -> CacheStore:
 
 
 def open_semantic(
-    config: CacheConfig, database: Database, embedder: Callable[[str], Embedder]
+    config: CacheConfig,
+    database: Database,
+    catalogue: Catalogue,
+    warm: Callable[[], Awaitable[None]],
 ) -> SemanticCache | None:
-    """The semantic cache, where it is enabled. Raises ConfigError for what it lacks."""
+    """The semantic cache, where it is enabled. Raises ConfigError for what it lacks.
+
+    ``warm`` imports litellm; it is awaited before the first embedding.
+    """
     if not (config.enabled and config.semantic):
         return None
     if config.embedding_model is None:
@@ -42,9 +50,15 @@ def open_semantic(
             "semantic in [cache] needs a model that compares questions.",
             cure='Set embedding-model, for instance to "ollama/all-minilm".',
         )
+    deployment = catalogue.find(config.embedding_model)
+
+    async def prepare() -> Secret | None:
+        await warm()
+        return await catalogue.fetch_key(deployment)
+
     return SemanticCache(
         database,
-        embedder(config.embedding_model),
+        LitellmEmbedder(deployment, prepare),
         threshold=config.threshold,
         ttl=config.ttl,
     )
