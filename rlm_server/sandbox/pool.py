@@ -61,6 +61,11 @@ class Zygote:
                 cwd="/",
             )
 
+    @property
+    def alive(self) -> bool:
+        """Whether the process has not ended."""
+        return self._process.poll() is None
+
     def fork(self, request: dict[str, Any]) -> Seed:
         """Ask for a sandbox, without waiting for it; raises OSError where the zygote is gone."""
         data, their_data = socket.socketpair()
@@ -117,6 +122,10 @@ class Pool:
                 self._zygote = None
 
     def _match(self, request: dict[str, Any]) -> None:
+        if self._zygote is not None and not self._zygote.alive:
+            self._empty()  # those it made may be ending with it
+            self._zygote.close()
+            self._zygote = None
         key = json.dumps(request)
         if key != self._key:
             self._empty()
