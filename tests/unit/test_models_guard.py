@@ -1,6 +1,8 @@
 """The guard of the semantic cache: it stops whatever could turn an answer into a wrong one."""
 
 import string
+import tomllib
+from pathlib import Path
 
 import pytest
 from hypothesis import assume, given
@@ -38,6 +40,7 @@ from rlm_server.models.cache.guard_words import DECISIVE, NEGATIONS, NUMBERS, ST
         ("What does the reader do?", "What does the writer do?"),
         ("Which tests fail only on Linux?", "Which tests fail on Linux?"),
         ("Who wrote the letter to Anna?", "Who wrote the letter to Clara?"),
+        ("What is rlm-run for?", "What is rlm-runs for?"),
     ],
 )
 def test_what_means_something_else_is_stopped(one: str, other: str) -> None:
@@ -59,6 +62,24 @@ def test_what_means_something_else_is_stopped(one: str, other: str) -> None:
 )
 def test_what_means_the_same_passes(one: str, other: str) -> None:
     assert difference(one, other) == ""
+
+
+PAIRS = tomllib.loads(
+    (Path(__file__).parent.parent / "bench" / "semantic_pairs.toml").read_text("utf-8")
+)
+STOPPED = ("negation", "order", "number", "name", "quoted", "one-word")
+
+
+@pytest.mark.parametrize("kind", STOPPED)
+def test_of_our_pairs_none_that_sounds_alike_passes(kind: str) -> None:
+    passed = [(one, other) for one, other in PAIRS[kind]["pairs"] if not difference(one, other)]
+    assert passed == []
+
+
+def test_of_our_pairs_nearly_all_near_duplicates_pass() -> None:
+    pairs = PAIRS["near-duplicate"]["pairs"]
+    assert sum(not difference(one, other) for one, other in pairs) >= 0.9 * len(pairs)
+    assert sum(len(group["pairs"]) for group in PAIRS.values()) >= 200
 
 
 WORDS = """cache parser lexer answer model budget thread socket letter harbour not 12 a_b x.py"""

@@ -45,6 +45,8 @@ def difference(one: str, other: str) -> str:
     only_right = right.words.keys() - left.words.keys()
     if _opposed(only_left, only_right) or _opposed(only_right, only_left):
         return "opposites"
+    if any(right.joined.get(key, word) != word for key, word in left.joined.items()):
+        return "names or numbers"
     shared = left.words.keys() & right.words.keys()
     if [w for w in left.words if w in shared] != [w for w in right.words if w in shared]:
         return "order"
@@ -62,6 +64,8 @@ class _Parts:
         self.literals: list[str] = []
         self.negations = 0
         self.decisive: Counter[str] = Counter()
+        self.joined: dict[str, str] = {}
+        """Words with hyphens, by their stems: "rlm-run" and "rlm-runs" may be two names."""
         self.words: dict[str, str] = {}
         """The words by their stems, in the order of their first place."""
         for token in _QUOTED.sub(" ", text).split():
@@ -75,7 +79,10 @@ class _Parts:
         if _LITERAL.search(token):
             self.literals.append(token)
             return
-        for word in re.split(r"[-()]+", token.lower()):
+        words = re.split(r"[-()]+", token.lower())
+        if len(words) > 1:
+            self.joined["-".join(map(stem, words))] = token.lower()
+        for word in words:
             self._take_word(word)
 
     def _take_word(self, word: str) -> None:
