@@ -73,7 +73,8 @@ def _parser() -> argparse.ArgumentParser:
         default="serve",
         help="serve: the default; doctor: try every part; config: print the effective one; "
         "models: list them with their servers, prices and health; cache: show, export (as JSON "
-        "lines) or clear kept answers; costs: what the last months cost",
+        "lines) or clear kept answers (clear takes prepared texts along); "
+        "costs: what the last months cost",
     )
     parser.add_argument(
         "action", nargs="?", choices=["show", "export", "clear"], default="show", help="for cache"

@@ -123,6 +123,9 @@ class ContextConfig(Section):
     """One file that was named itself."""
     max_tree_file_bytes: Annotated[int, msgspec.Meta(ge=1)] = 64 << 20
     """One file that a tree was found to hold; larger ones are left out, and that is said."""
+    cache_bytes: Annotated[int, msgspec.Meta(ge=0)] = 4 << 30
+    """Prepared texts over a megabyte that are kept, so that asking again reads nothing again; those
+    not used for longest make room. 0: none are kept."""
 
 
 class SandboxConfig(Section):

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from rlm_server.config import Config
+from rlm_server.context.store import Store
 from rlm_server.engine.run import Run
 from rlm_server.errors import UnknownModelError
 from rlm_server.models import Account, Completion, Listener, Message
@@ -137,6 +138,7 @@ def prepare(
     sub: Callable[[str], Any] = lambda prompt: "sub-answer",
     sources: Sequence[Source] = (TextSource(text="alpha\nbeta\ngamma\n", name="greek.txt"),),
     config: Config | None = None,
+    store: Store | None = None,
     prices: dict[str, tuple[float | None, float | None]] | None = None,
     **limits: Any,
 ) -> Played:
@@ -158,6 +160,7 @@ def prepare(
         ),
         log=RunLog(tmp_path / "run.jsonl"),
         directory=tmp_path / "context",
+        store=store,
     )
     return Played(run, models)
 

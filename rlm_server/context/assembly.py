@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -19,7 +19,7 @@ from rlm_server.config import ContextConfig
 from rlm_server.context.corpus import INDEX, TEXT, Corpus, Document
 from rlm_server.context.decode import without_surrogates
 from rlm_server.context.mapped import MappedWriter
-from rlm_server.context.plan import Piece, Plan
+from rlm_server.context.plan import Piece
 from rlm_server.context.reading import CHUNK, RefusedError, TextFile
 from rlm_server.context.reasons import LeftOuts
 from rlm_server.context.refusals import in_words
@@ -62,8 +62,9 @@ class _Inline:
 class Disk:
     """Refuses to fill the disk, and to exceed the configured size."""
 
-    def __init__(self, directory: Path, limit: int) -> None:
+    def __init__(self, directory: Path, limit: int, make_room: Callable[[], object]) -> None:
         self._directory = directory
+        self._make_room = make_room
         self._limit = limit
         self._granted = 0
 
@@ -88,14 +89,18 @@ class Disk:
         self._granted = wanted - more
 
     def _need(self, wanted: int) -> None:
-        info = os.statvfs(self._directory)
-        free = info.f_bavail * info.f_frsize
-        if free < wanted + RESERVE:
+        if self._free() < wanted + RESERVE:
+            self._make_room()
+        if (free := self._free()) < wanted + RESERVE:
             raise SourceError(
                 f"There is no room for the context: {self._directory} has {in_words(free)} left, "
                 f"and {in_words(wanted + RESERVE)} are needed.",
                 cure="Make room there, set RLM_CACHE to another place, or ask about less.",
             )
+
+    def _free(self) -> int:
+        info = os.statvfs(self._directory)
+        return info.f_bavail * info.f_frsize
 
 
 class Assembly:
@@ -103,16 +108,20 @@ class Assembly:
 
     def __init__(
         self,
-        plan: Plan,
+        pieces: Iterable[Piece],
         left: LeftOuts,
         directory: Path,
         config: ContextConfig,
         *,
         checkpoint: Callable[[], None],
         progress: Callable[[int, int], None],
+        make_room: Callable[[], object] = lambda: None,
     ) -> None:
-        """``checkpoint`` is called often and may raise; ``progress`` takes documents and bytes."""
-        self._plan = plan
+        """``checkpoint`` is called often and may raise; ``progress`` takes documents and bytes.
+
+        ``make_room`` is called where the disk is too full.
+        """
+        self._pieces = pieces
         self._left = left
         self._directory = directory
         self._config = config
@@ -121,7 +130,7 @@ class Assembly:
         self._documents: list[Document] = []
         self._bytes = 0
         self._hash = hashlib.sha256()
-        self._disk = Disk(directory, config.max_bytes)
+        self._disk = Disk(directory, config.max_bytes, make_room)
         self._writer = MappedWriter(directory / TEXT, grow=self._disk.grow, checkpoint=checkpoint)
 
     def run(self) -> Corpus:
@@ -163,7 +172,7 @@ class Assembly:
     def _opened(self) -> Iterator[tuple[Piece, _Readable]]:
         """Open the pieces that can be read and count the others."""
         total = 0
-        for piece in self._plan:
+        for piece in self._pieces:
             try:
                 readable = self._open(piece)
             except RefusedError as error:

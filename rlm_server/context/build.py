@@ -18,9 +18,12 @@ from rlm_server.config import ContextConfig
 from rlm_server.context.assembly import Assembly
 from rlm_server.context.corpus import INDEX, TEXT, Corpus, discard
 from rlm_server.context.decode import BINARY_SUFFIXES
+from rlm_server.context.entry import READER
 from rlm_server.context.plan import Plan
 from rlm_server.context.reasons import LeftOuts
 from rlm_server.context.refusals import nothing_to_read
+from rlm_server.context.state import State
+from rlm_server.context.store import Store
 from rlm_server.errors import SourceError
 from rlm_server.protocol import Overlay, Source
 
@@ -82,9 +85,12 @@ async def build_corpus(
     directory: Path,
     config: ContextConfig,
     on_progress: OnProgress,
+    store: Store | None = None,
 ) -> Corpus:
     """Read all sources into a corpus in ``directory``, which is made, private to its owner.
 
+    With a store, the corpus stands there, and is taken from there if the sources are unchanged;
+    ``directory`` is made all the same, and removed when the corpus is closed if it is empty then.
     ``on_progress`` is called on the loop, at most every 100 ms. What can't be read is left out,
     and the corpus says so. Raises SourceError when there is no text at all, when a limit of the
     configuration is exceeded, or when the disk is too full; nothing stays on disk then, nor when
@@ -93,6 +99,12 @@ async def build_corpus(
     watch = _Watch(on_progress)
 
     def work() -> Corpus:
+        if (directory / TEXT).exists():
+            raise SourceError(
+                f"{directory} holds a context already.", cure="Name another directory."
+            )
+        if store is not None:
+            return _stored(sources, overlays, directory, config, watch, store)
         return _build(sources, overlays, directory, config, watch)
 
     return await _in_thread(work, watch, abandon=Corpus.close)
@@ -138,28 +150,54 @@ async def _in_thread(
         raise
 
 
+def _stored(
+    sources: Sequence[Source],
+    overlays: Sequence[Overlay],
+    directory: Path,
+    config: ContextConfig,
+    watch: _Watch,
+    store: Store,
+) -> Corpus:
+    """Take the corpus from the store, or build it and keep it there."""
+    started = store.clock()
+    left = LeftOuts()
+    before = State(watch.checkpoint, reading=True)
+    plan = Plan(sources, overlays, config, left, checkpoint=watch.checkpoint, own=_own(directory))
+    for _ in before.watch(plan):
+        watch.checkpoint()
+    key = before.key(left, config, READER)
+    corpus = store.find(key, directory)
+    if corpus is not None:
+        return corpus
+    state = State(watch.checkpoint, reading=False)
+    corpus = _build(sources, overlays, directory, config, watch, store=store, state=state)
+    trusted = state.confirms(before, corpus.documents, started)
+    return store.keep(corpus, key if trusted else None)
+
+
 def _build(
     sources: Sequence[Source],
     overlays: Sequence[Overlay],
     directory: Path,
     config: ContextConfig,
     watch: _Watch,
+    *,
+    store: Store | None = None,
+    state: State | None = None,
 ) -> Corpus:
     left = LeftOuts()
-    own = [directory / TEXT, directory / INDEX]
-    plan = Plan(sources, overlays, config, left, checkpoint=watch.checkpoint, own=own)
-    if (directory / TEXT).exists():
-        raise SourceError(f"{directory} holds a context already.", cure="Name another directory.")
+    plan = Plan(sources, overlays, config, left, checkpoint=watch.checkpoint, own=_own(directory))
     try:
         directory.mkdir(parents=True, exist_ok=True)
         directory.chmod(0o700)
         assembly = Assembly(
-            plan,
+            state.watch(plan) if state else plan,
             left,
             directory,
             config,
             checkpoint=watch.checkpoint,
             progress=watch.progress,
+            make_room=store.clear if store else lambda: None,
         )
         corpus = assembly.run()
     except OSError as error:
@@ -175,6 +213,10 @@ def _build(
         corpus.close()
         raise nothing_to_read(sources, left, config)
     return corpus
+
+
+def _own(directory: Path) -> list[Path]:
+    return [directory / TEXT, directory / INDEX]
 
 
 def _measure(

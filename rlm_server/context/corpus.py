@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -53,8 +54,12 @@ class Corpus:
         lines: Lines,
         left_out: list[LeftOut],
         left_out_counts: dict[str, int],
+        release: Callable[[], None] | None = None,
     ) -> None:
-        """Take over a directory that the builder has written. Raises OSError."""
+        """Take over a directory that the builder has written. Raises OSError, ValueError.
+
+        ``release``: what closing does in place of removing the directory.
+        """
         self.directory = directory
         """Private directory that holds the two files."""
         self.text_path = directory / TEXT
@@ -73,6 +78,9 @@ class Corpus:
         """The first hundred files that are not in it."""
         self.left_out_counts = left_out_counts
         """All of those, counted by reason."""
+        self.lines = lines
+        """Where lines begin, roughly."""
+        self._release = release
         self._text = MappedText(self.text_path, lines)
         self.characters = self._text.characters
         """Length of the text."""
@@ -139,8 +147,15 @@ class Corpus:
         return self._text.slice(self.characters - characters, self.characters)
 
     def close(self) -> None:
-        """Remove the files and their directory; whoever has mapped the text keeps it."""
+        """Remove the files and their directory, unless they are kept for other runs.
+
+        Whoever has mapped the text keeps it. Closing twice is harmless.
+        """
         self._text.close()
+        release, self._release = self._release or self._discard, _nothing
+        release()
+
+    def _discard(self) -> None:
         discard(self.directory)
 
 
@@ -151,6 +166,10 @@ def discard(directory: Path) -> None:
             (directory / name).unlink()
     with contextlib.suppress(OSError):
         directory.rmdir()
+
+
+def _nothing() -> None:
+    """What is closed stays closed."""
 
 
 def _name(path: str) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from typing import Literal
 
 from rlm_server.config import CacheConfig, Config
+from rlm_server.context.store import stored
 from rlm_server.models.cache.entry import CacheStore
 from rlm_server.models.cache.open import open_database, open_store
 from rlm_server.models.costs import Costs
@@ -15,12 +17,17 @@ MONTHS = 12
 
 
 async def cache_command(config: Config, action: Literal["show", "export", "clear"]) -> int:
-    """Show the cache's size, print all entries as JSON lines, or remove them. Raises RlmError."""
+    """Show the cache's size, print all entries as JSON lines, or remove them. Raises RlmError.
+
+    Removing takes the prepared contexts along that no run is using.
+    """
     store = open_store(config.cache, open_database())
     try:
         if action == "clear":
             count = await store.clear()
             print(f"{count} answer{'s' if count != 1 else ''} removed.")
+            if contexts := await asyncio.to_thread(stored(config.context).clear):
+                print(f"{contexts} prepared context{'s' if contexts != 1 else ''} removed.")
         elif action == "export":
             async for kept in store.export():
                 sys.stdout.buffer.write(to_json(kept) + b"\n")

@@ -14,6 +14,7 @@ from rlm_server import __version__
 from rlm_server.config import Config
 from rlm_server.context.build import build_corpus
 from rlm_server.context.corpus import Corpus
+from rlm_server.context.store import Store
 from rlm_server.engine.calls import Calls, run_error
 from rlm_server.engine.child import Children, Place
 from rlm_server.engine.emitter import Emitter
@@ -70,8 +71,12 @@ class Run:
         isolation: Isolation,
         log: RunLog,
         directory: Path,
+        store: Store | None = None,
     ) -> None:
-        """Prepare a run whose corpus will stand in ``directory``; raises UnknownModelError."""
+        """Prepare a run with its files in ``directory``, and its corpus there or in ``store``.
+
+        Raises UnknownModelError.
+        """
         self.run_id = run_id
         self.log = log
         self.ended: RunEnded | None = None
@@ -81,6 +86,7 @@ class Run:
         self._models = models
         self._isolation = isolation
         self._directory = directory
+        self._store = store
         self._limits = merge_limits(config.limits, params.options.limits)
         self._root = models.resolve(params.options.root_model, default=models.root)
         default_sub = models.sub if params.options.root_model is None else self._root
@@ -218,6 +224,7 @@ class Run:
             directory=self._directory,
             config=self._config.context,
             on_progress=self._tell_progress,
+            store=self._store,
         )
         self._emitter.emit(
             ContextReady,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rlm_server.config import Config, cache_dir, state_dir
 from rlm_server.context.build import measure
+from rlm_server.context.store import open_store
 from rlm_server.engine.ledger import Price
 from rlm_server.engine.run import Run, merge_limits
 from rlm_server.errors import RlmError, UnknownRunError
@@ -37,6 +38,7 @@ class Engine:
         self.models = models
         self.log_directory = state_dir() / "runs"
         self._contexts = cache_dir() / "contexts"
+        self._store = open_store(config.context)
         self._runs: dict[str, Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -64,6 +66,7 @@ class Engine:
                 isolation=isolation,
                 log=log,
                 directory=self._contexts / run_id,
+                store=self._store,
             )
         except BaseException:
             log.close()
@@ -158,6 +161,8 @@ class Engine:
         for directory in self._contexts.glob("*"):
             if time.time() - directory.stat().st_mtime > 86_400:
                 shutil.rmtree(directory, ignore_errors=True)
+        if self._store is not None:
+            self._store.tidy()
 
     def _path(self, run_id: str) -> Path:
         path = log_path(self.log_directory, run_id)
