@@ -184,24 +184,25 @@ with the sources of rlm; where this file is a part of one, it is that."
 
 (defun rlm-server-install-commands (checkout lock)
   "Return the commands that install the server from CHECKOUT.
-LOCK is the file that names its dependencies and their hashes."
+LOCK is the file that names its dependencies and their hashes.
+They are installed from wheels alone, so that no code of theirs runs; the
+back end that builds the server itself is among them."
   (let* ((home (directory-file-name (expand-file-name rlm-server-directory)))
-         (python (expand-file-name "bin/python" home)))
+         (python (expand-file-name "bin/python" home))
+         (pip `(,python "-m" "pip" "--disable-pip-version-check" "--no-input" "install")))
     `((,rlm-server-python "-c" "import sys; assert sys.version_info >= (3, 11), sys.version")
       (,rlm-server-python "-m" "venv" "--clear" ,home)
-      (,python "-m" "pip" "install" "--disable-pip-version-check"
-               "--require-hashes" "-r" ,lock)
-      (,python "-m" "pip" "install" "--disable-pip-version-check" "--no-deps"
-               ,(directory-file-name checkout))
+      (,@pip "--require-hashes" "--only-binary" ":all:" "-r" ,lock)
+      (,@pip "--no-deps" "--no-index" "--no-build-isolation" ,(directory-file-name checkout))
       (,python "-m" "rlm_server" "--version"))))
 
 (defun rlm-server--install (commands)
   "Run COMMANDS one after the other in the current buffer."
   (if (null commands)
       (progn
-        (rlm-server--say "\nDone: the next question uses this server.\n")
+        (rlm-server--say "\nDone.  A server that runs already goes on: M-x rlm-restart-server.\n")
         (run-hooks 'rlm-server-installed-hook))
-    (rlm-server--say (format "$ %s\n" (mapconcat #'shell-quote-argument (car commands) " ")))
+    (rlm-server--say (format "$ %s\n" (combine-and-quote-strings (car commands))))
     (let ((default-directory (if (cdr commands) default-directory
                                (expand-file-name "~/"))))
       (make-process

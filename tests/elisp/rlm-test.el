@@ -961,7 +961,9 @@ if test \"$2\" = venv; then mkdir -p \"$4/bin\"; cp \"$0\" \"$4/bin/python\"; fi
         (setq rlm-server-installed-hook nil))
       (should (= 5 (length (split-string (rlm-test-text (rlm-test-file "ran")) "\n" t))))
       (with-current-buffer rlm-server--install-buffer
-        (dolist (part '("-m venv" "--require-hashes -r" "--no-deps" "rlm_server --version" "Done"))
+        (dolist (part '("-m venv" "install --require-hashes --only-binary :all: -r"
+                        "install --no-deps --no-index --no-build-isolation"
+                        "rlm_server --version" "Done"))
           (should (string-match-p (regexp-quote part) (buffer-string))))))))
 
 (ert-deftest rlm-test-failed-install-tells-the-cure ()
