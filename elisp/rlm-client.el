@@ -43,6 +43,9 @@
 (defvar rlm-client--asking 0
   "How many questions have been sent whose run has no name yet.")
 
+(defvar rlm-client-live-hook nil
+  "Hook run when a run may have become live.")
+
 (defvar-local rlm-client--context nil
   "What this buffer's question is about.")
 
@@ -57,12 +60,31 @@
 
 ;;;; From question to run
 
-(defun rlm-client-ask (question context)
-  "Ask QUESTION about CONTEXT, an `rlm-context'; return the run's buffer."
-  (let ((buffer (rlm-trajectory-create question))
-        ;; The options may be local to the buffer that the question is about.
-        (params (rlm-client--params context))
-        (confirm rlm-confirm))
+(defun rlm-client-ask (question context &optional options)
+  "Ask QUESTION about CONTEXT, an `rlm-context'; return the run's buffer.
+OPTIONS is a plist as in the protocol; the rest is as the user has set it."
+  ;; What the user has set may be local to the buffer that the question is about.
+  (rlm-client--begin question context
+                     (rlm-client--params context (rlm-client--options options))
+                     rlm-confirm))
+
+(defun rlm-client-ask-anew (buffer)
+  "Ask the question of BUFFER once more, whatever answers are kept for it.
+Return the buffer of the new run."
+  (let* ((old (or (buffer-local-value 'rlm-client--context buffer)
+                  (user-error "What this question was about isn't known here: ask it again")))
+         (params (buffer-local-value 'rlm-client--params buffer))
+         (options (plist-put (copy-sequence (plist-get params :options)) :fresh t))
+         (context (rlm-context-again old)))
+    (rlm-client--begin (rlm-run-question (rlm-run-in-buffer buffer)) context
+                       (rlm-client--params context options)
+                       (buffer-local-value 'rlm-client--confirm buffer))))
+
+(defun rlm-client--begin (question context params confirm)
+  "Ask QUESTION about CONTEXT, an `rlm-context'; return the run's buffer.
+PARAMS are the request's parameters without the question, and CONFIRM is the
+value of `rlm-confirm' that counts."
+  (let ((buffer (rlm-trajectory-create question)))
     (with-current-buffer buffer
       (setq rlm-client--context context
             rlm-client--params params
@@ -74,22 +96,27 @@
       (rlm-client--send buffer))
     buffer))
 
-(defun rlm-client--params (context)
-  "Return CONTEXT, and how to ask about it, in the words of the protocol."
-  (let ((overlays (rlm-context-overlays context))
-        (options (rlm-client--options)))
+(defun rlm-client--params (context options)
+  "Return CONTEXT, and the OPTIONS of a question, in the words of the protocol."
+  (let ((overlays (rlm-context-overlays context)))
     (append (list :sources (vconcat (rlm-context-sources context)))
             (when overlays (list :overlays (vconcat overlays)))
             (when options (list :options options)))))
 
-(defun rlm-client--options ()
-  "Return the options of a question, a plist without what is not set."
-  (let ((limits (mapcan (pcase-lambda (`(,name . ,value))
-                          (list (rlm-client--camel name) value))
-                        (copy-sequence rlm-limits))))
-    (append (when rlm-root-model (list :rootModel rlm-root-model))
-            (when rlm-sub-model (list :subModel rlm-sub-model))
-            (when limits (list :limits limits)))))
+(defun rlm-client--options (more)
+  "Return the options of a question, a plist without what is not set.
+MORE, such a plist, goes before what the user has set."
+  (let* ((limits (mapcan (pcase-lambda (`(,name . ,value))
+                           (list (rlm-client--camel name) value))
+                         (copy-sequence rlm-limits)))
+         (options (append (when rlm-root-model (list :rootModel rlm-root-model))
+                          (when rlm-sub-model (list :subModel rlm-sub-model))
+                          (when rlm-max-depth (list :maxDepth rlm-max-depth))
+                          (unless rlm-use-cache (list :noCache t))
+                          (when limits (list :limits limits)))))
+    (append more (cl-loop for (name value) on options by #'cddr
+                          unless (plist-member more name)
+                          nconc (list name value)))))
 
 (defun rlm-client--camel (name)
   "Return NAME, a symbol such as `cell-seconds', as the keyword `:cellSeconds'."
@@ -104,12 +131,7 @@
 (defun rlm-client--request (buffer method params success)
   "Ask the server METHOD with PARAMS for BUFFER; SUCCESS gets the result.
 What goes wrong is told in BUFFER."
-  (let ((fail (lambda (problem)
-                (rlm-client--fail buffer (rlm-rpc-error-text problem)))))
-    (condition-case problem
-        (rlm-rpc-request method params :timeout 'never :success success :error fail)
-      (rlm-rpc-error
-       (rlm-client--fail buffer (cadr problem))))))
+  (rlm-rpc-ask method params success (lambda (text) (rlm-client--fail buffer text)) 'never))
 
 (defun rlm-client--fail (buffer text)
   "Say in BUFFER that its question can't be asked, and why: TEXT."
@@ -198,17 +220,13 @@ A question that pops up amid typing would be answered by mistake."
     (rlm-trajectory-say buffer "sending the question")
     (rlm-client--watch)
     (cl-incf rlm-client--asking)
-    (let ((fail (lambda (text)
-                  (rlm-client--no-longer-asking)
-                  (rlm-client--fail buffer text))))
-      (condition-case problem
-          (rlm-rpc-request
-           'rlm/ask (rlm-client--ask-params buffer)
-           ;; What is answered late may have been paid for.
-           :timeout 'never
-           :success (lambda (result) (rlm-client--asked buffer result))
-           :error (lambda (problem) (funcall fail (rlm-rpc-error-text problem))))
-        (rlm-rpc-error (funcall fail (cadr problem)))))))
+    (rlm-rpc-ask 'rlm/ask (rlm-client--ask-params buffer)
+                 (lambda (result) (rlm-client--asked buffer result))
+                 (lambda (text)
+                   (rlm-client--no-longer-asking)
+                   (rlm-client--fail buffer text))
+                 ;; What is answered late may have been paid for.
+                 'never)))
 
 (defun rlm-client--ask-params (buffer)
   "Return the question of BUFFER in the words of the protocol."
@@ -241,7 +259,8 @@ A question that pops up amid typing would be answered by mistake."
           (rlm-run-log run) log
           (rlm-run-status run) "running"))
   (puthash id buffer rlm-client--buffers)
-  (rlm-client--watch))
+  (rlm-client--watch)
+  (run-hooks 'rlm-client-live-hook))
 
 ;;;; Events
 

@@ -58,7 +58,8 @@ Files that ignore files name are left out in any case."
   (sources nil :documentation "List of sources, plists as in the protocol.")
   (overlays nil :documentation "List of overlays, plists as in the protocol.")
   (spool nil :documentation "Private directory of spooled text, or nil.")
-  (project nil :documentation "Name of the project, or nil."))
+  (project nil :documentation "Name of the project, or nil.")
+  (maker nil :documentation "Function that makes it anew, as it is then."))
 
 ;;;; Spooling
 
@@ -106,6 +107,26 @@ Return the file's name."
     (setq rlm-context--spools (delete spool rlm-context--spools))
     (ignore-errors (delete-directory spool t))))
 
+(defun rlm-context-again (context)
+  "Return what CONTEXT is, but as it is now: what was spooled may be gone."
+  (funcall (rlm-context-maker context)))
+
+(defun rlm-context--made-by (context function)
+  "Let FUNCTION, called in the current buffer, make CONTEXT anew; return it.
+Where the buffer is gone, FUNCTION is called in another one, with nil."
+  (let ((buffer (current-buffer)))
+    (setf (rlm-context-maker context)
+          (lambda ()
+            (if (buffer-live-p buffer)
+                (with-current-buffer buffer (funcall function t))
+              (funcall function nil)))))
+  context)
+
+(defun rlm-context--check-live (live)
+  "Signal an error unless the buffer that was asked about is LIVE."
+  (unless live
+    (user-error "The buffer that the question was about is gone")))
+
 (defun rlm-context-release-all ()
   "Delete everything that is spooled."
   (dolist (spool rlm-context--spools)
@@ -138,18 +159,30 @@ Return the file's name."
 (defun rlm-context-of-region (beg end)
   "Return the current buffer's text from BEG to END as a context."
   (rlm-context-check-region beg end)
-  (rlm-context--of-part beg end (format "region of %s" (buffer-name))))
+  (let ((from (copy-marker beg))
+        (to (copy-marker end t)))
+    (rlm-context--made-by
+     (rlm-context--of-part beg end (format "region of %s" (buffer-name)))
+     (lambda (live)
+       (rlm-context--check-live live)
+       (save-restriction
+         (widen)
+         (rlm-context-of-region from to))))))
 
 (defun rlm-context-of-buffer ()
   "Return the visible part of the current buffer as a context."
   (rlm-context-check-buffer)
   (let ((file (rlm-context--file-that-says-the-same)))
-    (if file
-        (rlm-context--make :label (buffer-name) :project (rlm-context--project-name)
-                           :sources (list (rlm-context--file file)))
-      (rlm-context--of-part (point-min) (point-max)
-                            (format (if (buffer-narrowed-p) "visible part of %s" "%s")
-                                    (buffer-name))))))
+    (rlm-context--made-by
+     (if file
+         (rlm-context--make :label (buffer-name) :project (rlm-context--project-name)
+                            :sources (list (rlm-context--file file)))
+       (rlm-context--of-part (point-min) (point-max)
+                             (format (if (buffer-narrowed-p) "visible part of %s" "%s")
+                                     (buffer-name))))
+     (lambda (live)
+       (rlm-context--check-live live)
+       (rlm-context-of-buffer)))))
 
 (defun rlm-context--of-part (beg end label)
   "Return the text from BEG to END, spooled, as a context called LABEL."
@@ -232,7 +265,9 @@ changes of buffers that visit any of the files go along."
             (mapcar (lambda (file)
                       (rlm-context--source context file base (and (cdr files) t)))
                     files))
-      (rlm-context--add-unsaved context files))))
+      (rlm-context--add-unsaved context files))
+    (let ((files (mapcar #'expand-file-name files)))
+      (rlm-context--made-by context (lambda (_live) (rlm-context-of-files files label base))))))
 
 (defun rlm-context-of-directory (directory label)
   "Return DIRECTORY as a context called LABEL."

@@ -42,16 +42,20 @@
     (list (dired-current-directory))))
 
 ;;;###autoload
-(defun rlm-ask-dired (question &optional files)
+(defun rlm-ask-dired (question &optional files options)
   "Ask QUESTION about the marked files and directories of this Dired buffer.
 With nothing marked, about the file at point; on no file, about the
-directory.  From Lisp, FILES is a list of what to ask about."
+directory.  From Lisp, FILES is a list of what to ask about.
+With a prefix argument, choose the models first.  From Lisp, OPTIONS is a
+plist as for `rlm-ask-about'."
   (interactive
-   (let ((files (rlm-dired-files)))
-     (list (rlm-read-question (rlm-dired--label files)) files)))
+   (let ((files (rlm-dired-files))
+         (options (rlm-read-options)))
+     (list (rlm-read-question (rlm-dired--label files)) files options)))
   (let ((files (or files (rlm-dired-files))))
     (rlm-ask-about question
-                   (rlm-context-of-files files (rlm-dired--label files) default-directory))))
+                   (rlm-context-of-files files (rlm-dired--label files) default-directory)
+                   options)))
 
 (defun rlm-dired--label (files)
   "Return a few words for FILES."

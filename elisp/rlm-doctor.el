@@ -59,23 +59,16 @@
   (interactive)
   (let ((rows (rlm-doctor--local-rows)))
     (rlm-doctor--show rows "Asking the server...")
-    (rlm-doctor--ask
-     'rlm/doctor
+    (rlm-rpc-ask
+     'rlm/doctor nil
      (lambda (result)
        (rlm-doctor--show (append rows (rlm-doctor--server-row)
                                  (plist-get result :rows) nil)))
      (lambda (text)
        (rlm-doctor--show
         (append rows (list (rlm-doctor--row "server" "failure" text
-                                            (rlm-doctor--server-cure)))))))))
-
-(defun rlm-doctor--ask (method success failure)
-  "Ask the server METHOD; give the result to SUCCESS or an error's text to FAILURE."
-  (condition-case problem
-      (rlm-rpc-request method nil :timeout 60 :success success
-                       :error (lambda (problem)
-                                (funcall failure (rlm-rpc-error-text problem))))
-    (rlm-rpc-error (funcall failure (cadr problem)))))
+                                            (rlm-doctor--server-cure))))))
+     60)))
 
 (defun rlm-doctor--row (part status detail &optional cure)
   "Return a row of the report for PART: STATUS, DETAIL and CURE."
@@ -176,8 +169,8 @@
 (defun rlm-status ()
   "Show the server, its models and its live questions."
   (interactive)
-  (rlm-doctor--ask 'rlm/status #'rlm-doctor--show-status
-                   (lambda (text) (message "rlm: %s" text))))
+  (rlm-rpc-ask 'rlm/status nil #'rlm-doctor--show-status
+               (lambda (text) (message "rlm: %s" text))))
 
 (defun rlm-doctor--show-status (status)
   "Show STATUS, the server's."
@@ -207,7 +200,7 @@
   "Return what MODEL, a plist, costs."
   (let ((in (plist-get model :inputPrice))
         (out (plist-get model :outputPrice)))
-    (cond ((not (and in out)) "")
+    (cond ((not (and in out)) ", price unknown")
           ((and (zerop in) (zerop out)) ", free")
           (t (format ", $%s in and $%s out for a million tokens" in out)))))
 

@@ -158,12 +158,19 @@ Events of unknown kinds come from newer servers and are passed over."
                   (intern (plist-get event :part))
                   (plist-get event :text)))
 
-(cl-defmethod rlm-draw-event ((_ (eql 'replyDone)) event _run)
-  "Draw the end of a reply, EVENT."
+(cl-defmethod rlm-draw-event ((_ (eql 'replyDone)) event run)
+  "Draw the end of a reply in RUN, EVENT."
   (let ((node (rlm-draw--node (plist-get event :node))))
     (rlm-node-end-part node)
     (rlm-node-assign-cells node (plist-get event :cells))
+    (when (rlm-draw--note-cached run event)
+      (rlm-node-retitle node " (cached)"))
     (rlm-node-set node (rlm-draw--call-properties event))))
+
+(defun rlm-draw--note-cached (run event)
+  "Note a kept answer in RUN if EVENT is one; return non-nil then."
+  (when (eq (plist-get event :cached) t)
+    (cl-incf (rlm-run-cached run))))
 
 (cl-defmethod rlm-draw-event ((_ (eql 'cellStarted)) event run)
   "Note in RUN the start of a cell, EVENT; draw its code unless it is there."
@@ -227,6 +234,7 @@ Events of unknown kinds come from newer servers and are passed over."
 (cl-defmethod rlm-draw-event ((_ (eql 'subcallDone)) event run)
   "Draw the end of a sub-call of RUN, EVENT."
   (cl-incf (rlm-run-subcalls-done run))
+  (rlm-draw--note-cached run event)
   (when-let* ((node (gethash (plist-get event :node) rlm-node-table)))
     (let ((folded (rlm-node-folded-p node))
           (status (plist-get event :status))
@@ -239,7 +247,7 @@ Events of unknown kinds come from newer servers and are passed over."
                                (rlm-draw--call-properties event)))
       (rlm-node-retitle
        node (format (cond ((not (equal status "ok")) (format " (%s, %%s)" status))
-                          ((eq (plist-get event :cached) t) " (kept from earlier, %s)")
+                          ((eq (plist-get event :cached) t) " (cached, %s)")
                           (t " (%s)"))
                     (rlm-figure-seconds (plist-get event :seconds))))
       (when folded
@@ -281,17 +289,23 @@ Events of unknown kinds come from newer servers and are passed over."
         (rlm-node-fold node)
         (rlm-node-release node)))))
 
-(cl-defmethod rlm-draw-event ((_ (eql 'semanticHit)) event _run)
-  "Draw, for EVENT, that the kept answer to a similar question follows."
-  (let ((node (rlm-draw--node (plist-get event :node))))
-    (rlm-node-end-part node)
-    (let ((place (rlm-node-body node)))
-      (rlm-node-append
-       node (format "%s- *Kept answer* of %s to: %s (similarity %.2f)\n"
-                    (rlm-node-fresh-line place)
-                    (format-time-string "%F %R" (plist-get event :originalTime))
-                    (rlm-org-line (plist-get event :originalQuestion) 1000)
-                    (plist-get event :similarity))))))
+(cl-defmethod rlm-draw-event ((_ (eql 'semanticHit)) event run)
+  "Draw, for EVENT, that the kept answer to a similar question answers RUN."
+  (setf (rlm-run-similar run) (plist-get event :originalQuestion))
+  (let* ((id (plist-get event :node))
+         (node (rlm-node-add (concat id ".similar") (rlm-draw--node id)
+                             "Kept answer to a similar question")))
+    (rlm-node-set
+     node `(("RLM_CACHED" . "t")
+            ("RLM_ORIGINAL_RUN" . ,(plist-get event :originalRunId))
+            ("RLM_ORIGINAL_TIME" . ,(format-time-string "[%F %a %T]"
+                                                        (plist-get event :originalTime)))
+            ("RLM_SIMILARITY" . ,(format "%.3f" (plist-get event :similarity)))))
+    (rlm-node-append
+     node (format "Answered on %s, similar by %.3f:\n"
+                  (format-time-string "%F %R" (plist-get event :originalTime))
+                  (plist-get event :similarity)))
+    (rlm-node-example node (plist-get event :originalQuestion))))
 
 (cl-defmethod rlm-draw-event ((_ (eql 'notice)) event _run)
   "Draw a notice, EVENT."

@@ -32,18 +32,22 @@
     (car (rlm-context--project-roots project))))
 
 ;;;###autoload
-(defun rlm-ask-project (question &optional directory)
+(defun rlm-ask-project (question &optional directory options)
   "Ask QUESTION about the whole of the current project, or of DIRECTORY.
 Files that ignore files name are left out, see also `rlm-include' and
-`rlm-exclude'.  Unsaved changes are what is asked about."
+`rlm-exclude'.  Unsaved changes are what is asked about.
+With a prefix argument, choose the models first.  From Lisp, OPTIONS is a
+plist as for `rlm-ask-about'."
   (interactive
    (let ((root (or (rlm-project-root)
                    (user-error "No project here; use `rlm-ask-files' for a directory"))))
-     (list (rlm-read-question (format "project %s" (rlm-project--name root))) root)))
+     (let ((options (rlm-read-options)))
+       (list (rlm-read-question (format "project %s" (rlm-project--name root))) root options))))
   (let ((root (or directory (rlm-project-root) (user-error "No project here"))))
     (rlm-ask-about question
                    (rlm-context-of-directory
-                    root (format "project %s" (rlm-project--name root))))))
+                    root (format "project %s" (rlm-project--name root)))
+                   options)))
 
 (defun rlm-project--name (root)
   "Return the name of the project at ROOT."

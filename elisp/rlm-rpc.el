@@ -160,6 +160,16 @@ Signal `rlm-rpc-error' if there is no result."
         (cadr reply)
       (signal 'rlm-rpc-error (list (rlm-rpc-error-text (cadr reply)))))))
 
+(defun rlm-rpc-ask (method params success failure &optional timeout)
+  "Ask the server METHOD with PARAMS, and don't wait for the result.
+Give it to SUCCESS, or what has gone wrong, a sentence, to FAILURE, also if
+there is no server.  TIMEOUT is that of `rlm-rpc-request'."
+  (condition-case problem
+      (rlm-rpc-request method params :timeout timeout :success success
+                       :error (lambda (problem)
+                                (funcall failure (rlm-rpc-error-text problem))))
+    (rlm-rpc-error (funcall failure (cadr problem)))))
+
 (defun rlm-rpc-error-text (problem)
   "Return the text of PROBLEM, an error plist: what happened, and the cure."
   (let ((message (or (plist-get problem :message) "unknown error"))

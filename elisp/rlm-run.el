@@ -34,6 +34,8 @@
   (started nil :documentation "Time it began, in seconds since the epoch.")
   (seconds nil :documentation "How long it took, once it has ended.")
   (iterations 0) (subcalls 0) (subcalls-done 0)
+  (cached 0 :documentation "How many calls were answered by kept answers.")
+  (similar nil :documentation "The similar question whose answer was taken, or nil.")
   (tokens 0 :documentation "Prompt and completion tokens of all calls.")
   (cost 0.0 :documentation "US dollars; nil where a price is unknown.")
   (reason nil :documentation "Why it has ended, in a sentence.")

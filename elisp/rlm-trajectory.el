@@ -45,6 +45,7 @@
 (declare-function url-unhex-string "url-util" (str &optional allow-newlines))
 (declare-function rlm-cancel "rlm" (run &optional cell-only))
 (declare-function rlm-redraw "rlm" ())
+(declare-function rlm-ask-anew "rlm" ())
 
 ;;;; Customization
 
@@ -345,6 +346,7 @@ If that can't be done, say so; the buffer stays as it is in any case."
              (list (and (rlm-run-live-p run) (rlm-run-doing run))
                    (rlm-trajectory--header-figures run)
                    (and elapsed (rlm-figure-clock elapsed))
+                   (and (rlm-run-similar run) "a similar question's answer, A asks anew")
                    (if (rlm-run-live-p run) "k cancel" "? help"))
              ""))))
 
@@ -360,8 +362,9 @@ If that can't be done, say so; the buffer stays as it is in any case."
 (defun rlm-trajectory--header-figures (run)
   "Return what RUN has used so far."
   (when (rlm-run-started run)
-    (format "iteration %d | sub-calls %d/%d | %s tokens | %s"
+    (format "iteration %d | sub-calls %d/%d%s | %s tokens | %s"
             (rlm-run-iterations run) (rlm-run-subcalls-done run) (rlm-run-subcalls run)
+            (if (zerop (rlm-run-cached run)) "" (format " | %d cached" (rlm-run-cached run)))
             (rlm-figure-number (rlm-run-tokens run))
             (let ((cost (rlm-run-cost run)))
               (if (null cost) "cost unknown"
@@ -504,6 +507,7 @@ Links that run something are the model's words and are not followed."
     (define-key map (kbd "TAB") #'org-cycle)
     (define-key map (kbd "RET") #'rlm-trajectory-follow-link)
     (define-key map "a" #'rlm-trajectory-show-answer)
+    (define-key map "A" #'rlm-ask-anew)
     (define-key map "f" #'rlm-trajectory-toggle-follow)
     (define-key map "g" #'rlm-redraw)
     (define-key map "k" #'rlm-cancel)

@@ -41,7 +41,8 @@
 (require 'cl-lib)
 (require 'subr-x)
 
-(declare-function rlm-client-ask "rlm-client" (question context))
+(declare-function rlm-client-ask "rlm-client" (question context &optional options))
+(declare-function rlm-client-ask-anew "rlm-client" (buffer))
 (declare-function rlm-client-cancel "rlm-client" (id &optional node))
 (declare-function rlm-client-drop "rlm-client" (buffer))
 (declare-function rlm-client-live-buffers "rlm-client" ())
@@ -53,6 +54,8 @@
 (declare-function rlm-context-of-files "rlm-context" (files label &optional base))
 (declare-function rlm-context-of-region "rlm-context" (beg end))
 (declare-function rlm-dired-marked-p "rlm-dired" ())
+(declare-function rlm-models-read "rlm-models" (prompt models default))
+(declare-function rlm-models-fetch "rlm-models" ())
 (declare-function rlm-project-root "rlm-project" ())
 (declare-function rlm-rpc-call "rlm-rpc" (method params &optional timeout))
 (declare-function rlm-rpc-forgive "rlm-rpc" ())
@@ -71,6 +74,8 @@
 (autoload 'rlm-install-server "rlm-server" nil t)
 (autoload 'rlm-doctor "rlm-doctor" nil t)
 (autoload 'rlm-status "rlm-doctor" nil t)
+(autoload 'rlm-models "rlm-models" nil t)
+(autoload 'rlm-costs "rlm-costs" nil t)
 
 ;;;; Customization
 
@@ -94,7 +99,8 @@ t means always, nil never."
 
 (defcustom rlm-root-model nil
   "Name of the model that a question goes to; nil means the server's choice.
-`rlm-status' lists the models that the server knows."
+`rlm-models' lists the models that the server knows.  With a prefix argument,
+the commands that ask let you choose the models of one question."
   :type '(choice (const :tag "The server's choice" nil) string)
   :package-version '(rlm . "0.1.0"))
 
@@ -114,6 +120,22 @@ far."
                 :value-type number)
   :package-version '(rlm . "0.1.0"))
 
+(defcustom rlm-max-depth nil
+  "How deep child runs may be nested; nil means as the server is configured.
+With 1 there are none: what would be one is a plain sub-call."
+  :type '(choice (const :tag "As the server is configured" nil)
+                 (restricted-sexp :tag "From 1 to 10" :value 2
+                                  :match-alternatives
+                                  ((lambda (value) (and (integerp value) (<= 1 value 10))))))
+  :package-version '(rlm . "0.1.0"))
+
+(defcustom rlm-use-cache t
+  "Whether answers that were kept may be used, and new ones are kept.
+With nil every call is made and nothing is kept of it.  To ask one question
+anew in spite of what is kept, use `rlm-ask-anew'."
+  :type 'boolean
+  :package-version '(rlm . "0.1.0"))
+
 ;;;; Asking
 
 (defvar rlm-question-history nil
@@ -128,46 +150,69 @@ far."
     ;; Raw bytes can't be sent.
     (replace-regexp-in-string "[\x3fff80-\x3fffff]" "\ufffd" question)))
 
-(defun rlm-ask-about (question context)
-  "Ask QUESTION about CONTEXT, an `rlm-context'; return the run's buffer."
+(defun rlm-read-options ()
+  "Read, with completion, the models of the question that is being asked.
+Return them as a plist of options; without a prefix argument, return nil."
+  (when current-prefix-arg
+    (require 'rlm-models)
+    (let* ((models (rlm-models-fetch))
+           (root (rlm-models-read "Root model" models rlm-root-model))
+           (sub (rlm-models-read "Sub model" models rlm-sub-model)))
+      (append (when root (list :rootModel root))
+              (when sub (list :subModel sub))))))
+
+(defun rlm-ask-about (question context &optional options)
+  "Ask QUESTION about CONTEXT, an `rlm-context'; return the run's buffer.
+OPTIONS, a plist as in the protocol such as (:rootModel \"big\"), go before
+what the user has set."
   (require 'rlm-client)
-  (rlm-client-ask question context))
+  (rlm-client-ask question context options))
 
 ;;;###autoload
-(defun rlm-ask-region (question beg end)
+(defun rlm-ask-region (question beg end &optional options)
   "Ask QUESTION about the text between BEG and END, the region.
-Unsaved changes are what is asked about."
+Unsaved changes are what is asked about.
+With a prefix argument, choose the models first.  From Lisp, OPTIONS is a
+plist as for `rlm-ask-about'."
   (interactive
    (let ((beg (region-beginning))
          (end (region-end)))
      (require 'rlm-context)
      (rlm-context-check-region beg end)
-     (list (rlm-read-question (format "the region of %s" (buffer-name))) beg end)))
+     (let ((options (rlm-read-options)))
+       (list (rlm-read-question (format "the region of %s" (buffer-name))) beg end options))))
   (require 'rlm-context)
-  (rlm-ask-about question (rlm-context-of-region beg end)))
+  (rlm-ask-about question (rlm-context-of-region beg end) options))
 
 ;;;###autoload
-(defun rlm-ask-buffer (question)
+(defun rlm-ask-buffer (question &optional options)
   "Ask QUESTION about the current buffer, or its visible part if it is narrowed.
-Unsaved changes are what is asked about."
+Unsaved changes are what is asked about.
+With a prefix argument, choose the models first.  From Lisp, OPTIONS is a
+plist as for `rlm-ask-about'."
   (interactive
    (progn
      (require 'rlm-context)
      (rlm-context-check-buffer)
-     (list (rlm-read-question
-            (format (if (buffer-narrowed-p) "the visible part of %s" "%s") (buffer-name))))))
+     (let ((options (rlm-read-options)))
+       (list (rlm-read-question
+              (format (if (buffer-narrowed-p) "the visible part of %s" "%s") (buffer-name)))
+             options))))
   (require 'rlm-context)
-  (rlm-ask-about question (rlm-context-of-buffer)))
+  (rlm-ask-about question (rlm-context-of-buffer) options))
 
 ;;;###autoload
-(defun rlm-ask-files (question files)
+(defun rlm-ask-files (question files &optional options)
   "Ask QUESTION about FILES, a list of names of files and directories.
-Wildcards are expanded.  Unsaved changes are what is asked about."
+Wildcards are expanded.  Unsaved changes are what is asked about.
+With a prefix argument, choose the models first.  From Lisp, OPTIONS is a
+plist as for `rlm-ask-about'."
   (interactive
-   (let ((files (rlm--read-files)))
-     (list (rlm-read-question (rlm--files-label files)) files)))
+   (let ((files (rlm--read-files))
+         (options (rlm-read-options)))
+     (list (rlm-read-question (rlm--files-label files)) files options)))
   (require 'rlm-context)
-  (rlm-ask-about question (rlm-context-of-files files (rlm--files-label files))))
+  (rlm-ask-about question (rlm-context-of-files files (rlm--files-label files)) options))
 
 (defun rlm--read-files ()
   "Read names of files and directories until an empty one is entered."
@@ -202,7 +247,8 @@ Wildcards are expanded.  Unsaved changes are what is asked about."
 (defun rlm-ask ()
   "Ask a question about what is meant.
 That is the region if it is active, else the marked files in a Dired buffer,
-else the project, else the buffer."
+else the project, else the buffer.  With a prefix argument, choose the models
+first."
   (interactive)
   (call-interactively
    (cond ((use-region-p) #'rlm-ask-region)
@@ -249,6 +295,16 @@ stopped, and the model is told so."
         (t (rlm-client-cancel (rlm-run-id run)
                               (and cell-only (format "0.%d" (rlm-run-iterations run))))
            (message "Cancelling..."))))
+
+(defun rlm-ask-anew ()
+  "Ask the question of this buffer once more, in spite of kept answers.
+What it is about is read anew; the new answers take the place of those kept."
+  (interactive)
+  (require 'rlm-client)
+  (let ((run (or (rlm-run-in-buffer) (user-error "This buffer shows no run"))))
+    (when (rlm-run-live-p run)
+      (user-error "This question is being answered"))
+    (rlm-client-ask-anew (current-buffer))))
 
 (defun rlm-redraw ()
   "Draw the run of this buffer anew from its log."
@@ -333,6 +389,8 @@ SUMMARY is a plist as the server's `rlm/runs' gives it."
     (define-key map "o" #'rlm-open-run)
     (define-key map "k" #'rlm-cancel)
     (define-key map "s" #'rlm-status)
+    (define-key map "m" #'rlm-models)
+    (define-key map "c" #'rlm-costs)
     (define-key map "?" #'rlm-doctor)
     map)
   "The commands of rlm, to be bound to a prefix key.")

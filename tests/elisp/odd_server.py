@@ -113,6 +113,22 @@ def estimate(_):
     }
 
 
+def model(name, **more):
+    unknown = {"window": None, "inputPrice": None, "outputPrice": None, "latency": None}
+    state = {"key": "present", "health": "ok", "slots": 8, "inFlight": 0, "waiting": 0}
+    place = {"name": name + "-1", "address": "odd.example", "tier": "cloud", "calls": 7}
+    place |= {"health": "ok", "slots": 8, "inFlight": 0, "latency": None, "detail": "all well"}
+    basics = {"name": name, "model": "odd/" + name, "provider": "odd", "source": "config"}
+    return basics | unknown | state | {"fallbacks": [], "deployments": [place]} | more
+
+
+def cost(month, project, name, dollars, **more):
+    figures = {"runs": 1, "calls": 10, "cachedCalls": 4, "promptTokens": 1200}
+    figures |= {"completionTokens": 30, "cachedTokens": 0, "unknownCalls": 0}
+    basics = {"month": month, "project": project, "model": name, "cost": dollars}
+    return basics | figures | {"knownCost": dollars or 0.0} | more
+
+
 ANSWERS = {
     "initialize": initialize,
     "rlm/keys": lambda params: {"accepted": list(params["keys"])},
@@ -128,7 +144,24 @@ ANSWERS = {
         "liveRuns": [],
         "modelsReady": True,
         "isolation": "none",
-        "models": [],
+        "models": [
+            model("free", inputPrice=0.0, outputPrice=0.0, window=128000, inFlight=3, waiting=2),
+            model("dear", inputPrice=2.5, outputPrice=10.0, health="down", latency=1.25),
+            model("odd"),
+        ],
+    },
+    "rlm/costs": lambda _: {
+        "month": "2026-02",
+        "spent": 1.5,
+        "unknownCalls": 3,
+        "limit": 5.0,
+        "projectLimits": {"boats": 2.0},
+        "rows": [
+            cost("2026-02", "boats", "dear", 1.5),
+            cost("2026-02", None, "odd", None, unknownCalls=3),
+            cost("2026-01", "boats", "dear", 0.25),
+        ],
+        "problem": "",
     },
 }
 

@@ -28,7 +28,9 @@
 (require 'rlm)
 (require 'rlm-client)
 (require 'rlm-doctor)
+(require 'rlm-costs)
 (require 'rlm-dired)
+(require 'rlm-models)
 (require 'rlm-project)
 
 (defconst rlm-test-here (file-name-directory (or load-file-name buffer-file-name))

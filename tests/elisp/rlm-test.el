@@ -140,7 +140,7 @@
 (ert-deftest rlm-test-a-run-cut-short-anywhere-leaves-whole-org ()
   "Its blocks are closed and its headings and keywords are ours."
   (let ((ours (rx bos (or "Which files" "Iteration" "Sub-call" "Child run" "Answer" "Evidence"
-                          "Interrupted")))
+                          "Kept answer to a similar question" "Interrupted")))
         (events (rlm-test-numbered (rlm-test-recorded))))
     (rlm-test-with
       (dotimes (count (length events))
@@ -312,7 +312,7 @@ for kind in AnyEvent.__args__: print(kind.__struct_config__.tag)"))
     (should-not (invisible-p (point)))
     (rlm-trajectory-previous 1)
     (should (looking-at "\\*\\* Answer"))
-    (rlm-trajectory-previous 1)
+    (rlm-trajectory-previous 2)
     (should (looking-at "\\*\\* Iteration 2"))))
 
 (ert-deftest rlm-test-nobody-is-folded-away-while-reading ()
@@ -357,8 +357,8 @@ for kind in AnyEvent.__args__: print(kind.__struct_config__.tag)"))
     (dolist (event events) (rlm-trajectory-push buffer event))
     (rlm-trajectory-flush buffer)
     (should (equal (substring-no-properties (rlm-trajectory-header))
-                   (concat " done | iteration 2 | sub-calls 3/3 | 3,554 tokens | $0.03"
-                           " | 0:21 | ? help")))))
+                   (concat " done | iteration 2 | sub-calls 3/3 | 3 cached | 3,554 tokens | $0.03"
+                           " | 0:21 | a similar question's answer, A asks anew | ? help")))))
 
 (ert-deftest rlm-test-run-is-known-after-its-end ()
   (rlm-test-with-run buffer
@@ -1040,7 +1040,7 @@ if test \"$2\" = venv; then mkdir -p \"$4/bin\"; cp \"$0\" \"$4/bin/python\"; fi
                (append (rlm-test-python-words "from rlm_server.protocol import *
 for kind in AnyEvent.__args__: print(kind.__struct_config__.tag)")
                        '("initialize" "rlm/keys" "rlm/estimate" "rlm/ask" "rlm/cancel" "rlm/attach"
-                         "rlm/runs" "rlm/status" "rlm/doctor" "rlm/event" "shutdown" "exit")))))
+                         "rlm/runs" "rlm/status" "rlm/costs" "rlm/doctor" "rlm/event" "shutdown" "exit")))))
 
 (ert-deftest rlm-test-manual-has-every-setting ()
   (let ((settings (rlm-test-python-words "
@@ -1065,7 +1065,7 @@ for table in config.Section.__subclasses__():
 
 (ert-deftest rlm-test-manual-has-every-key ()
   (let ((manual (rlm-test-text (expand-file-name "elisp/rlm.org" rlm-test-root))))
-    (dolist (map (list rlm-trajectory-mode-map rlm-command-map))
+    (dolist (map (list rlm-trajectory-mode-map rlm-command-map rlm-models-mode-map))
       (map-keymap
        (lambda (event command)
          (when (and (commandp command) (not (eq command 'digit-argument))

@@ -1,0 +1,151 @@
+;;; rlm-table.el --- Lists that the server fills  -*- lexical-binding: t; -*-
+
+;; This program is free software: you can redistribute it and/or modify
+;; it under the terms of the GNU General Public License as published by
+;; the Free Software Foundation, either version 3 of the License, or
+;; (at your option) any later version.
+
+;; This program is distributed in the hope that it will be useful,
+;; but WITHOUT ANY WARRANTY; without even the implied warranty of
+;; MERCHANTABILITY or FITNESS FOR A PARTICULAR PURPOSE.  See the
+;; GNU General Public License for more details.
+
+;; You should have received a copy of the GNU General Public License
+;; along with this program.  If not, see <https://www.gnu.org/licenses/>.
+
+;;; Commentary:
+
+;; What the lists of models and of costs share: a mode whose buffer asks the
+;; server for its rows and goes on meanwhile, and cells that show a number
+;; for people but are sorted by its value.
+
+;;; Code:
+
+(require 'tabulated-list)
+(require 'rlm-rpc)
+(require 'rlm-run)
+
+(defvar-local rlm-table-method nil
+  "The server's method that gives this buffer its rows.")
+
+(defvar-local rlm-table-rows-function nil
+  "Function that returns the rows of this buffer, given the server's answer.
+The rows are as in `tabulated-list-entries'.")
+
+(defvar-local rlm-table--asking nil
+  "Non-nil while an answer for this buffer is awaited.")
+
+(define-derived-mode rlm-table-mode tabulated-list-mode "rlm table"
+  "Major mode of lists that the server fills."
+  :interactive nil
+  (setq-local revert-buffer-function (lambda (&rest _) (rlm-table-refresh))))
+
+(defun rlm-table-show (name mode)
+  "Show the buffer NAME in MODE, and ask the server for its rows."
+  (with-current-buffer (get-buffer-create name)
+    (unless (derived-mode-p mode)
+      (funcall mode))
+    (pop-to-buffer (current-buffer))
+    (unless tabulated-list-entries
+      (rlm-table--say "Asking the server..."))
+    (rlm-table-refresh)
+    (current-buffer)))
+
+(defun rlm-table-refresh ()
+  "Ask the server for the rows of the current buffer, unless it is asked already."
+  (unless rlm-table--asking
+    (setq rlm-table--asking t)
+    (let ((buffer (current-buffer)))
+      (rlm-rpc-ask rlm-table-method nil
+                   (lambda (answer)
+                     (rlm-table--answered
+                      buffer (lambda () (rlm-table--fill answer))))
+                   (lambda (text)
+                     (rlm-table--answered
+                      buffer (lambda () (rlm-table--fail text))))))))
+
+(defun rlm-table--answered (buffer function)
+  "Call FUNCTION in BUFFER, if it is live, now that the server has answered."
+  (when (buffer-live-p buffer)
+    (with-current-buffer buffer
+      (setq rlm-table--asking nil)
+      (funcall function))))
+
+(defun rlm-table--fill (answer)
+  "Show the rows that ANSWER gives, where everybody was."
+  (setq tabulated-list-entries (funcall rlm-table-rows-function answer))
+  (if (null tabulated-list-entries)
+      (rlm-table--say "There is nothing yet.")
+    ;; Windows keep a point of their own beside the buffer's.
+    (let ((places (mapcar (lambda (window)
+                            (cons window (save-excursion
+                                           (goto-char (window-point window))
+                                           (rlm-table--place))))
+                          (get-buffer-window-list nil nil t))))
+      (tabulated-list-print t)
+      (pcase-dolist (`(,window . ,place) places)
+        (set-window-point window (rlm-table--position place))))))
+
+(defun rlm-table--place ()
+  "Return where point is: the row, the line and the column."
+  (list (tabulated-list-get-id) (line-number-at-pos) (current-column)))
+
+(defun rlm-table--position (place)
+  "Return the position of PLACE, or of the same line where its row is gone."
+  (save-excursion
+    (pcase-let ((`(,id ,line ,column) place))
+      (goto-char (point-min))
+      (while (not (or (eobp) (and id (equal id (tabulated-list-get-id)))))
+        (forward-line))
+      (when (or (null id) (eobp))
+        (goto-char (point-min))
+        (forward-line (1- line)))
+      (move-to-column column)
+      (point))))
+
+(defun rlm-table--fail (text)
+  "Say that the server could not be asked, and why: TEXT."
+  (if tabulated-list-entries
+      (message "rlm: %s" text)
+    (rlm-table--say text)))
+
+(defun rlm-table--say (text)
+  "Show TEXT where the rows would be."
+  (let ((inhibit-read-only t))
+    (erase-buffer)
+    (insert text "\n")
+    (goto-char (point-min))))
+
+;;;; Columns and cells
+
+(defun rlm-table-columns (&rest columns)
+  "Return COLUMNS, each (NAME WIDTH) or (NAME WIDTH number), for the mode.
+Those of numbers are sorted by their value and stand at the right."
+  (let ((index -1))
+    (vconcat (mapcar (pcase-lambda (`(,name ,width . ,number))
+                       (setq index (1+ index))
+                       (if number
+                           (list name width (rlm-table--by-number index) :right-align t)
+                         (list name width t)))
+                     columns))))
+
+(defun rlm-table--by-number (index)
+  "Return a function that compares rows by the number in the cell INDEX.
+What is unknown comes last."
+  (lambda (one two)
+    (let ((one (rlm-table--value (aref (cadr one) index)))
+          (two (rlm-table--value (aref (cadr two) index))))
+      (and one (or (null two) (< one two))))))
+
+(defun rlm-table--value (cell)
+  "Return the number in CELL, or nil."
+  (get-text-property 0 'rlm-table-value cell))
+
+(defun rlm-table-cell (value &optional text)
+  "Return a cell for VALUE, a number or nil, with TEXT.
+By default the text is that number, or the word unknown."
+  (propertize (or text (if value (rlm-figure-number value) "unknown"))
+              'rlm-table-value value))
+
+(provide 'rlm-table)
+;;; rlm-table.el ends here
