@@ -114,7 +114,8 @@ The rows are as in `tabulated-list-entries'.")
   (let ((inhibit-read-only t))
     (erase-buffer)
     (insert text "\n")
-    (goto-char (point-min))))
+    (goto-char (point-min))
+    (set-buffer-modified-p nil)))
 
 ;;;; Columns and cells
 
