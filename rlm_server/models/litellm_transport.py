@@ -143,6 +143,9 @@ class LitellmTransport:
         with contextlib.suppress(Exception):
             await self._litellm.close_litellm_async_clients()
             self._litellm.in_memory_llm_clients_cache.flush_cache()
+        with contextlib.suppress(Exception):
+            # Ollama's embeddings go through this one, which litellm does not close; it reopens.
+            await self._litellm.module_level_aclient.client._transport.aclose()
 
     async def _send(self, request: Request) -> Reply:
         self._register(request.deployment)
