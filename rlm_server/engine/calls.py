@@ -14,6 +14,7 @@ from rlm_server.errors import RlmError
 from rlm_server.models import Account, Completion, Message, Models
 from rlm_server.protocol import (
     MAX_EVENT_TEXT,
+    AskParams,
     Notice,
     Progress,
     ReplyDelta,
@@ -42,6 +43,17 @@ def run_error(error: RlmError) -> RunError:
 def limit_error(limit: LimitReached) -> RunError:
     """A limit as the error of one call."""
     return RunError(kind="limit", message=f"{limit}.".capitalize())
+
+
+def account_of(run_id: str, params: AskParams) -> Account:
+    """On whose behalf the calls of a question are made."""
+    options = params.options
+    return Account(
+        run_id,
+        params.project,
+        read_cache=not (options.no_cache or options.fresh),
+        write_cache=not options.no_cache,
+    )
 
 
 class Calls:

@@ -15,7 +15,7 @@ from rlm_server.config import Config
 from rlm_server.context.build import build_corpus
 from rlm_server.context.corpus import Corpus
 from rlm_server.context.store import Store
-from rlm_server.engine.calls import Calls, run_error
+from rlm_server.engine.calls import Calls, account_of, run_error
 from rlm_server.engine.child import Children, Place
 from rlm_server.engine.emitter import Emitter
 from rlm_server.engine.evidence import find_evidence
@@ -24,7 +24,7 @@ from rlm_server.engine.loop import Loop
 from rlm_server.engine.prompt import opening
 from rlm_server.engine.similar import Question
 from rlm_server.errors import LogError, RlmError
-from rlm_server.models import Account, Models
+from rlm_server.models import Models
 from rlm_server.models.cache.semantic import Similar
 from rlm_server.protocol import (
     MAX_EVENT_TEXT,
@@ -291,14 +291,3 @@ def merge_limits(configured: Limits, asked: LimitOverrides) -> Limits:
     """The configured limits, with those of the question in their place."""
     given = msgspec.structs.asdict(asked).items()
     return msgspec.structs.replace(configured, **{k: v for k, v in given if v is not None})
-
-
-def account_of(run_id: str, params: AskParams) -> Account:
-    """On whose behalf the calls of a question are made."""
-    options = params.options
-    return Account(
-        run_id,
-        params.project,
-        read_cache=not (options.no_cache or options.fresh),
-        write_cache=not options.no_cache,
-    )
