@@ -92,7 +92,6 @@ def _serve(tcp: str | None, token_file: Path | None, *, no_cache: bool) -> int:
 
     async def run() -> None:
         engine = _engine(no_cache=no_cache)
-        engine.clear_contexts()
         warming = asyncio.create_task(engine.warm())
         try:
             if address:

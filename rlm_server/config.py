@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import tomllib
@@ -256,13 +257,11 @@ def show_config(config: Config) -> str:
     """The configuration as TOML, with what looks like a secret masked."""
     table = msgspec.to_builtins(config)
     if config.cache.url:
-        table["cache"]["url"] = re.sub(r"//[^/]*@", "//********@", config.cache.url)
+        table["cache"]["url"] = _without_password(config.cache.url)
     table["limits"] = {_kebab(name): value for name, value in table["limits"].items()}
     for model in table["models"].values():
         for settings in (model, *model["deployments"]):
-            for part in ("params", "headers"):
-                if isinstance(inner := settings.get(part), dict):
-                    settings[part] = {name: _masked(name, value) for name, value in inner.items()}
+            settings.update({name: _masked_all(name, each) for name, each in settings.items()})
     return msgspec.toml.encode(_without_null(table)).decode()
 
 
@@ -271,6 +270,9 @@ def _camel_limits(table: dict[str, Any]) -> dict[str, Any]:
     limits = table.get("limits")
     if isinstance(limits, dict):
         table["limits"] = {_camel(name): value for name, value in limits.items()}
+        for name, value in limits.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise msgspec.ValidationError(f"limits.{name} must be a finite number")
     return table
 
 
@@ -283,19 +285,30 @@ def _kebab(name: str) -> str:
     return "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in name)
 
 
+_SECRETS = ("key", "token", "secret", "auth", "password", "cookie", "credential")
+
+
 def _masked(name: str, value: object) -> object:
-    secret = any(word in name.lower() for word in ("key", "token", "secret", "authorization"))
+    if isinstance(value, dict):
+        return {inner: _masked(inner, each) for inner, each in value.items()}
+    secret = any(word in name.lower() for word in _SECRETS) and not name.startswith("max_")
     return "********" if secret else value
+
+
+def _without_password(url: str) -> str:
+    return re.sub(r"//[^/]*@", "//********@", url)
 
 
 def _masked_all(name: str, value: object) -> object:
     """A setting as a repr shows it: no headers' or parameters' secrets, no password in a URL."""
-    if name in ("params", "headers") and isinstance(value, dict):
-        return {inner: _masked(inner, each) for inner, each in value.items()}
+    if name == "headers" and isinstance(value, dict):
+        return dict.fromkeys(value, "********")
+    if name == "params" and isinstance(value, dict):
+        return _masked(name, value)
     if name == "deployments" and isinstance(value, list):
         return [{key: _masked_all(key, each) for key, each in one.items()} for one in value]
     if isinstance(value, str):
-        return re.sub(r"//[^/]*@", "//********@", value)
+        return _without_password(value)
     return value
 
 
@@ -309,5 +322,11 @@ def _without_null(value: object) -> object:
 def _private(override: str | None, default: Path, make: bool) -> Path:
     path = Path(override) if override else default
     if make:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"{path} can't be made: {error.strerror}.",
+                cure="Set RLM_STATE and RLM_CACHE to directories that can be written.",
+            ) from error
     return path

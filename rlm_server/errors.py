@@ -7,6 +7,7 @@ The tree::
     ├── SourceError            nothing can be asked of the sources as they are
     ├── UnknownRunError        no run has this id
     ├── LogError               a run's log can't be written
+    ├── ClosingError           the server is stopping
     ├── SandboxError           the REPL process can't start, or is gone
     └── ModelError             a call to a model failed
         ├── UnknownModelError      no model of this name is configured
@@ -60,6 +61,13 @@ class UnknownRunError(RlmError):
 
     code = -32012
     kind = "unknownRun"
+
+
+class ClosingError(RlmError):
+    """The server is stopping and takes no more questions."""
+
+    code = -32015
+    kind = "closing"
 
 
 class SandboxError(RlmError):

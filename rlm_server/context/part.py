@@ -55,7 +55,8 @@ def _cut(corpus: Corpus, start: int, end: int) -> list[Document]:
         first, last = max(document.start, start), min(document.end, end)
         if first >= last:
             continue
-        line = corpus.line_at(document, first)
+        cut_off = document.start < start
+        line = corpus.line_at(document, first) if cut_off else document.first_line
         whole = max(1, document.end - document.start)
         share = document.bytes * (last - first) // whole
         cut.append(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hmac
 import logging
 import os
@@ -14,7 +13,7 @@ from pygls.exceptions import JsonRpcException, JsonRpcInvalidRequest
 
 from rlm_server import __version__
 from rlm_server.doors.rpc import Handler, P, Server, Then
-from rlm_server.doors.wire import TooLong, Wire
+from rlm_server.doors.wire import MAX_BODY, TooLong, Wire
 from rlm_server.engine.doctor import examine
 from rlm_server.engine.service import Engine
 from rlm_server.protocol import (
@@ -44,6 +43,12 @@ logger = logging.getLogger(__name__)
 
 STARTED = time.monotonic()
 
+STRANGERS_BODY = 1 << 16
+"""Bytes of a message from a client that has not shown the token."""
+
+STRANGERS_SECONDS = 10.0
+"""How long a client may take to show it."""
+
 
 class NotAuthenticated(JsonRpcException):
     """The first request on a TCP connection must be ``initialize`` with the right token."""
@@ -65,8 +70,10 @@ class Session:
         self._wire = wire
         self._token = token
         self._trusted = token is None
+        if not self._trusted:
+            wire.max_body = STRANGERS_BODY
         self._shutdown = False
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._followed: dict[str, asyncio.Task[None]] = {}
         self._done = asyncio.Event()
         self._server = Server(wire)
         self._server.register("initialize", InitializeParams, self._initialize)
@@ -87,13 +94,22 @@ class Session:
         """Serve until the client goes away or sends ``exit``."""
         reading = asyncio.create_task(self._read())
         leaving = asyncio.create_task(self._done.wait())
+        patience = asyncio.get_running_loop().call_later(STRANGERS_SECONDS, self._turn_away)
         try:
             await asyncio.wait({reading, leaving}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (reading, leaving, *self._tasks):
+            patience.cancel()
+            tasks = (reading, leaving, *self._followed.values())
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(reading, leaving, *self._tasks, return_exceptions=True)
+            self._server.protocol.cancel_all()
+            await asyncio.gather(*tasks, return_exceptions=True)
             self._wire.close()
+
+    def _turn_away(self) -> None:
+        """End the connection of a client that has not shown the token."""
+        if not self._trusted:
+            self._done.set()
 
     async def _read(self) -> None:
         while True:
@@ -123,6 +139,7 @@ class Session:
             if not hmac.compare_digest(self._token.encode(), (params.token or "").encode()):
                 raise NotAuthenticated
             self._trusted = True
+            self._wire.max_body = MAX_BODY
         if params.protocol_version != PROTOCOL_VERSION:
             raise JsonRpcInvalidRequest(
                 f"This server (rlm {__version__}) speaks protocol {PROTOCOL_VERSION}, the client "
@@ -196,14 +213,23 @@ class Session:
         """Send a run's events from now on; at the pace at which the client reads them."""
 
         async def pump() -> None:
-            with contextlib.suppress(ConnectionError):
+            try:
                 async for line in self._engine.follow(run_id, from_seq):
                     self._server.protocol.event(line)
                     await self._wire.drain()
+            except ConnectionError:
+                return  # the client has gone
+            except Exception:
+                logger.exception("run %s can't be followed", run_id)
 
-        task = asyncio.create_task(pump(), name=f"follow {run_id}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        if run_id in self._followed:
+            self._followed[run_id].cancel()  # or each event would come twice
+        self._followed[run_id] = task = asyncio.create_task(pump(), name=f"follow {run_id}")
+        task.add_done_callback(lambda done: self._forget(run_id, done))
+
+    def _forget(self, run_id: str, task: asyncio.Task[None]) -> None:
+        if self._followed.get(run_id) is task:
+            del self._followed[run_id]
 
 
 async def _ignore(_: Empty) -> None:

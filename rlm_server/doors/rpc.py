@@ -69,6 +69,11 @@ class Protocol(JsonRPCProtocol):
         """Answer a message with an error."""
         self._send_response(msg_id, error=error.to_response_error())
 
+    def cancel_all(self) -> None:
+        """Cancel what is still being answered."""
+        for future in list(self._request_futures.values()):
+            future.cancel()
+
     def event(self, line: bytes) -> None:
         """Send an event of a run, which is JSON already."""
         self.wire.write(b'{"jsonrpc":"2.0","method":"rlm/event","params":%b}' % line)

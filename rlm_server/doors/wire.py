@@ -18,6 +18,8 @@ class Wire:
     """Reads and writes message bodies of one connection."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.max_body = MAX_BODY
+        """Bytes of the longest message that is taken."""
         self._reader = reader
         self._writer = writer
 
@@ -37,9 +39,9 @@ class Wire:
                     length = int(value)
                 elif not line.strip() and length is not None:
                     break
-            if length > MAX_BODY:
+            if length > self.max_body:
                 await self._skip(length)
-                raise TooLong(f"a message of {length:,} bytes; at most {MAX_BODY:,} are taken")
+                raise TooLong(f"a message of {length:,} bytes; at most {self.max_body:,} are taken")
             return await self._reader.readexactly(length)
         except (asyncio.IncompleteReadError, ConnectionError):
             return None

@@ -7,7 +7,7 @@ import time
 from typing import Literal
 
 from rlm_server.engine.emitter import Emitter
-from rlm_server.engine.ledger import ANSWER_TOKENS, Ledger, LimitReached, Price, Reservation
+from rlm_server.engine.ledger import ANSWER_TOKENS, Ledger, LimitReached, Price, Reservation, add
 from rlm_server.engine.prompt import sub_messages
 from rlm_server.engine.reply import Piece, ReplyParser
 from rlm_server.errors import RlmError
@@ -31,13 +31,20 @@ from rlm_server.text import clip, pieces
 PROMPT_SHOWN = 4096
 """Characters of a sub-call's prompt that its event shows."""
 
+NAME_SHOWN = 200
+"""Characters of a model's name, which the model's code may have made up."""
+
+REFUSALS_SHOWN = 10
+"""Refused sub-calls of one iteration that are told."""
+
 PROGRESS_SECONDS = 0.1
 """The least time between two progress events."""
 
 
 def run_error(error: RlmError) -> RunError:
     """An error as it goes over the wire."""
-    return RunError(kind=error.kind, message=error.message, cure=error.cure)
+    message = clip(error.message, PROMPT_SHOWN)
+    return RunError(kind=error.kind, message=message, cure=error.cure)
 
 
 def limit_error(limit: LimitReached) -> RunError:
@@ -83,9 +90,11 @@ class Calls:
         try:
             completion = await self._complete(model, messages, listener)
         except BaseException:
-            self._settle(reservation, self._paid_in_part(model, messages, listener.characters))
+            characters = listener.lost + listener.characters
+            self._settle(reservation, self._paid_in_part(model, messages, characters))
             raise
-        self._settle(reservation, completion.usage)
+        lost = self._paid_in_part(model, messages, listener.lost)
+        self._settle(reservation, add(completion.usage, lost) if lost else completion.usage)
         listener.close()
         self._emitter.emit(
             ReplyDone,
@@ -100,13 +109,16 @@ class Calls:
 
     async def sub(self, parent: str, call: Call) -> CallReply:
         """Make a sub-call for a cell; whatever goes wrong is an error in the reply."""
+        if self._numbers.get(parent, 0) >= self._ledger.limits.subcalls + REFUSALS_SHOWN:
+            # Code that goes on calling after it was refused would fill the log.
+            return CallReply(text="", error=limit_error(LimitReached("too many sub-calls")))
         number = self.number(parent)
         node, started = f"{parent}.{number}", time.monotonic()
         self._emitter.emit(
             SubcallStarted,
             node,
             subcall=number,
-            model=call.model or self._sub,
+            model=clip(call.model or self._sub, NAME_SHOWN),
             prompt=clip(call.prompt, PROMPT_SHOWN),
             prompt_characters=len(call.prompt),
         )
@@ -151,6 +163,9 @@ class Calls:
         try:
             completion = await self._complete(name, messages, None)
             used = completion.usage
+        except asyncio.CancelledError:
+            used = self._estimate(name, messages, 0)  # it may have been sent, and is paid for then
+            raise
         finally:
             self._settle(reservation, used)
         return completion
@@ -178,8 +193,10 @@ class Calls:
 
     def _paid_in_part(self, model: str, messages: list[Message], characters: int) -> Usage | None:
         """What a reply that broke off is likely to be charged; nothing if it never began."""
-        if not characters:
-            return None
+        return self._estimate(model, messages, characters) if characters else None
+
+    def _estimate(self, model: str, messages: list[Message], characters: int) -> Usage:
+        """What a prompt and an answer of so many characters are likely to be charged."""
         usage = Usage(
             prompt_tokens=sum(len(message["content"]) for message in messages) // 4,
             completion_tokens=characters // 4,
@@ -236,6 +253,8 @@ class _RootListener:
     def __init__(self, emitter: Emitter, node: str) -> None:
         self.parser = ReplyParser()
         self.characters = 0
+        self.lost = 0
+        """Characters of replies that broke off, which are paid for as well."""
         self._emitter = emitter
         self._node = node
 
@@ -249,6 +268,7 @@ class _RootListener:
     def restarted(self, reason: str) -> None:
         self.close()
         self.parser = ReplyParser()
+        self.lost, self.characters = self.lost + self.characters, 0
         self.notice(f"The reply broke off ({reason}); it is asked for again.")
 
     def notice(self, text: str) -> None:

@@ -141,8 +141,10 @@ class Children:
         status: RunStatus = "failed"
         error: RunError | None = None
         answer = ""
+        counted = False
         try:
             self._ledger.count_subcall()
+            counted = True
             depth = place.depth + 1
             model = self._models.resolve(call.model, default=self._model(depth))
             context = await self._context(place.context, node, call)
@@ -160,9 +162,10 @@ class Children:
             status, error = "cancelled", _cancelled()
         finally:
             self._loops.pop(node, None)
-            answer = answer or (loop.best or loop.last_prose if loop else "")
-            self._tell_end(node, status, answer, error, loop, time.monotonic() - started)
-            self._ledger.subcalls_done += 1
+            if loop is not None:
+                answer = answer or loop.best or loop.last_prose
+                self._tell_end(node, status, answer, error, loop, time.monotonic() - started)
+            self._ledger.subcalls_done += counted
         if status == "limit" and answer:
             error = None  # the best answer so far is worth more than nothing
         usage = self._ledger.below(node)
@@ -218,7 +221,7 @@ class Children:
         whole = context.whole
         index = self._directory / f"child-{node}.json"
         try:
-            return Part(whole, base + start, base + end, index)
+            return await asyncio.to_thread(Part, whole, base + start, base + end, index)
         except OSError as error:
             raise SourceError(f"The index of a child run can't be written: {error}.") from error
 
@@ -231,7 +234,7 @@ class Children:
         status: RunStatus,
         answer: str,
         error: RunError | None,
-        loop: Loop | None,
+        loop: Loop,
         seconds: float,
     ) -> None:
         self._emitter.emit(
@@ -241,7 +244,7 @@ class Children:
             answer=clip(answer, MAX_EVENT_TEXT),
             error=error,
             usage=self._ledger.below(node),
-            iterations=loop.iterations if loop else 0,
+            iterations=loop.iterations,
             seconds=seconds,
         )
 

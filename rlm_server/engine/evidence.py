@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Callable
+from functools import lru_cache
 
 from rlm_server.context.corpus import Corpus, Document
 from rlm_server.protocol import Evidence, Location, Position, Range
@@ -12,7 +14,7 @@ from rlm_server.text import clean
 MOST = 50
 """Places listed of one answer."""
 
-_LOOKED_AT = 2000
+_LOOKED_AT = 200
 """Places of an answer that are looked up; a hostile one may have a million."""
 
 _QUOTE = 200
@@ -29,8 +31,9 @@ def find_evidence(answer: str, corpus: Corpus) -> list[Evidence]:
     Reads one line of the corpus for each; paths may be written in full or by their last parts.
     """
     found: dict[tuple[str, int], Evidence] = {}
+    find = lru_cache(maxsize=None)(corpus.find)
     for match in itertools.islice(_LINE.finditer(answer), _LOOKED_AT):
-        document = _named(answer[max(0, match.start() - _PATH) : match.start()], corpus)
+        document = _named(answer[max(0, match.start() - _PATH) : match.start()], find)
         line = int(match[1])
         if document is None or (document.path, line) in found:
             continue
@@ -49,7 +52,7 @@ def find_evidence(answer: str, corpus: Corpus) -> list[Evidence]:
     return list(found.values())
 
 
-def _named(text: str, corpus: Corpus) -> Document | None:
+def _named(text: str, find: Callable[[str], Document | None]) -> Document | None:
     """The document whose path ends the text: its last word, or its last few.
 
     Cut out backwards and within bounds: a pattern would take quadratic time on a long word.
@@ -59,8 +62,8 @@ def _named(text: str, corpus: Corpus) -> Document | None:
     for _ in range(_WORDS):
         start = line.rfind(" ", 0, start)
         for path in (line[start + 1 :], line[start + 1 :].strip(_SIGNS)):
-            if path and (document := corpus.find(path)):
+            if path and (document := find(path)):
                 return document
         if start < 0:
             break
-    return corpus.find(re.split(r"[\s`*\"'()\[\]<>|,;]", line)[-1])
+    return find(re.split(r"[\s`*\"'()\[\]<>|,;]", line)[-1])

@@ -27,6 +27,9 @@ from rlm_server.text import clip
 SHOWN = 4000
 """Characters of a cell's output that the root model is shown."""
 
+MOST_CELLS = 20
+"""Cells of one reply that are run; the model is told of those that were not."""
+
 READING = frozenset(("context", "grep", "search", "cite"))
 """Names in the REPL by which a cell reads the context."""
 
@@ -103,7 +106,7 @@ class Loop:
             return prompt.no_code(reply)
         first = self._cells_run + 1
         results: list[CellResult] = []
-        for number, code in enumerate(reply.cells, 1):
+        for number, code in enumerate(reply.cells[:MOST_CELLS], 1):
             results.append(await self._cell(node, number, code))
             if results[-1].ready or results[-1].status != "ok":
                 break

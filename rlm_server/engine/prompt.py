@@ -62,6 +62,8 @@ def shape(corpus: Corpus | Part) -> str:
 def outputs(results: list[CellResult], first_number: int, total: int, show: int) -> str:
     """What the cells of a reply printed, as the root model is told."""
     parts = []
+    # One budget for all, so that many cells do not make one long prompt.
+    show = max(show // 10, min(show, 2 * show // max(1, len(results))))
     for index, result in enumerate(results):
         number = first_number + index
         head = f"Output of cell {number}"
@@ -91,7 +93,7 @@ def stopped(result: CellResult) -> str:
 def no_code(reply: ReplyParser) -> str:
     """Feedback on a reply without a cell."""
     if reply.other_fences:
-        named = ", ".join(f"```{language}" for language in reply.other_fences)
+        named = ", ".join(f"```{language[:20]}" for language in reply.other_fences[:5])
         found = f"Your reply has a fenced block that is not run ({named})"
     else:
         found = "Your reply has no code block, so nothing was run"

@@ -10,7 +10,8 @@ from typing import Literal, NamedTuple
 
 CODE_LANGUAGES = frozenset({"repl", "python", "py", "python3", "ipython"})
 
-_OPENING = re.compile(r"[ \t]*(`{3,}|~{3,})[ \t]*([\w+#.-]*)[^`\n]*\Z")
+_OPENING = re.compile(r"[ \t]*(`{3,}|~{3,})[ \t]*([\w+#.-]*)")
+_TRIPLE = ('"""', "'''")
 _MAYBE_FENCE = re.compile(r"[ \t]*(?:`+|~+|\Z)")
 
 Part = Literal["prose", "code"]
@@ -43,6 +44,8 @@ class ReplyParser:
         self._fence = ""
         self._code: list[str] | None = None
         self._carry = ""
+        self._inside = False
+        self._quoted = False
 
     def feed(self, text: str) -> list[Piece]:
         """Take more of the reply; return what can be shown of it."""
@@ -88,7 +91,7 @@ class ReplyParser:
                 self._close_block(line + newline, pieces)
             else:
                 self._body(line + newline, line + newline, pieces)
-        elif opening := _OPENING.match(line):
+        elif (opening := _OPENING.match(line)) and "`" not in line[opening.end() :]:
             self._open_block(opening, line + newline, pieces)
         else:
             self._show(line + newline, pieces)
@@ -97,7 +100,7 @@ class ReplyParser:
         self._fence = opening[1]
         language = opening[2].lower()
         if language in CODE_LANGUAGES:
-            self._code = []
+            self._code, self._inside, self._quoted = [], False, False
         else:
             self.other_fences.append(language)
             self._show(line, pieces)
@@ -117,6 +120,7 @@ class ReplyParser:
     def _body(self, whole: str, unshown: str, pieces: list[Piece]) -> None:
         if self._code is not None:
             self._code.append(whole)
+            self._quoted = self._quoted or any(quotes in whole for quotes in _TRIPLE)
         self._show(unshown, pieces)
 
     def _show(self, text: str, pieces: list[Piece]) -> None:
@@ -124,12 +128,16 @@ class ReplyParser:
             pieces.append(Piece("code" if self._code is not None else "prose", text))
 
     def _in_string(self) -> bool:
-        """Whether the cell so far ends within a triple-quoted string."""
-        if self._code is None:
-            return False
-        code = "".join(self._code)
-        if '"""' not in code and "'''" not in code:
-            return False
+        """Whether the cell so far ends within a triple-quoted string.
+
+        Only a line with triple quotes can change that, so that nothing is parsed again without.
+        """
+        if self._code is not None and self._quoted:
+            self._inside, self._quoted = self._parse(), False
+        return self._inside
+
+    def _parse(self) -> bool:
+        code = "".join(self._code or [])
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ from rlm_server.protocol import (
     AskParams,
     ContextProgress,
     ContextReady,
+    Evidence,
     Isolation,
     LimitOverrides,
     Limits,
@@ -42,7 +44,7 @@ from rlm_server.protocol import (
 )
 from rlm_server.runs.log import RunLog
 from rlm_server.sandbox import Repl
-from rlm_server.text import pieces
+from rlm_server.text import clip, pieces
 
 logger = logging.getLogger(__name__)
 
@@ -111,10 +113,10 @@ class Run:
         self._last_resort: asyncio.TimerHandle | None = None
 
     def start(self) -> asyncio.Task[None]:
-        """Begin; the task ends when the run has ended and its log is closed."""
+        """Begin; the task ends when the run has ended and its log is closed. Raises LogError."""
         self._emitter.emit(
             RunStarted,
-            question=self._params.question,
+            question=clip(self._params.question, MAX_EVENT_TEXT),
             root_model=self._root,
             sub_model=self._sub,
             limits=self._limits,
@@ -124,6 +126,8 @@ class Run:
             isolation_limits=self._isolation.limits,
             project=self._params.project,
         )
+        if self._log_error is not None:
+            raise self._log_error
         self._task = asyncio.create_task(self._run(), name=f"run {self.run_id}")
         return self._task
 
@@ -143,16 +147,25 @@ class Run:
             self._stopping = True
             if self._last_resort is not None:
                 self._last_resort.cancel()
+            await self._close_repl()
+            await self._finish(end)
         finally:
-            if self._repl is not None:
-                await self._repl.close()
-        try:
-            self._finish(end)
-        finally:
-            if self._corpus is not None:
-                # Gigabytes take a while to be removed.
-                await asyncio.to_thread(self._corpus.close)
             self.log.close()
+            # Gigabytes take a while to be removed.
+            await asyncio.to_thread(self._clear)
+
+    async def _close_repl(self) -> None:
+        if self._repl is not None:
+            try:
+                await self._repl.close()
+            except Exception:
+                logger.exception("the REPL of run %s did not close", self.run_id)
+
+    def _clear(self) -> None:
+        """Remove the corpus and whatever child runs have left beside it."""
+        if self._corpus is not None:
+            self._corpus.close()
+        shutil.rmtree(self._directory, ignore_errors=True)
 
     async def _work_within_limits(self) -> _End:
         """Do the work, and turn whatever ends it into an end."""
@@ -241,19 +254,20 @@ class Run:
     def _tell_progress(self, documents: int, size: int) -> None:
         self._emitter.emit(ContextProgress, documents=documents, bytes=size)
 
-    def _finish(self, end: _End) -> None:
+    async def _finish(self, end: _End) -> None:
         """Tell the answer, such as it is, and the end."""
         self._calls.finish()
+        if self._log_error is not None:
+            end = _End("failed", str(self._log_error), run_error(self._log_error))
         done = end.status == "done"
         text = self._similar.answer if self._similar else ""
         if self._loop:
             text = self._loop.best or ("" if done else self._loop.last_prose)
         if text or done:
-            assert self._corpus is not None
             *early, last = pieces(text, MAX_EVENT_TEXT)
             for piece in early:
                 self._emitter.emit(Answer, text=piece, partial=not done, evidence=[], more=True)
-            evidence = find_evidence(text, self._corpus)
+            evidence = await self._find_evidence(text)
             self._emitter.emit(Answer, text=last, partial=not done, evidence=evidence)
         self.ended = self._emitter.emit(
             RunEnded,
@@ -266,10 +280,20 @@ class Run:
             seconds=time.monotonic() - self._calls.started,
         )
 
+    async def _find_evidence(self, text: str) -> list[Evidence]:
+        if self._corpus is None:
+            return []
+        try:
+            return await asyncio.to_thread(find_evidence, text, self._corpus)
+        except Exception:
+            logger.exception("evidence of run %s can't be found", self.run_id)
+            return []
+
     def _log_failed(self, error: LogError) -> None:
         """The log takes no more: stop, since what isn't logged isn't shown."""
         self._log_error = error
-        self._stop()
+        # Not at once: this may be the very task that is to be cancelled, at its last step.
+        asyncio.get_running_loop().call_soon(self._stop)
 
     def _stop(self) -> None:
         """Cancel the work, once: what follows it must not be cancelled too.

@@ -16,7 +16,7 @@ from rlm_server.context.build import measure
 from rlm_server.context.store import open_store
 from rlm_server.engine.ledger import Price
 from rlm_server.engine.run import Run, merge_limits
-from rlm_server.errors import RlmError, UnknownRunError
+from rlm_server.errors import ClosingError, RlmError, UnknownRunError
 from rlm_server.models import Models
 from rlm_server.protocol import AskParams, Estimate, EstimateParams, RunSummary
 from rlm_server.runs.log import RunLog, follow
@@ -41,12 +41,14 @@ class Engine:
         self._store = open_store(config.context)
         self._runs: dict[str, Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
 
     async def warm(self) -> None:
         """Get the parts ready that take a while, so that the first question need not wait.
 
         Never raises: what fails here fails again, with its message, where it is needed.
         """
+        await asyncio.to_thread(self._clear_contexts)
         with contextlib.suppress(RlmError):
             await prepare(self.config.sandbox)
         await self.models.warm()
@@ -55,6 +57,8 @@ class Engine:
         """Start a run. Raises UnknownModelError, LogError, SandboxError."""
         await self.models.look_around()
         isolation = await choose(self.config.sandbox)
+        if self._closing:
+            raise ClosingError("The server is stopping.", cure="Ask again; it is started anew.")
         run_id = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)
         log = RunLog(log_path(self.log_directory, run_id))
         try:
@@ -68,12 +72,12 @@ class Engine:
                 directory=self._contexts / run_id,
                 store=self._store,
             )
+            task = run.start()
         except BaseException:
             log.close()
             log.path.unlink()
             raise
         self._runs[run_id] = run
-        task = run.start()
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(lambda _: self._runs.pop(run_id, None))
@@ -148,19 +152,21 @@ class Engine:
 
     async def close(self) -> None:
         """Cancel all runs, wait for their ends, and close all connections."""
+        self._closing = True
         for run in list(self._runs.values()):
             run.cancel(None)
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.models.close()
 
-    def clear_contexts(self) -> None:
+    def _clear_contexts(self) -> None:
         """Remove what servers that were killed have left of prepared contexts.
 
         Only directories older than a day: another server's run may be using a younger one.
         """
         for directory in self._contexts.glob("*"):
-            if time.time() - directory.stat().st_mtime > 86_400:
-                shutil.rmtree(directory, ignore_errors=True)
+            with contextlib.suppress(OSError):  # another server may be faster
+                if time.time() - directory.stat().st_mtime > 86_400:
+                    shutil.rmtree(directory, ignore_errors=True)
         if self._store is not None:
             self._store.tidy()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -34,6 +35,8 @@ class RunLog:
 
     def append(self, event: Event) -> None:
         """Write one event as one line; raises LogError, and keeps only whole lines, if it can't."""
+        if self.closed:
+            raise LogError(f"The run's log {self.path} is closed.")
         line = to_json(event) + b"\n"
         try:
             written = os.write(self._fd, line)
@@ -42,7 +45,8 @@ class RunLog:
             if written != len(line):
                 raise OSError("the disk takes no more")
         except OSError as error:
-            os.ftruncate(self._fd, self.size)
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, self.size)
             raise _unwritable(self.path, error) from error
         self.size += len(line)
         self._wake()

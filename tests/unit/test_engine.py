@@ -8,7 +8,7 @@ import pytest
 from engine_harness import cell, final, play, prepare
 from rlm_server.engine.ledger import ANSWER_TOKENS
 from rlm_server.engine.prompt import opening, system_prompt
-from rlm_server.errors import RefusedError, TransientError
+from rlm_server.errors import LogError, RefusedError, TransientError
 from rlm_server.protocol import (
     Answer,
     CellDone,
@@ -328,6 +328,60 @@ async def test_the_root_is_told_the_shape_and_never_the_text(tmp_path: Path) -> 
 async def test_notices_say_what_the_engine_did(tmp_path: Path) -> None:
     run = await play(tmp_path, ["only prose", final()])
     assert any("no code" in e.text for e in run.of(Notice))
+
+
+async def test_a_log_that_fails_at_the_last_step_still_ends_the_run(tmp_path: Path) -> None:
+    run = prepare(tmp_path, [final()])
+    append = run.run.log.append
+
+    def fail(event: object) -> None:
+        if type(event).__name__ == "CellDone":
+            raise LogError("the disk is full", cure="Free some space.")
+        append(event)
+
+    run.run.log.append = fail
+    await asyncio.wait_for(run.run.start(), 30)
+    assert (run.end.status, run.end.error.kind) == ("failed", "log")
+    assert run.run.log.closed
+    assert not (tmp_path / "context").exists()
+
+
+async def test_a_log_that_fails_at_once_starts_no_run(tmp_path: Path) -> None:
+    run = prepare(tmp_path, [final()])
+
+    def fail(event: object) -> None:
+        raise LogError("the disk is full")
+
+    run.run.log.append = fail
+    with pytest.raises(LogError):
+        run.run.start()
+    assert run.models.prompts == []
+
+
+async def test_calls_beyond_the_limit_do_not_fill_the_log(tmp_path: Path) -> None:
+    code = "for _ in range(500):\n    try: llm_query('x')\n    except SubcallError: pass"
+    run = await play(tmp_path, [cell(code), final()], subcalls=3)
+    assert len(run.of(SubcallStarted)) < 20
+
+
+async def test_many_cells_share_one_budget_of_output(tmp_path: Path) -> None:
+    run = await play(tmp_path, [cell("print('x' * 9000)") * 50, final()])
+    assert len(run.told(1)) < 15_000
+    assert "did not run" in run.told(1)
+
+
+async def test_a_broken_off_and_a_cancelled_call_are_counted(tmp_path: Path) -> None:
+    async def never(_: object) -> str:
+        return await asyncio.Future()
+
+    run = await play(
+        tmp_path,
+        [cell('llm_query("x" * 4000)'), final()],
+        sub=lambda prompt: never(prompt),
+        cell_seconds=0.5,
+    )
+    assert run.end.status == "done"
+    assert run.end.usage.prompt_tokens > 1000
 
 
 def test_the_base_prompt_is_small_and_constant() -> None:

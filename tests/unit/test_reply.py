@@ -73,6 +73,13 @@ def test_text_is_shown_before_its_line_ends() -> None:
     assert fresh.feed("``") == []
 
 
+def test_a_hostile_line_or_cell_takes_linear_time() -> None:
+    # Quadratic, each of these would take minutes.
+    assert parse("~~~" + "a" * 300_000 + "`\n").cells == []
+    assert parse("```" + " " * 300_000 + "`\n").cells == []
+    assert parse('```repl\nx = """\n' + "```\n" * 50_000).unclosed
+
+
 FENCED = st.lists(
     st.sampled_from(
         ["```", "```repl", "```python", "~~~", "````", "x = 1", '"""', "'''", "  ```", "", "prose"]
