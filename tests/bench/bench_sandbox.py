@@ -1,13 +1,13 @@
 """What the sandbox costs: starting, cells, stopping, calls, and contexts of up to a gigabyte.
 
 ``python bench_sandbox.py [LARGEST-CONTEXT-IN-MB]``; the default is 1024. The last column is the
-ratio to the figure that the row names, because absolute times are this machine's only.
+ratio to the figure that the row names, because absolute times are this machine's only. Then the
+same of ``rlms`` and ``dspy`` beside rlm's, as far as they can run here.
 """
 
 from __future__ import annotations
 
 import asyncio
-import importlib
 import os
 import shutil
 import statistics
@@ -18,6 +18,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from rival_sandboxes import bench_rivals
 from table import print_table
 
 from rlm_server.config import ContextConfig, SandboxConfig
@@ -218,30 +219,14 @@ def _private(repl: Repl) -> int:
     return total >> 10
 
 
-def bench_rivals() -> list[Row]:
-    """The same cell in other engines, where they are installed."""
-    rows: list[Row] = []
-    for package, module, name in (
-        ("rlms", "rlm.environments.local_repl", "LocalREPL"),
-        ("dspy", "dspy.primitives.python_interpreter", "PythonInterpreter"),
-    ):
-        try:
-            begun = time.perf_counter()
-            maker = getattr(importlib.import_module(module), name)
-            imported = time.perf_counter() - begun
-            rival = maker()
-            run = getattr(rival, "execute_code", None) or rival.execute
-            run("x = 1")
-            begun = time.perf_counter()
-            for _ in range(ROUNDS):
-                run("x = 1")
-            seconds = (time.perf_counter() - begun) / ROUNDS
-        except Exception as error:
-            reason = str(error).splitlines() or [""]
-            print(f"{package}: skipped ({type(error).__name__}: {reason[0][:100]})")
-            continue
-        rows.append(row(f"{package} {name}: a cell", seconds, imported, "its import"))
-    return rows
+async def possible_mode() -> str:
+    """The strongest isolation mode that this machine can do."""
+    try:
+        await isolation.choose(SandboxConfig(isolation="full", warm=0))
+    except Exception as error:
+        print(f"the rivals stand beside base: full is not possible here: {error}")
+        return "base"
+    return "full"
 
 
 async def main(largest: int) -> None:
@@ -251,9 +236,8 @@ async def main(largest: int) -> None:
         print_table("Starting", HEADS, await bench_starts(files))
         print_table("Cells", HEADS, await bench_cells(files))
         print_table("Contexts", HEADS, await bench_contexts(directory, largest))
-        rivals = bench_rivals()
-        if rivals:
-            print_table("Others", HEADS, rivals)
+        pool.close()
+        bench_rivals(directory, await possible_mode(), largest)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
