@@ -269,6 +269,23 @@ Events of unknown kinds come from newer servers and are passed over."
                   (rlm-figure-count (plist-get event :documents) "document")))
     (rlm-node-example node (plist-get event :question))))
 
+(cl-defmethod rlm-draw-event ((_ (eql 'childDelta)) event _run)
+  "Draw EVENT, more of a child run's answer."
+  (let ((id (plist-get event :node)))
+    (rlm-draw--finish-iteration id)
+    (rlm-draw--child-answer (rlm-draw--node id) (plist-get event :text))))
+
+(defun rlm-draw--child-answer (node text)
+  "Append TEXT to the answer of the child run NODE."
+  (unless (eq (rlm-node-part node) 'answer)
+    (rlm-node-end-part node)
+    (rlm-node-append node "Answer of the child run:\n")
+    (setf (rlm-node-part node) 'answer
+          (rlm-node-block node)
+          (rlm-block-open node (rlm-node-body node) "#+begin_example" "#+end_example"
+                          (rlm-org-block-filter rlm-line-limit))))
+  (rlm-block-write node (rlm-node-block node) text))
+
 (cl-defmethod rlm-draw-event ((_ (eql 'childDone)) event _run)
   "Draw the end of a child run, EVENT."
   (let ((id (plist-get event :node)))
@@ -277,8 +294,8 @@ Events of unknown kinds come from newer servers and are passed over."
       (let ((problem (plist-get event :error))
             (status (plist-get event :status)))
         (unless (string-empty-p (plist-get event :answer))
-          (rlm-node-append node "Answer of the child run:\n")
-          (rlm-node-example node (plist-get event :answer)))
+          (rlm-draw--child-answer node (plist-get event :answer)))
+        (rlm-node-end-part node)
         (when problem
           (rlm-draw--error node problem))
         (rlm-node-set node (append (list (cons "RLM_STATUS" status)

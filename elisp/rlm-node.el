@@ -224,10 +224,11 @@ Text goes into it through FILTER."
 ;;;; Parts of a reply
 
 (defun rlm-node-write (node part text)
-  "Append TEXT to NODE as PART: `prose', `code' or `reasoning'."
+  "Append TEXT to NODE as PART: `prose', `code', `fence' or `reasoning'.
+Fences are not shown; they tell two pieces of code apart."
   (unless (eq part (rlm-node-part node))
     (rlm-node-end-part node)
-    (setq text (string-trim-left text "\n+"))
+    (setq text (if (eq part 'fence) "" (string-trim-left text "\n+")))
     (unless (string-empty-p text)
       (rlm-node--begin-part node part)))
   (cond ((null (rlm-node-part node)))

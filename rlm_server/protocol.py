@@ -540,6 +540,28 @@ class Event(Wire, tag_field="kind"):
     iteration, and so on to any depth."""
 
 
+class KeptText(Wire, tag_field="kind", tag="kept"):
+    """A text that came with a question: the server keeps it under its hash for a resume."""
+
+    hash: str
+    """SHA-256 of its bytes, in hexadecimal."""
+    name: str | None = None
+    origin: str | None = None
+    """As in ``FileSource``; null where the text came inline."""
+    first_line: int = 1
+
+
+KeptSource = FileSource | TreeSource | KeptText
+
+
+class KeptOverlay(Wire):
+    """Unsaved text that stood in for a file's content."""
+
+    path: str
+    hash: str
+    """SHA-256 of its bytes, in hexadecimal."""
+
+
 class RunStarted(Event, tag="runStarted"):
     """First event of a run."""
 
@@ -553,6 +575,13 @@ class RunStarted(Event, tag="runStarted"):
     isolation_limits: list[str]
     """What this mode does not promise."""
     project: str | None
+    sources: list[KeptSource] = []
+    """What the question is about; texts that came along are named by what is in them."""
+    overlays: list[KeptOverlay] = []
+    options: AskOptions = msgspec.field(default_factory=AskOptions)
+    """As they were given; ``limits`` has them with what is configured."""
+    seed: int = 0
+    """What random numbers in cells begin with."""
     protocol_version: int = PROTOCOL_VERSION
 
 
@@ -590,8 +619,9 @@ class IterationStarted(Event, tag="iterationStarted"):
 class ReplyDelta(Event, tag="replyDelta"):
     """More of the root model's reply; the parts of one reply, in order, make its whole."""
 
-    part: Literal["prose", "code", "reasoning"]
-    """Code is what stood between fences, without them."""
+    part: Literal["prose", "code", "fence", "reasoning"]
+    """Code is what stood between fences, a fence a line (or two) around it, which need not be
+    shown. All parts but the reasoning, joined, are the reply as the model gave it."""
     text: str
     """At most 16,384 characters, as all texts in events."""
 
@@ -604,6 +634,9 @@ class ReplyDone(Event, tag="replyDone"):
     seconds: float
     cells: int
     """Code blocks found in it."""
+    characters: int | None = None
+    """Length of the reply, which is the end of what was streamed; before it stands what broke
+    off and was asked for again. Null in logs of earlier versions."""
     cached: bool = False
     """Whether it is an answer kept from an earlier run."""
 
@@ -651,6 +684,9 @@ class SubcallStarted(Event, tag="subcallStarted"):
     """The prompt, clipped in the middle beyond 4,096 characters."""
     prompt_characters: int
     """The prompt's true length."""
+    prompt_hash: str = ""
+    """Names the whole prompt, and the model where the code names one; empty in logs of earlier
+    versions."""
 
 
 class SubcallDelta(Event, tag="subcallDelta"):
@@ -687,6 +723,15 @@ class ChildStarted(Event, tag="childStarted"):
     """Clipped in the middle beyond 4,096 characters."""
     documents: int
     characters: int
+    prompt_hash: str = ""
+    """Names the whole question, its text, and the model where the code names one; empty in logs
+    of earlier versions."""
+
+
+class ChildDelta(Event, tag="childDelta"):
+    """A piece of a child run's answer too long for one event; ``ChildDone`` has the last one."""
+
+    text: str
 
 
 class ChildDone(Event, tag="childDone"):
@@ -694,7 +739,7 @@ class ChildDone(Event, tag="childDone"):
 
     status: RunStatus
     answer: str
-    """The answer, or the best so far; clipped in the middle beyond 16,384 characters."""
+    """The answer, or the best so far; its last piece where ``ChildDelta`` events came before."""
     error: RunError | None
     usage: Usage
     """Of everything below the child's node."""
@@ -774,6 +819,7 @@ AnyEvent = (
     | SubcallDone
     | SemanticHit
     | ChildStarted
+    | ChildDelta
     | ChildDone
     | Notice
     | Progress

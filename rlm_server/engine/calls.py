@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from typing import Literal
 
@@ -50,6 +51,12 @@ def run_error(error: RlmError) -> RunError:
 def limit_error(limit: LimitReached) -> RunError:
     """A limit as the error of one call."""
     return RunError(kind="limit", message=f"{limit}.".capitalize())
+
+
+def prompt_hash(prompt: str, model: str | None, text: str = "") -> str:
+    """Name a prompt, by which its answer is found again; ``text``: a hash of what it is about."""
+    parts = (part.encode("utf-8", "replace") for part in (prompt, model or "", text))
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:32]
 
 
 def account_of(run_id: str, params: AskParams) -> Account:
@@ -103,6 +110,7 @@ class Calls:
             usage=completion.usage,
             seconds=time.monotonic() - started,
             cells=len(listener.parser.cells),
+            characters=listener.parser.characters,
             cached=completion.cached,
         )
         return completion.text, listener.parser
@@ -121,6 +129,7 @@ class Calls:
             model=clip(call.model or self._sub, NAME_SHOWN),
             prompt=clip(call.prompt, PROMPT_SHOWN),
             prompt_characters=len(call.prompt),
+            prompt_hash=prompt_hash(call.prompt, call.model),
         )
         completion: Completion | None = None
         error: RunError | None = None

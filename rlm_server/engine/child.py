@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from rlm_server.config import Config
 from rlm_server.context.build import build_corpus
 from rlm_server.context.corpus import Corpus
 from rlm_server.context.part import Part
-from rlm_server.engine.calls import Calls, limit_error, run_error
+from rlm_server.engine.calls import Calls, limit_error, prompt_hash, run_error
 from rlm_server.engine.emitter import Emitter
 from rlm_server.engine.ledger import Ledger, LimitReached
 from rlm_server.engine.loop import Loop
@@ -21,6 +22,7 @@ from rlm_server.errors import RlmError, SandboxError, SourceError
 from rlm_server.models import Models
 from rlm_server.protocol import (
     MAX_EVENT_TEXT,
+    ChildDelta,
     ChildDone,
     ChildStarted,
     Limits,
@@ -30,7 +32,7 @@ from rlm_server.protocol import (
     TextSource,
 )
 from rlm_server.sandbox import Call, CallReply, Repl
-from rlm_server.text import clip
+from rlm_server.text import clip, pieces
 
 QUESTION_SHOWN = 4096
 """Characters of a child's question that its event shows."""
@@ -149,7 +151,8 @@ class Children:
             model = self._models.resolve(call.model, default=self._model(depth))
             context = await self._context(place.context, node, call)
             try:
-                loop = self._begin(node, depth, model, context, call.prompt)
+                name = await asyncio.to_thread(_name, place.context, call)
+                loop = self._begin(node, depth, model, context, call.prompt, name)
                 answer = await self._converse(loop, Place(loop, context, depth), call.prompt)
             finally:
                 context.close()
@@ -171,7 +174,9 @@ class Children:
         usage = self._ledger.below(node)
         return CallReply(text=answer if error is None else "", error=error, usage=usage)
 
-    def _begin(self, node: str, depth: int, model: str, context: Context, question: str) -> Loop:
+    def _begin(
+        self, node: str, depth: int, model: str, context: Context, question: str, name: str
+    ) -> Loop:
         self._emitter.emit(
             ChildStarted,
             node,
@@ -181,6 +186,7 @@ class Children:
             question=clip(question, QUESTION_SHOWN),
             documents=len(context.documents),
             characters=context.characters,
+            prompt_hash=name,
         )
         loop = Loop(
             self._emitter,
@@ -237,16 +243,31 @@ class Children:
         loop: Loop,
         seconds: float,
     ) -> None:
+        *early, last = pieces(answer, MAX_EVENT_TEXT)
+        for piece in early:
+            self._emitter.emit(ChildDelta, node, text=piece)
         self._emitter.emit(
             ChildDone,
             node,
             status=status,
-            answer=clip(answer, MAX_EVENT_TEXT),
+            answer=last,
             error=error,
             usage=self._ledger.below(node),
             iterations=loop.iterations,
             seconds=seconds,
         )
+
+
+def _name(context: Context, call: Call) -> str:
+    """Name a child run by its question and by what is in its text. Blocks."""
+    if call.text is not None:
+        text = call.text
+    elif call.span is None and isinstance(context, Corpus):
+        return prompt_hash(call.prompt, call.model, context.hash)
+    else:
+        text = context.slice(*(call.span or (0, context.characters)))
+    about = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
+    return prompt_hash(call.prompt, call.model, about)
 
 
 def _cancelled() -> RunError:

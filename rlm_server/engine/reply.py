@@ -14,7 +14,8 @@ _OPENING = re.compile(r"[ \t]*(`{3,}|~{3,})[ \t]*([\w+#.-]*)")
 _TRIPLE = ('"""', "'''")
 _MAYBE_FENCE = re.compile(r"[ \t]*(?:`+|~+|\Z)")
 
-Part = Literal["prose", "code"]
+Part = Literal["prose", "code", "fence"]
+"""``fence``: the lines around a cell, which belong to neither."""
 
 
 class Piece(NamedTuple):
@@ -26,6 +27,8 @@ class Piece(NamedTuple):
 
 class ReplyParser:
     """Feed it text in any portions; the pieces and cells do not depend on how it was cut.
+
+    All pieces joined are the reply, with CRLF as one newline: a run can be resumed from them.
 
     A cell opens with a fence line that names Python and closes with a fence line of the same
     sign, at least as long, that stands outside any triple-quoted string of the cell. A cell that
@@ -39,6 +42,8 @@ class ReplyParser:
         """Languages of fenced blocks that are not run; empty string where none was named."""
         self.unclosed = False
         """Whether the reply ended within a cell."""
+        self.characters = 0
+        """Length of all pieces so far."""
         self._line = ""
         self._held = ""
         self._fence = ""
@@ -55,7 +60,7 @@ class ReplyParser:
         text = text.removesuffix("\r").replace("\r\n", "\n")
         for portion in text.splitlines(keepends=True):
             self._take(portion, pieces)
-        return _merged(pieces)
+        return self._merged(pieces)
 
     def close(self) -> list[Piece]:
         """End the reply; return the rest of what can be shown."""
@@ -70,7 +75,18 @@ class ReplyParser:
             code = "".join(self._code).rstrip()
             # A closing fence that shares its line with code was meant as one all the same.
             self._add_cell(code.removesuffix(self._fence))
-        return _merged(pieces)
+        return self._merged(pieces)
+
+    def _merged(self, pieces: list[Piece]) -> list[Piece]:
+        """Join neighbours of the same part."""
+        merged: list[Piece] = []
+        for piece in pieces:
+            self.characters += len(piece.text)
+            if merged and merged[-1].part == piece.part:
+                merged[-1] = Piece(piece.part, merged[-1].text + piece.text)
+            else:
+                merged.append(piece)
+        return merged
 
     def _take(self, portion: str, pieces: list[Piece]) -> None:
         ended = portion.endswith("\n")
@@ -101,6 +117,7 @@ class ReplyParser:
         language = opening[2].lower()
         if language in CODE_LANGUAGES:
             self._code, self._inside, self._quoted = [], False, False
+            pieces.append(Piece("fence", line))
         else:
             self.other_fences.append(language)
             self._show(line, pieces)
@@ -108,6 +125,7 @@ class ReplyParser:
     def _close_block(self, line: str, pieces: list[Piece]) -> None:
         if self._code is not None:
             self._add_cell("".join(self._code))
+            pieces.append(Piece("fence", line))
         else:
             self._show(line, pieces)
         self._fence = ""
@@ -152,13 +170,3 @@ class ReplyParser:
 def _closes(line: str, fence: str) -> bool:
     stripped = line.strip()
     return len(stripped) >= len(fence) and not stripped.strip(fence[0])
-
-
-def _merged(pieces: list[Piece]) -> list[Piece]:
-    merged: list[Piece] = []
-    for piece in pieces:
-        if merged and merged[-1].part == piece.part:
-            merged[-1] = Piece(piece.part, merged[-1].text + piece.text)
-        else:
-            merged.append(piece)
-    return merged

@@ -6,7 +6,8 @@ import asyncio
 import logging
 import shutil
 import time
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -35,6 +36,8 @@ from rlm_server.protocol import (
     ContextReady,
     Evidence,
     Isolation,
+    KeptOverlay,
+    KeptSource,
     LimitOverrides,
     Limits,
     RunEnded,
@@ -51,6 +54,14 @@ logger = logging.getLogger(__name__)
 
 GRACE_SECONDS = 0.25
 """What a cell gets to end after its interrupt, when the run is cancelled or its time is over."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The sources of a run as its log has them."""
+
+    sources: list[KeptSource] = field(default_factory=list)
+    overlays: list[KeptOverlay] = field(default_factory=list)
 
 
 @dataclass
@@ -74,10 +85,11 @@ class Run:
         log: RunLog,
         directory: Path,
         store: Store | None = None,
+        kept: Kept | None = None,
     ) -> None:
         """Prepare a run with its files in ``directory``, and its corpus there or in ``store``.
 
-        Raises UnknownModelError.
+        ``kept`` is what the log shall say of the sources. Raises UnknownModelError.
         """
         self.run_id = run_id
         self.log = log
@@ -89,6 +101,7 @@ class Run:
         self._isolation = isolation
         self._directory = directory
         self._store = store
+        self._kept = kept or Kept()
         self._limits = merge_limits(config.limits, params.options.limits)
         self._root = models.resolve(params.options.root_model, default=models.root)
         default_sub = models.sub if params.options.root_model is None else self._root
@@ -125,6 +138,10 @@ class Run:
             isolation=self._isolation.mode,
             isolation_limits=self._isolation.limits,
             project=self._params.project,
+            sources=self._kept.sources,
+            overlays=self._kept.overlays,
+            options=self._params.options,
+            seed=zlib.crc32(self.run_id.encode()),
         )
         if self._log_error is not None:
             raise self._log_error

@@ -15,12 +15,13 @@ from rlm_server.config import Config, cache_dir, state_dir
 from rlm_server.context.build import measure
 from rlm_server.context.store import open_store
 from rlm_server.engine.ledger import Price
-from rlm_server.engine.run import Run, merge_limits
+from rlm_server.engine.run import Kept, Run, merge_limits
 from rlm_server.errors import ClosingError, RlmError, UnknownRunError
 from rlm_server.models import Models
 from rlm_server.protocol import AskParams, Estimate, EstimateParams, RunSummary
 from rlm_server.runs.log import RunLog, follow
 from rlm_server.runs.summary import last_seq, log_path, newest, summarise
+from rlm_server.runs.texts import Texts
 from rlm_server.sandbox import choose, prepare
 from rlm_server.text import to_json
 
@@ -37,6 +38,7 @@ class Engine:
         self.config = config
         self.models = models
         self.log_directory = state_dir() / "runs"
+        self._texts = Texts(state_dir() / "texts")
         self._contexts = cache_dir() / "contexts"
         self._store = open_store(config.context)
         self._runs: dict[str, Run] = {}
@@ -59,6 +61,7 @@ class Engine:
         isolation = await choose(self.config.sandbox)
         if self._closing:
             raise ClosingError("The server is stopping.", cure="Ask again; it is started anew.")
+        kept = await asyncio.to_thread(self._keep, params)
         run_id = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)
         log = RunLog(log_path(self.log_directory, run_id))
         try:
@@ -71,6 +74,7 @@ class Engine:
                 log=log,
                 directory=self._contexts / run_id,
                 store=self._store,
+                kept=kept,
             )
             task = run.start()
         except BaseException:
@@ -157,6 +161,11 @@ class Engine:
             run.cancel(None)
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.models.close()
+
+    def _keep(self, params: AskParams) -> Kept:
+        """Keep the texts that came with a question. Blocks; raises LogError."""
+        sources = self._texts.keep_sources(params.sources)
+        return Kept(sources, self._texts.keep_overlays(params.overlays))
 
     def _clear_contexts(self) -> None:
         """Remove what servers that were killed have left of prepared contexts.

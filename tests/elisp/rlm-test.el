@@ -226,6 +226,33 @@ The order of each node's own events, and of the starts of sub-calls, stays."
                                 (rlm-run-live-p (rlm-run-in-buffer two))))))
       (should (equal (rlm-test-buffer-text one) (rlm-test-buffer-text two))))))
 
+(ert-deftest rlm-test-adjacent-cells-are-told-apart-by-their-fences ()
+  (rlm-test-with
+    (let ((buffer (rlm-trajectory-create "q")))
+      (dolist (event (rlm-test-numbered
+                      `((:kind "iterationStarted" :node "0.1" :iteration 1)
+                        ,@(mapcar (lambda (part)
+                                    (list :kind "replyDelta" :node "0.1"
+                                          :part (car part) :text (cdr part)))
+                                  '(("fence" . "```repl\n") ("code" . "first()\n")
+                                    ("fence" . "```\n```repl\n") ("code" . "second()\n")
+                                    ("fence" . "```\n")))
+                        (:kind "replyDone" :node "0.1" :model "m" :cells 2 :seconds 1.0
+                               :usage (:promptTokens 1 :completionTokens 1 :cost 0.0))
+                        ,@(mapcan (lambda (cell)
+                                    (list (list :kind "cellStarted" :node "0.1" :cell cell :code "")
+                                          (list :kind "output" :node "0.1" :cell cell
+                                                :stream "stdout" :text (format "of %d\n" cell))))
+                                  '(1 2)))))
+        (rlm-trajectory-push buffer event))
+      (rlm-trajectory-flush buffer)
+      (let ((text (rlm-test-buffer-text buffer)))
+        (should-not (string-search "```" text))
+        (should (string-match-p
+                 (rx "first()\n#+end_src" (+ anything) "of 1\n" (+ anything)
+                     "#+begin_src python\nsecond()\n#+end_src" (+ anything) "of 2\n")
+                 text))))))
+
 (ert-deftest rlm-test-every-kind-of-event-is-drawn ()
   "The protocol's events, the methods that draw them and the fixture agree."
   (let ((kinds (rlm-test-python-words "from rlm_server.protocol import *

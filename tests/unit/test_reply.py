@@ -106,3 +106,19 @@ def test_how_a_reply_is_cut_changes_nothing(reply: str, data: st.DataObject) -> 
 @given(st.text(alphabet=st.characters(exclude_characters="`~")))
 def test_without_a_fence_there_is_never_a_cell(reply: str) -> None:
     assert parse(reply).cells == []
+
+
+@given(st.text(alphabet="`~repl \n\r\tx'\"#", max_size=120), st.data())
+def test_the_pieces_joined_are_the_reply(text: str, data) -> None:
+    reply = "Look:\n```repl\nprint(1)\n```\n" + text
+    cut = data.draw(st.integers(0, len(reply)))
+    parser = ReplyParser()
+    pieces = parser.feed(reply[:cut]) + parser.feed(reply[cut:]) + parser.close()
+    whole = "".join(piece.text for piece in pieces)
+    assert whole == reply.replace("\r\n", "\n")
+    assert parser.characters == len(whole)
+
+
+def test_fences_stand_between_adjacent_cells() -> None:
+    pieces = ReplyParser().feed("```repl\na\n```\n```py\nb\n```\n")
+    assert [piece.part for piece in pieces] == ["fence", "code", "fence", "code", "fence"]

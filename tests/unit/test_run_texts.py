@@ -1,0 +1,50 @@
+"""Texts that came with a question are found again by what is in them."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from rlm_server.errors import SourceError
+from rlm_server.protocol import FileSource, Overlay, TextSource, TreeSource
+from rlm_server.runs.texts import Texts
+
+
+def test_inline_texts_and_spools_come_back_as_they_were(tmp_path: Path) -> None:
+    texts = Texts(tmp_path / "texts")
+    spool = tmp_path / "spool"
+    spool.write_text("spooled\n")
+    asked = [
+        TextSource(text="inline \u20ac", name="note"),
+        FileSource(path=str(spool), origin="/a/b.txt", first_line=7),
+        FileSource(path=str(spool), origin="rlm-buffer:*x*", name="x"),
+        TreeSource(root="/tree"),
+        FileSource(path="/a/real.txt"),
+    ]
+    kept = texts.keep_sources(asked)
+    assert kept[0].hash == hashlib.sha256("inline \u20ac".encode()).hexdigest()
+    assert [type(k).__name__ for k in kept[3:]] == ["TreeSource", "FileSource"]
+    spool.unlink()
+    again = texts.sources(kept, tmp_path / "own")
+    assert again[0] == asked[0]
+    assert [(s.origin, s.first_line, s.name) for s in again[1:3]] == [
+        ("/a/b.txt", 7, None),
+        ("rlm-buffer:*x*", 1, "x"),
+    ]
+    assert len({s.path for s in again[1:3]}) == 2
+    assert Path(again[2].path).read_text() == "spooled\n"
+
+
+def test_overlays_come_back_and_what_is_gone_is_said(tmp_path: Path) -> None:
+    texts = Texts(tmp_path / "texts")
+    spool = tmp_path / "spool"
+    spool.write_text("unsaved")
+    kept = texts.keep_overlays(
+        [Overlay(path="/f", spool=str(spool)), Overlay(path="/g", spool="/nowhere")]
+    )
+    assert [overlay.path for overlay in kept] == ["/f"]
+    [again] = texts.overlays(kept)
+    assert Path(again.spool).read_text() == "unsaved"
+    assert texts.remove_all_but(set()) == len("unsaved")
+    with pytest.raises(SourceError, match="not kept any more"):
+        texts.overlays(kept)
