@@ -44,6 +44,7 @@ class ScriptedModels:
         self.prompts: list[list[Message]] = []
         self.in_flight = 0
         self.prices: dict[str, tuple[float | None, float | None]] = {}
+        self.windows: dict[str, int] = {}
 
     def resolve(self, name: str | None, *, default: str) -> str:
         if (name or default) not in ("root", "sub"):
@@ -55,6 +56,9 @@ class ScriptedModels:
 
     def price(self, name: str) -> tuple[float | None, float | None]:
         return self.prices.get(name, (0.0, 0.0))
+
+    def window(self, name: str) -> int | None:
+        return self.windows.get(name)
 
     def cost(self, name: str, usage: Usage) -> float | None:
         prompt, completion = self.price(name)
@@ -140,11 +144,13 @@ def prepare(
     config: Config | None = None,
     store: Store | None = None,
     prices: dict[str, tuple[float | None, float | None]] | None = None,
+    windows: dict[str, int] | None = None,
     **limits: Any,
 ) -> Played:
     """Make a run that is not started yet."""
     models = ScriptedModels(replies, sub)
     models.prices = prices or {}
+    models.windows = windows or {}
     params = AskParams(
         question="What is in it?",
         sources=list(sources),

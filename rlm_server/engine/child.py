@@ -15,6 +15,7 @@ from rlm_server.context.corpus import Corpus
 from rlm_server.context.part import Part
 from rlm_server.engine.calls import Calls, limit_error, prompt_hash, run_error
 from rlm_server.engine.emitter import Emitter
+from rlm_server.engine.history import History
 from rlm_server.engine.ledger import Ledger, LimitReached
 from rlm_server.engine.loop import Loop
 from rlm_server.engine.prompt import opening
@@ -206,7 +207,8 @@ class Children:
             on_call=lambda call: self.on_call(place, call),
         )
         try:
-            return await loop.run(repl, opening(question, place.context))
+            window = self._models.window(loop.model)
+            return await loop.run(repl, History(opening(question, place.context), window))
         finally:
             await repl.close()
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import ast
 import asyncio
 import time
+from typing import Literal
 
 from rlm_server.engine import prompt
 from rlm_server.engine.calls import Calls
 from rlm_server.engine.emitter import Emitter
+from rlm_server.engine.history import Feedback, History
 from rlm_server.engine.ledger import LimitReached
 from rlm_server.engine.reply import ReplyParser
-from rlm_server.models import Message
 from rlm_server.protocol import (
     MAX_EVENT_TEXT,
     CellDone,
@@ -25,7 +26,7 @@ from rlm_server.sandbox import CellResult, Repl
 from rlm_server.text import clip
 
 SHOWN = 4000
-"""Characters of a cell's output that the root model is shown."""
+"""Characters of a reply's output that the root model is shown whole."""
 
 MOST_CELLS = 20
 """Cells of one reply that are run; the model is told of those that were not."""
@@ -49,6 +50,7 @@ class Loop:
     ) -> None:
         """Prepare a loop below ``node`` that asks ``model`` until ``deadline`` (monotonic)."""
         self.node = node
+        self.model = model
         self.iterations = 0
         self.best = ""
         """The best answer so far: what the code has set, ready or not."""
@@ -59,7 +61,6 @@ class Loop:
         self._calls = calls
         self._repl: Repl | None = None
         self._limits = limits
-        self._model = model
         self._deadline = deadline
         self._cells_run = 0
         self._refused = False
@@ -77,7 +78,7 @@ class Loop:
         self._repl.interrupt()
         return True
 
-    async def run(self, repl: Repl, messages: list[Message]) -> str:
+    async def run(self, repl: Repl, history: History) -> str:
         """Go on until the answer is ready, and return it. Raises LimitReached, ModelError."""
         self._repl = repl
         for iteration in range(1, self._limits.iterations + 1):
@@ -87,45 +88,46 @@ class Loop:
                 self._calls.iteration = iteration
             self._emitter.emit(IterationStarted, node, iteration=iteration)
             self._check_time()
-            text, reply = await self._calls.root(node, self._model, messages)
-            feedback = await self._react(node, text, reply)
-            if feedback is None:
-                return self.best
+            text, reply = await self._calls.root(node, self.model, history.messages)
+            feedback, done = await self._react(node, text, reply)
             remaining = self._limits.iterations - iteration
-            if remaining in (1, 2):
-                feedback += "\n\n" + prompt.last_call(remaining)
-            messages.append({"role": "assistant", "content": text or "(empty reply)"})
-            messages.append({"role": "user", "content": feedback})
+            if not done and remaining in (1, 2):
+                feedback = feedback.and_also(prompt.last_call(remaining))
+            if summed_up := history.add(text, feedback):
+                self._notice(node, summed_up, level="info")
+            if done:
+                return self.best
         raise LimitReached(f"the limit of {self._limits.iterations} iterations is reached")
 
-    async def _react(self, node: str, text: str, reply: ReplyParser) -> str | None:
-        """Run the reply's cells; None once the answer is ready, else what to tell the model."""
+    async def _react(self, node: str, text: str, reply: ReplyParser) -> tuple[Feedback, bool]:
+        """Run the reply's cells; return what to tell the model, and whether the answer is ready."""
         if not reply.cells:
             self.last_prose = text.strip()
             self._notice(node, "The reply held no code to run; the model was told so.")
-            return prompt.no_code(reply)
+            told = prompt.no_code(reply)
+            return Feedback(told, told), False
         first = self._cells_run + 1
         results: list[CellResult] = []
         for number, code in enumerate(reply.cells[:MOST_CELLS], 1):
-            results.append(await self._cell(node, number, code))
+            results.append(await self._cell(node, number, code, text))
             if results[-1].ready or results[-1].status != "ok":
                 break
         feedback = prompt.outputs(results, first, len(reply.cells), SHOWN)
         if not results[-1].ready:
-            return feedback
+            return feedback, False
         if self._nothing_read(reply):
             self._refused = True
             self._notice(node, "An answer that read nothing of the context was refused.")
-            return f"{feedback}\n\n{prompt.UNREAD}"
-        return None
+            return feedback.and_also(prompt.UNREAD), False
+        return feedback, True
 
-    async def _cell(self, node: str, number: int, code: str) -> CellResult:
+    async def _cell(self, node: str, number: int, code: str, reply: str) -> CellResult:
         assert self._repl is not None
         self._cells_run += 1
         self._emitter.emit(CellStarted, node, cell=number, code=clip(code, MAX_EVENT_TEXT))
         self._in_cell = True
         try:
-            result = await self._run_code(node, number, code)
+            result = await self._run_code(node, number, code, reply)
         finally:
             self._in_cell = False
         self.best = result.answer or self.best
@@ -145,10 +147,11 @@ class Loop:
             self._check_time()
         return result
 
-    async def _run_code(self, node: str, number: int, code: str) -> CellResult:
+    async def _run_code(self, node: str, number: int, code: str, reply: str) -> CellResult:
         assert self._repl is not None
         return await self._repl.run(
             code,
+            reply=reply,
             timeout=min(self._limits.cell_seconds, max(0.1, self._deadline - time.monotonic())),
             on_output=lambda stream, text: self._emitter.stream(
                 Output, node, text, cell=number, stream=stream
@@ -166,8 +169,10 @@ class Loop:
             return False
         return not any(_reads_context(code) for code in reply.cells)
 
-    def _notice(self, node: str, text: str) -> None:
-        self._emitter.emit(Notice, node, level="warning", text=text)
+    def _notice(
+        self, node: str, text: str, *, level: Literal["info", "warning"] = "warning"
+    ) -> None:
+        self._emitter.emit(Notice, node, level=level, text=text)
 
 
 def _reads_context(code: str) -> bool:

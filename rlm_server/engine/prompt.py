@@ -8,13 +8,19 @@ from importlib import resources
 
 from rlm_server.context.corpus import Corpus
 from rlm_server.context.part import Part
+from rlm_server.engine.history import Feedback
 from rlm_server.engine.reply import ReplyParser
 from rlm_server.models import Message
 from rlm_server.sandbox import CellResult
-from rlm_server.text import clip
 
 EDGE = 600
 """Characters of the context's head and tail that the root model sees."""
+
+PREVIEW = 3
+"""Fifths of what may be shown that are shown of an output which is longer."""
+
+FIRST_WORDS = 80
+"""Characters of such an output that are repeated once it has been seen."""
 
 LONGEST = 8
 """Documents named in the context's shape."""
@@ -59,25 +65,41 @@ def shape(corpus: Corpus | Part) -> str:
     return "\n".join(lines)
 
 
-def outputs(results: list[CellResult], first_number: int, total: int, show: int) -> str:
-    """What the cells of a reply printed, as the root model is told."""
-    parts = []
+def outputs(results: list[CellResult], first_number: int, total: int, show: int) -> Feedback:
+    """What the cells of a reply printed: an output longer than ``show`` is cut, and later named."""
+    now, later = [], []
     # One budget for all, so that many cells do not make one long prompt.
     show = max(show // 10, min(show, 2 * show // max(1, len(results))))
-    for index, result in enumerate(results):
-        number = first_number + index
+    for number, result in enumerate(results, first_number):
         head = f"Output of cell {number}"
         if result.output_characters:
             head += f" ({result.output_characters:,} characters, kept whole in _result_{number})"
-        body = clip(result.output, show) if result.output.strip() else "(nothing was printed)"
-        parts.append(f"{head}:\n{body}")
+        body = result.output if result.output.strip() else "(nothing was printed)"
+        cut = result.output_characters > show
+        now.append(f"{head}:\n{_head_and_tail(result, show) if cut else body}")
+        later.append(f"{head}, begins: {_first_words(body)}" if cut else now[-1])
         if result.status not in ("ok", "error"):
-            parts.append(stopped(result))
-    if len(results) < total:
-        parts.append(
-            f"Your reply had {total} blocks; those after the {_ordinal(len(results))} did not run."
-        )
-    return "\n\n".join(parts)
+            now.append(stopped(result))
+            later.append(now[-1])
+    told = Feedback("\n\n".join(now), "\n\n".join(later))
+    if len(results) == total:
+        return told
+    return told.and_also(
+        f"Your reply had {total} blocks; those after the {_ordinal(len(results))} did not run."
+    )
+
+
+def _head_and_tail(result: CellResult, show: int) -> str:
+    """Less of an output that can't be shown whole: enough to see what to look for in it."""
+    room = show * PREVIEW // 5
+    head, tail = room * 2 // 3, room // 3
+    note = f"[... {result.output_characters - head - tail:,} characters left out ...]"
+    return f"{result.output[:head]}\n{note}\n{result.output[-tail:]}"
+
+
+def _first_words(text: str) -> str:
+    line = " ".join(text[:FIRST_WORDS].split())
+    return f"{line} ..."
 
 
 def stopped(result: CellResult) -> str:

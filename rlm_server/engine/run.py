@@ -21,6 +21,7 @@ from rlm_server.engine.calls import Calls, account_of, run_error
 from rlm_server.engine.child import Children, Place
 from rlm_server.engine.emitter import Emitter
 from rlm_server.engine.evidence import find_evidence
+from rlm_server.engine.history import History
 from rlm_server.engine.ledger import Ledger, LimitReached
 from rlm_server.engine.loop import Loop
 from rlm_server.engine.prompt import opening
@@ -230,7 +231,8 @@ class Run:
             config=self._config.sandbox,
             on_call=lambda call: children.on_call(place, call),
         )
-        answer = await loop.run(self._repl, opening(self._params.question, corpus))
+        history = History(opening(self._params.question, corpus), self._models.window(self._root))
+        answer = await loop.run(self._repl, history)
         await self._question.keep(corpus, answer)
 
     def _make_children(self, deadline: float) -> Children:

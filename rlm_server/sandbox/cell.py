@@ -72,8 +72,13 @@ class Cell:
         self._over.set()
         self._worker.kill()
 
-    async def run(self, worker: Worker, number: int, code: str, seconds: float) -> CellResult:
-        """Run the code in this worker for at most these seconds; the worker is usable after."""
+    async def run(
+        self, worker: Worker, number: int, code: str, seconds: float, reply: str = ""
+    ) -> CellResult:
+        """Run the code in this worker for at most these seconds; the worker is usable after.
+
+        ``reply`` is the model's reply that the code stood in.
+        """
         begun = time.monotonic()
         loop = asyncio.get_running_loop()
         reason = f"TimeoutError: the cell ran longer than {seconds:g} seconds"
@@ -82,7 +87,7 @@ class Cell:
         try:
             worker.begin()
             self._worker = worker
-            done, broken = await self._conduct(worker, number, code)
+            done, broken = await self._conduct(worker, number, code, reply)
         finally:
             quota.cancel()
             for timer in self._timers:
@@ -102,9 +107,11 @@ class Cell:
         result.seconds = time.monotonic() - begun
         return result
 
-    async def _conduct(self, worker: Worker, number: int, code: str) -> tuple[Done | None, str]:
+    async def _conduct(
+        self, worker: Worker, number: int, code: str, reply: str
+    ) -> tuple[Done | None, str]:
         """Send the cell and serve it to its end; a broken protocol is named."""
-        order = Execute(token=self._token, cell=number, code=clean(code))
+        order = Execute(token=self._token, cell=number, code=clean(code), reply=clean(reply))
         try:
             await worker.frames.send(msgspec.json.encode(order))
             if self._stopped is not None:  # before there was a process to stop

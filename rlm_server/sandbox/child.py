@@ -98,7 +98,9 @@ class Repl:
         done["memory"] = _short_of_memory(after_error=done["memory"])
         output = Shown(self._recorder.finish())
         self.namespace[f"_result_{order['cell']}"] = output
-        self._helpers.remember(order["cell"], order["code"], output, done["error"])
+        self._helpers.remember(
+            order["cell"], order["code"], output, done["error"], order.get("reply", "")
+        )
         return done
 
     def _execute(self, code: str, name: str) -> None:

@@ -92,6 +92,8 @@ class Execute(Message, tag="execute"):
     """Unguessable; what the process says without it belongs to another cell and is dropped."""
     cell: int
     code: str
+    reply: str = ""
+    """The model's reply that the code stood in, for ``history``."""
 
 
 class Reply(Message, tag="reply"):

@@ -56,11 +56,13 @@ class Repl:
         timeout: float,  # noqa: ASYNC109 - the cell is interrupted, not this coroutine cancelled
         on_output: OnOutput,
         show: int = 8000,
+        reply: str = "",
     ) -> CellResult:
         """Run a cell for at most ``timeout`` seconds and say how it went.
 
         ``on_output`` gets what is printed while it runs; the result has at most ``show``
-        characters of it. Raises SandboxError where no process can be started.
+        characters of it. ``reply``, in which the model wrote the code, is kept in ``history``.
+        Raises SandboxError where no process can be started.
         """
         if self._closed:
             raise SandboxError("The REPL is closed.")
@@ -70,7 +72,7 @@ class Repl:
         cell = self._cell = Cell(self._config, self._on_call, on_output, Clip(show))
         try:
             worker, lost = await self._ready_worker()
-            result = await cell.run(worker, self._cells, code, timeout)
+            result = await cell.run(worker, self._cells, code, timeout, reply)
         except BaseException:
             await self._discard()  # nobody waits for the cell any more
             raise

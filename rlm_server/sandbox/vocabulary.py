@@ -34,6 +34,8 @@ class PastCell(NamedTuple):
     """What it printed, cut in the middle; whole it is in ``_result_N``."""
     error: str
     """The last line of its traceback; empty where it went well."""
+    reply: str
+    """The whole reply that it stood in."""
 
 
 class Helpers:
@@ -62,13 +64,13 @@ class Helpers:
             "history": self.history,
         }
 
-    def remember(self, number: int, code: str, output: str, error: str) -> None:
+    def remember(self, number: int, code: str, output: str, error: str, reply: str) -> None:
         """Add a cell that has ended to the history."""
         if len(output) > _SHOWN:
             half = _SHOWN // 2
             left_out = f"\n[... {len(output):,} characters, whole in _result_{number} ...]\n"
             output = output[:half] + left_out + output[-half:]
-        self.history.append(PastCell(number, code, str(output), error))
+        self.history.append(PastCell(number, code, str(output), error, reply))
 
     def grep(
         self,

@@ -41,8 +41,9 @@ def marks(messages: list) -> list[bool]:
     return ["cache_control" in json.dumps(message) for message in messages]
 
 
-def test_the_system_prompt_and_the_last_message_are_marked() -> None:
-    assert marks(marked(TALK)) == [True, False, False, True]
+def test_the_system_prompt_and_the_last_messages_are_marked() -> None:
+    assert marks(marked(TALK)) == [True, False, True, True]
+    assert marks(marked(TALK[:2])) == [True, True]
     assert marks(marked(TALK[1:2])) == [True]
     assert marks(marked([{"role": "user", "content": " "}])) == [False]
     assert marked([]) == []
@@ -105,7 +106,7 @@ async def test_a_conversation_is_marked_on_the_wire_and_paid_as_it_was_cached(mo
         await models.close()
     body = provider.requests[0].body
     assert marks(body["system"]) == [True]
-    assert marks(body["messages"]) == [False, False, True]
+    assert marks(body["messages"]) == [False, True, True]
     usage = completion.usage
     assert (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens) == (3010, 2000, 5)
     # $3 and $15 a million; a tenth for what was read, a quarter more for what was written.
