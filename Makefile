@@ -30,6 +30,14 @@ elisp_tests := $(basename $(notdir $(wildcard tests/elisp/*-test.el)))
 # Emacs 28 has the first name, later ones the second.
 no_trampolines = (setq comp-enable-subr-trampolines nil native-comp-enable-subr-trampolines nil)
 
+# Runs in the Emacs that is named above, and in Emacs 30 beside it where that could be had.
+emacs_30 := $(CURDIR)/.cache/emacs-30/emacs
+in_each_emacs = @for emacs in "$$EMACS" "$(emacs_30)"; do \
+	[ "$$emacs" != "$(emacs_30)" ] || [ -x "$$emacs" ] || continue; \
+	"$$emacs" --version | head -n 1; \
+	"$$emacs" -Q --batch $(1) || exit 1; \
+	done
+
 .PHONY: help demo try test lint bench ert pytest clean lock setup-demo setup-test
 .DEFAULT_GOAL := help
 
@@ -49,16 +57,16 @@ lint: setup-test ## run the linters alone; a warning is a failure
 	$(python) -m ruff check
 	$(python) -m ruff format --check
 	$(python) -m mypy
-	"$$EMACS" -Q --batch -l tests/elisp/lint.el -f lint-and-exit
+	$(call in_each_emacs,-l tests/elisp/lint.el -f lint-and-exit)
 
 pytest: setup-test ## run the tests in Python alone
 	$(python) -m pytest
 
 ert: setup-test ## run the tests in Emacs alone
 	@test -n "$(elisp_tests)" || { echo "There are no tests in tests/elisp." >&2; exit 1; }
-	"$$EMACS" -Q --batch --eval '$(no_trampolines)' \
+	$(call in_each_emacs,--eval '$(no_trampolines)' \
 		-L elisp -L tests/elisp $(addprefix -l ,$(elisp_tests)) \
-		-f ert-run-tests-batch-and-exit
+		-f ert-run-tests-batch-and-exit)
 
 bench: setup-test ## run the benchmarks
 	$(python) tests/bench/run.py
@@ -76,3 +84,4 @@ setup-demo:
 
 setup-test:
 	@sh .ci/setup test
+	@sh .ci/emacs30

@@ -28,6 +28,8 @@ from scripted_provider import Reply, ScriptedProvider
 
 ROOT = Path(__file__).parents[2]
 EMACS = os.environ.get("EMACS", "emacs")
+EMACS_30 = ROOT / ".cache/emacs-30/emacs"
+"""Unpacked by .ci/emacs30, where that could be done."""
 SECONDS = 15
 """How long the screen may take to show what is waited for."""
 
@@ -54,8 +56,9 @@ INIT = """
 class Terminal:
     """Emacs in a terminal of 100 columns and 40 lines."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, emacs: str) -> None:
         self.home = home
+        self.emacs = emacs
         self._tmux = ["tmux", "-L", f"rlm-{uuid4().hex}", "-f", "/dev/null"]
 
     async def start(self, *arguments: str | Path, **environ: str) -> None:
@@ -72,7 +75,7 @@ class Terminal:
             "RLM_SERVER_PYTHON": sys.executable,
             **environ,
         }
-        emacs = [EMACS, "-Q", "-nw", "-L", str(ROOT / "elisp"), "-l", "rlm"]
+        emacs = [self.emacs, "-Q", "-nw", "-L", str(ROOT / "elisp"), "-l", "rlm"]
         command = [*emacs, "-l", str(self.home / "init.el"), *map(str, arguments)]
         line = ["env", *(f"{name}={value}" for name, value in environ.items()), *command]
         place = ["-x", "100", "-y", "40", "-c", str(self.home)]
@@ -144,9 +147,12 @@ class Terminal:
         return done.stdout
 
 
-@pytest.fixture
-async def terminal(tmp_path: Path) -> AsyncIterator[Terminal]:
-    made = Terminal(tmp_path)
+EMACSES = {"emacs": EMACS} | ({"emacs-30": str(EMACS_30)} if EMACS_30.exists() else {})
+
+
+@pytest.fixture(params=EMACSES.values(), ids=EMACSES)
+async def terminal(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Terminal]:
+    made = Terminal(tmp_path, request.param)
     (tmp_path / "config.toml").write_text("discover = false\n")
     yield made
     pids = descendants(made.pid()) if made.screen() else []

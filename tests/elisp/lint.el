@@ -1,4 +1,4 @@
-;;; lint.el --- Compiler, checkdoc and package-lint at zero warnings  -*- lexical-binding: t; -*-
+;;; lint.el --- Compilers, checkdoc, package-lint, relint at zero  -*- lexical-binding: t; -*-
 
 ;; This program is free software: you can redistribute it and/or modify
 ;; it under the terms of the GNU General Public License as published by
@@ -20,11 +20,13 @@
 ;; Every file of elisp/ and tests/elisp/ is compiled with warnings as
 ;; errors, each in an Emacs of its own so that no file lives on what
 ;; another one has loaded; nothing compiled is left behind.  The package's
-;; own files also go through checkdoc and package-lint.  Whatever is found
-;; is printed as FILE:LINE: MESSAGE, and makes the exit status 1.
+;; own files also go through checkdoc, package-lint, relint and, where this
+;; Emacs has one, the native compiler.  Whatever is found is printed as
+;; FILE:LINE: MESSAGE, and makes the exit status 1.
 ;;
 ;; package-lint is Debian's elpa-package-lint, or the one in the directory
-;; that the environment variable PACKAGE_LINT names.  It asks no network.
+;; that the environment variable PACKAGE_LINT names, and relint Debian's
+;; elpa-relint.  Neither asks the network.
 
 ;;; Code:
 
@@ -32,6 +34,7 @@
 (require 'package)
 
 (declare-function package-lint-buffer "package-lint" (&optional buffer))
+(declare-function relint-buffer "relint" (buffer))
 (defvar package-lint-main-file)
 
 (defconst lint-root
@@ -50,24 +53,42 @@
   "Return the Lisp files in DIRECTORY of the checkout."
   (directory-files (expand-file-name directory lint-root) t "\\`[^.].*\\.el\\'"))
 
-;;;; The compiler
+;;;; The compilers
+
+(defun lint-emacs (file complaint &rest arguments)
+  "Run a new Emacs with ARGUMENTS; if it fails, say COMPLAINT of FILE and why."
+  (with-temp-buffer
+    (let ((status
+           (apply #'call-process
+                  (expand-file-name invocation-name invocation-directory) nil t nil
+                  "-Q" "--batch"
+                  "-L" (expand-file-name "elisp" lint-root)
+                  "-L" (expand-file-name "tests/elisp" lint-root)
+                  arguments)))
+      (unless (equal status 0)
+        (lint-complain file 1 (concat complaint ":\n" (buffer-string)))))))
 
 (defun lint-compile (file directory)
   "Compile FILE, warnings being errors, with a new Emacs, into DIRECTORY."
-  (with-temp-buffer
-    (let ((status
-           (call-process
-            (expand-file-name invocation-name invocation-directory) nil t nil
-            "-Q" "--batch"
-            "-L" (expand-file-name "elisp" lint-root)
-            "-L" (expand-file-name "tests/elisp" lint-root)
-            "--eval"
-            (format "%S" `(setq byte-compile-error-on-warn t
-                                byte-compile-dest-file-function
-                                (lambda (_file) ,(expand-file-name "compiled.elc" directory))))
-            "-f" "batch-byte-compile" file)))
-      (unless (equal status 0)
-        (lint-complain file 1 (concat "does not compile cleanly:\n" (buffer-string)))))))
+  (lint-emacs file "does not compile cleanly"
+              "--eval"
+              (format "%S" `(setq byte-compile-error-on-warn t
+                                  byte-compile-dest-file-function
+                                  (lambda (_file) ,(expand-file-name "compiled.elc" directory))))
+              "-f" "batch-byte-compile" file))
+
+(defun lint-native-compile (file directory)
+  "Compile FILE natively with a new Emacs, into DIRECTORY.
+How fast the code would be does not matter, how fast it is compiled does."
+  (lint-emacs file "does not compile natively"
+              "--eval"
+              (format "%S" `(progn
+                              (setq byte-compile-error-on-warn t
+                                    ;; The names in Emacs 28, and those since.
+                                    comp-speed 0 native-comp-speed 0
+                                    comp-eln-load-path (list ,directory)
+                                    native-comp-eln-load-path (list ,directory))
+                              (native-compile ,file ,(expand-file-name "x.eln" directory))))))
 
 ;;;; Checkdoc
 
@@ -116,6 +137,23 @@ this is the proof of the contrary."
     (re-search-forward "^;; Package-Requires:.*(emacs \"\\([0-9.]+\\)\")")
     (match-string 1)))
 
+;;;; Relint
+
+(defun lint-load-relint ()
+  "Load relint; return nil if there is none."
+  ;; What Debian has compiled: the macros of its source fail in Emacs 30.
+  (let ((load-path (append (file-expand-wildcards "/usr/share/emacs/site-lisp/elpa/xr-[0-9]*")
+                           (file-expand-wildcards "/usr/share/emacs/site-lisp/elpa/relint-[0-9]*")
+                           load-path)))
+    (require 'relint nil t)))
+
+(defun lint-relint (file)
+  "Complain about the regular expressions of FILE."
+  (with-current-buffer (find-file-noselect file)
+    ;; Message, place of the expression, place of the complaint, and more.
+    (pcase-dolist (`(,message ,start ,place . ,_) (relint-buffer (current-buffer)))
+      (lint-complain file (line-number-at-pos (or place start) t) message))))
+
 ;;;; All of it
 
 (defun lint-and-exit ()
@@ -123,10 +161,17 @@ this is the proof of the contrary."
   (let ((directory (make-temp-file "lint" t))
         (package-user-dir (make-temp-file "lint-elpa" t)))
     (unwind-protect
-        (dolist (file (append (lint-files "elisp") (lint-files "tests/elisp")))
-          (lint-compile file directory))
+        (progn
+          (dolist (file (append (lint-files "elisp") (lint-files "tests/elisp")))
+            (lint-compile file directory))
+          (when (and (fboundp 'native-comp-available-p) (native-comp-available-p))
+            (dolist (file (lint-files "elisp"))
+              (lint-native-compile file directory))))
       (delete-directory directory t))
     (mapc #'lint-checkdoc (lint-files "elisp"))
+    (if (lint-load-relint)
+        (mapc #'lint-relint (lint-files "elisp"))
+      (lint-complain "." 1 "relint is missing: install elpa-relint"))
     (if (lint-load-package-lint)
         (mapc #'lint-package (lint-files "elisp"))
       (lint-complain "." 1 "package-lint is missing: set PACKAGE_LINT to its directory"))
