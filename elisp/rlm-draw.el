@@ -74,6 +74,7 @@ Events of unknown kinds come from newer servers and are passed over."
         (rlm-run-model run) (plist-get event :rootModel)
         (rlm-run-sub-model run) (plist-get event :subModel)
         (rlm-run-project run) (plist-get event :project)
+        (rlm-run-limits run) (plist-get event :limits)
         (rlm-run-started run) (plist-get event :time)
         (rlm-run-status run) "running"
         (rlm-run-doing run) "reading")
@@ -326,14 +327,33 @@ Events of unknown kinds come from newer servers and are passed over."
 
 (cl-defmethod rlm-draw-event ((_ (eql 'notice)) event _run)
   "Draw a notice, EVENT."
-  (let* ((id (plist-get event :node))
-         (node (or (cdr (assoc id rlm-draw--iterations)) (rlm-draw--node id))))
+  (rlm-draw--item (plist-get event :node) (capitalize (plist-get event :level))
+                  (plist-get event :text)))
+
+(defun rlm-draw--item (id label text)
+  "Draw TEXT with LABEL as an item of the node ID, or of its newest iteration."
+  (let ((node (or (cdr (assoc id rlm-draw--iterations)) (rlm-draw--node id))))
     (rlm-node-end-part node)
     (let ((place (rlm-node-body node)))
       (rlm-node-append
-       node (format "%s- *%s*: %s\n" (rlm-node-fresh-line place)
-                    (capitalize (plist-get event :level))
-                    (rlm-org-line (plist-get event :text) 1000))))))
+       node (format "%s- *%s*: %s\n" (rlm-node-fresh-line place) label
+                    (rlm-org-line text 1000))))))
+
+(cl-defmethod rlm-draw-event ((_ (eql 'limitsChanged)) event run)
+  "Draw which limits of RUN have changed, according to EVENT."
+  (let ((before (rlm-run-limits run))
+        (now (plist-get event :limits))
+        changes)
+    (pcase-dolist (`(,name . ,words) rlm-run-limit-names)
+      (let ((old (plist-get before name))
+            (new (plist-get now name)))
+        (unless (equal old new)
+          (push (format "%s %s, was %s" (downcase words) (rlm-run-limit-text name new)
+                        (rlm-run-limit-text name old))
+                changes))))
+    (setf (rlm-run-limits run) now)
+    (rlm-draw--item (plist-get event :node) "Limits"
+                    (if changes (string-join (nreverse changes) "; ") "as they were"))))
 
 (cl-defmethod rlm-draw-event ((_ (eql 'progress)) event run)
   "Note in RUN the totals of EVENT."

@@ -31,6 +31,7 @@
   (status "asking" :documentation "The protocol's status, or \"asking\" before the run.")
   (doing "" :documentation "What is being done, where the status is \"running\".")
   model sub-model project
+  (limits nil :documentation "Its limits, a plist as in the protocol.")
   (started nil :documentation "Time it began, in seconds since the epoch.")
   (seconds nil :documentation "How long it took, once it has ended.")
   (iterations 0) (subcalls 0) (subcalls-done 0)
@@ -43,6 +44,20 @@
   (evidence nil :documentation "List of (FILE-OR-URI LINE PATH QUOTE).")
   (transcript nil :documentation "File name of the saved transcript, or nil.")
   (log nil :documentation "File name of the log."))
+
+(defconst rlm-run-limit-names
+  '((:iterations . "Iterations") (:seconds . "Seconds in all")
+    (:cellSeconds . "Seconds of one piece of code") (:subcalls . "Sub-calls")
+    (:tokens . "Tokens") (:cost . "Cost"))
+  "The limits of a run, as the protocol and as people call them.")
+
+(defun rlm-run-limit-text (name value)
+  "Return VALUE of the limit NAME for people; nil is no limit."
+  (cond ((null value) "no limit")
+        ((eq name :cost) (format "$%.2f" value))
+        ((integerp value) (rlm-figure-number value))
+        ((= value (ftruncate value)) (rlm-figure-number (truncate value)))
+        (t (format "%g" value))))
 
 (defvar-local rlm-run-current nil
   "The run that this buffer shows.")

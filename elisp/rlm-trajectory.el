@@ -46,6 +46,7 @@
 (declare-function rlm-cancel "rlm" (run &optional cell-only))
 (declare-function rlm-redraw "rlm" ())
 (declare-function rlm-ask-anew "rlm" ())
+(declare-function rlm-set-limits "rlm-limits" (run limits))
 
 ;;;; Customization
 
@@ -511,6 +512,7 @@ Links that run something are the model's words and are not followed."
     (define-key map "f" #'rlm-trajectory-toggle-follow)
     (define-key map "g" #'rlm-redraw)
     (define-key map "k" #'rlm-cancel)
+    (define-key map "L" #'rlm-set-limits)
     (define-key map "s" #'rlm-trajectory-save)
     (define-key map "q" #'quit-window)
     (define-key map "?" #'rlm-trajectory-help)

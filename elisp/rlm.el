@@ -76,6 +76,7 @@
 (autoload 'rlm-status "rlm-doctor" nil t)
 (autoload 'rlm-models "rlm-models" nil t)
 (autoload 'rlm-costs "rlm-costs" nil t)
+(autoload 'rlm-set-limits "rlm-limits" nil t)
 
 ;;;; Customization
 
@@ -265,7 +266,7 @@ first."
 
 ;;;; Runs
 
-(defun rlm--live-run ()
+(defun rlm-live-run ()
   "Return the run that is meant: of this buffer, else the live one, else ask."
   (require 'rlm-client)
   (or (rlm-run-in-buffer)
@@ -283,7 +284,7 @@ first."
 Interactively, this is the run of the current buffer, else the one that is
 going on.  With a prefix argument, CELL-ONLY, only the code that runs now is
 stopped, and the model is told so."
-  (interactive (list (rlm--live-run) current-prefix-arg))
+  (interactive (list (rlm-live-run) current-prefix-arg))
   (require 'rlm-client)
   (cond ((not (rlm-run-live-p run))
          (user-error "The run has ended already"))
@@ -388,6 +389,7 @@ SUMMARY is a plist as the server's `rlm/runs' gives it."
     (define-key map "f" #'rlm-ask-files)
     (define-key map "o" #'rlm-open-run)
     (define-key map "k" #'rlm-cancel)
+    (define-key map "l" #'rlm-set-limits)
     (define-key map "s" #'rlm-status)
     (define-key map "m" #'rlm-models)
     (define-key map "c" #'rlm-costs)

@@ -362,6 +362,22 @@ class CancelResult(Wire):
     """False where the run had ended already."""
 
 
+class LimitsParams(Strict):
+    """``rlm/limits``: raises or lowers limits of a run while it goes on."""
+
+    run_id: str
+    limits: LimitOverrides
+    """What is null stays as it is. A limit that is below what is used already ends the run at
+    its next step, with the best answer so far."""
+
+
+class LimitsResult(Wire):
+    """Answer to ``rlm/limits``; the limits as they are now come as a ``limitsChanged`` event."""
+
+    changed: bool
+    """False where the run had ended already."""
+
+
 class AttachParams(Strict):
     """``rlm/attach``: replays a run's events from its log, and follows it while it lives."""
 
@@ -768,6 +784,13 @@ class Notice(Event, tag="notice"):
     text: str
 
 
+class LimitsChanged(Event, tag="limitsChanged"):
+    """The run's limits were changed while it goes on."""
+
+    limits: Limits
+    """All of them, as they are from now on."""
+
+
 class Progress(Event, tag="progress"):
     """Totals of the run so far."""
 
@@ -822,6 +845,7 @@ AnyEvent = (
     | ChildDelta
     | ChildDone
     | Notice
+    | LimitsChanged
     | Progress
     | Answer
     | RunEnded

@@ -33,6 +33,8 @@ from rlm_server.protocol import (
     InitializeResult,
     KeysParams,
     KeysResult,
+    LimitsParams,
+    LimitsResult,
     RunsParams,
     RunsResult,
     StatusResult,
@@ -84,6 +86,7 @@ class Session:
         self._register("rlm/estimate", EstimateParams, self._estimate)
         self._register("rlm/ask", AskParams, self._ask)
         self._register("rlm/cancel", CancelParams, self._cancel)
+        self._register("rlm/limits", LimitsParams, self._limits)
         self._register("rlm/attach", AttachParams, self._attach)
         self._register("rlm/runs", RunsParams, self._runs)
         self._register("rlm/status", Empty, self._status)
@@ -172,6 +175,9 @@ class Session:
 
     async def _cancel(self, params: CancelParams) -> CancelResult:
         return CancelResult(cancelled=self._engine.cancel(params.run_id, params.node))
+
+    async def _limits(self, params: LimitsParams) -> LimitsResult:
+        return LimitsResult(changed=self._engine.set_limits(params.run_id, params.limits))
 
     async def _attach(self, params: AttachParams) -> Then:
         summary = self._engine.summary(params.run_id)

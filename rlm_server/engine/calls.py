@@ -77,7 +77,6 @@ class Calls:
         self, emitter: Emitter, ledger: Ledger, models: Models, *, sub: str, account: Account
     ) -> None:
         self.iteration = 0
-        self.started = time.monotonic()
         self._emitter = emitter
         self._ledger = ledger
         self._models = models
@@ -252,7 +251,7 @@ class Calls:
             subcalls_started=self._ledger.subcalls_started,
             subcalls_done=self._ledger.subcalls_done,
             usage=self._ledger.usage,
-            seconds=time.monotonic() - self.started,
+            seconds=self._ledger.seconds,
         )
 
 

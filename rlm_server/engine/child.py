@@ -26,7 +26,6 @@ from rlm_server.protocol import (
     ChildDelta,
     ChildDone,
     ChildStarted,
-    Limits,
     Notice,
     RunError,
     RunStatus,
@@ -63,11 +62,9 @@ class Children:
         ledger: Ledger,
         calls: Calls,
         models: Models,
-        limits: Limits,
         *,
         max_depth: int,
         depth_models: Sequence[str],
-        deadline: float,
         directory: Path,
     ) -> None:
         """``depth_models`` are the models of depth 1, 2, ...; the last serves all that follow."""
@@ -76,10 +73,8 @@ class Children:
         self._ledger = ledger
         self._calls = calls
         self._models = models
-        self._limits = limits
         self._max_depth = max_depth
         self._depth_models = depth_models
-        self._deadline = deadline
         self._directory = directory
         self._loops: dict[str, Loop] = {}
         self._tasks: dict[str, asyncio.Task[CallReply]] = {}
@@ -108,6 +103,11 @@ class Children:
             raise
         finally:
             del self._tasks[node]
+
+    def follow_limits(self) -> None:
+        """Let running cells follow limits that were changed."""
+        for loop in self._loops.values():
+            loop.follow_limits()
 
     def cancel(self, node: str) -> bool:
         """Stop a child run, or the cell that runs in an iteration; False where there is none."""
@@ -192,10 +192,9 @@ class Children:
         loop = Loop(
             self._emitter,
             self._calls,
-            self._limits,
+            self._ledger,
             node=node,
             model=model,
-            deadline=self._deadline,
         )
         self.add(loop)
         return loop

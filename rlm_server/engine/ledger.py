@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from rlm_server.protocol import Limits, Usage
@@ -56,8 +57,16 @@ def add(left: Usage, right: Usage) -> Usage:
 class Ledger:
     """One for a whole run. Every reservation is followed by one ``settle``."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
+        """Begin with nothing used; ``clock`` is in seconds."""
         self.limits = limits
+        """May be replaced at any time; what is reserved stays so."""
+        self._clock = clock
+        self.started = clock()
+        self.warned: set[str] = set()
+        """Kinds of limits of which it was told that they are near."""
+        self.last_reply = Reservation("0", 0, 0.0, subcall=False)
+        """What was set aside for the latest reply of a root model."""
         self.usage = Usage()
         self.subcalls_started = 0
         self.subcalls_done = 0
@@ -69,6 +78,26 @@ class Ledger:
     def bounded(self) -> bool:
         """Whether calls must be told a bound for their answer."""
         return self.limits.tokens is not None or self.limits.cost is not None
+
+    @property
+    def tokens(self) -> int:
+        """Tokens used."""
+        return self.usage.prompt_tokens + self.usage.completion_tokens
+
+    @property
+    def seconds(self) -> float:
+        """Wall time used."""
+        return self._clock() - self.started
+
+    @property
+    def seconds_left(self) -> float:
+        """Wall time left; negative where the limit is over."""
+        return self.limits.seconds - self.seconds
+
+    def check_time(self) -> None:
+        """Raise LimitReached once the time is over."""
+        if self.seconds_left <= 0:
+            raise LimitReached(f"the limit of {self.limits.seconds:g} s is over")
 
     def count_subcall(self) -> None:
         """Count a sub-call, or a child run, that begins; raises LimitReached if none is left."""
@@ -93,7 +122,10 @@ class Ledger:
             self.count_subcall()
         self._reserved_tokens += tokens
         self._reserved_cost += cost
-        return Reservation(node, tokens, cost, subcall)
+        reservation = Reservation(node, tokens, cost, subcall)
+        if not subcall:
+            self.last_reply = reservation
+        return reservation
 
     def settle(self, reservation: Reservation, used: Usage | None) -> None:
         """Replace a reservation by what was used; None for a call that was not paid."""
@@ -117,7 +149,7 @@ class Ledger:
     def _cost_at_worst(self, cost: float | None) -> float:
         limit = self.limits.cost
         if limit is None:
-            return 0.0
+            return cost or 0.0  # set aside all the same: a limit may be set meanwhile
         if cost is None or self.usage.cost is None:
             raise LimitReached(
                 f"a model's price is unknown, so the cost limit of ${limit:.2f} can't be kept; "
@@ -131,4 +163,4 @@ class Ledger:
         return cost
 
     def _tokens(self) -> int:
-        return self.usage.prompt_tokens + self.usage.completion_tokens + self._reserved_tokens
+        return self.tokens + self._reserved_tokens

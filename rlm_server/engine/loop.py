@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import ast
 import asyncio
-import time
 from typing import Literal
 
 from rlm_server.engine import prompt
 from rlm_server.engine.calls import Calls
 from rlm_server.engine.emitter import Emitter
 from rlm_server.engine.history import Feedback, History
-from rlm_server.engine.ledger import LimitReached
+from rlm_server.engine.ledger import Ledger, LimitReached
+from rlm_server.engine.nearing import Nearing
 from rlm_server.engine.reply import ReplyParser
 from rlm_server.protocol import (
     MAX_EVENT_TEXT,
     CellDone,
     CellStarted,
     IterationStarted,
-    Limits,
     Notice,
     Output,
 )
@@ -31,6 +30,9 @@ SHOWN = 4000
 MOST_CELLS = 20
 """Cells of one reply that are run; the model is told of those that were not."""
 
+LEAST_SECONDS = 0.1
+"""What a cell gets where the time is as good as over."""
+
 READING = frozenset(("context", "grep", "search", "cite"))
 """Names in the REPL by which a cell reads the context."""
 
@@ -42,13 +44,12 @@ class Loop:
         self,
         emitter: Emitter,
         calls: Calls,
-        limits: Limits,
+        ledger: Ledger,
         *,
         node: str,
         model: str,
-        deadline: float,
     ) -> None:
-        """Prepare a loop below ``node`` that asks ``model`` until ``deadline`` (monotonic)."""
+        """Prepare a loop below ``node`` that asks ``model`` within the limits of ``ledger``."""
         self.node = node
         self.model = model
         self.iterations = 0
@@ -60,8 +61,9 @@ class Loop:
         self._emitter = emitter
         self._calls = calls
         self._repl: Repl | None = None
-        self._limits = limits
-        self._deadline = deadline
+        self._ledger = ledger
+        self._nearing = Nearing(ledger)
+        self._cell_began = 0.0
         self._cells_run = 0
         self._refused = False
         self._in_cell = False
@@ -78,26 +80,44 @@ class Loop:
         self._repl.interrupt()
         return True
 
+    def follow_limits(self) -> None:
+        """Give the cell that runs the time that changed limits leave to it."""
+        if self._repl is not None and self._in_cell:
+            used = self._ledger.seconds - self._cell_began
+            left = min(self._ledger.limits.cell_seconds - used, self._ledger.seconds_left)
+            self._repl.allow(max(LEAST_SECONDS, left))
+
     async def run(self, repl: Repl, history: History) -> str:
         """Go on until the answer is ready, and return it. Raises LimitReached, ModelError."""
         self._repl = repl
-        for iteration in range(1, self._limits.iterations + 1):
-            self.iterations = iteration
+        while self.iterations < self._ledger.limits.iterations:
+            self.iterations += 1
             node = self.current
             if self.node == "0":
-                self._calls.iteration = iteration
-            self._emitter.emit(IterationStarted, node, iteration=iteration)
-            self._check_time()
+                self._calls.iteration = self.iterations
+            self._emitter.emit(IterationStarted, node, iteration=self.iterations)
+            self._ledger.check_time()
             text, reply = await self._calls.root(node, self.model, history.messages)
             feedback, done = await self._react(node, text, reply)
-            remaining = self._limits.iterations - iteration
-            if not done and remaining in (1, 2):
-                feedback = feedback.and_also(prompt.last_call(remaining))
+            if not done:
+                feedback = self._warned(node, feedback)
             if summed_up := history.add(text, feedback):
                 self._notice(node, summed_up, level="info")
             if done:
                 return self.best
-        raise LimitReached(f"the limit of {self._limits.iterations} iterations is reached")
+        limit = self._ledger.limits.iterations
+        raise LimitReached(f"the limit of {limit} iteration{'s' * (limit != 1)} is reached")
+
+    def _warned(self, node: str, feedback: Feedback) -> Feedback:
+        """Add what the model should know of limits that are near."""
+        for text, first in self._nearing.due():
+            feedback = feedback.and_also(prompt.nearing(text))
+            if first:
+                self._notice(node, f"{text} The model was told so.")
+        remaining = self._ledger.limits.iterations - self.iterations
+        if remaining in (1, 2):
+            feedback = feedback.and_also(prompt.last_call(remaining))
+        return feedback
 
     async def _react(self, node: str, text: str, reply: ReplyParser) -> tuple[Feedback, bool]:
         """Run the reply's cells; return what to tell the model, and whether the answer is ready."""
@@ -125,7 +145,7 @@ class Loop:
         assert self._repl is not None
         self._cells_run += 1
         self._emitter.emit(CellStarted, node, cell=number, code=clip(code, MAX_EVENT_TEXT))
-        self._in_cell = True
+        self._in_cell, self._cell_began = True, self._ledger.seconds
         try:
             result = await self._run_code(node, number, code, reply)
         finally:
@@ -144,7 +164,7 @@ class Loop:
         if self.stopping:
             raise asyncio.CancelledError
         if not result.ready:
-            self._check_time()
+            self._ledger.check_time()
         return result
 
     async def _run_code(self, node: str, number: int, code: str, reply: str) -> CellResult:
@@ -152,16 +172,16 @@ class Loop:
         return await self._repl.run(
             code,
             reply=reply,
-            timeout=min(self._limits.cell_seconds, max(0.1, self._deadline - time.monotonic())),
+            timeout=self._cell_seconds(),
             on_output=lambda stream, text: self._emitter.stream(
                 Output, node, text, cell=number, stream=stream
             ),
             show=SHOWN,
         )
 
-    def _check_time(self) -> None:
-        if time.monotonic() >= self._deadline:
-            raise LimitReached(f"the limit of {self._limits.seconds:g} s is over")
+    def _cell_seconds(self) -> float:
+        """What a cell that begins now may take."""
+        return min(self._ledger.limits.cell_seconds, max(LEAST_SECONDS, self._ledger.seconds_left))
 
     def _nothing_read(self, reply: ReplyParser) -> bool:
         """Whether this first reply answered from nothing; asked once in a run."""

@@ -132,6 +132,14 @@ UNREAD = (
 """Feedback on a ready answer in the first reply whose code never names the context."""
 
 
+def nearing(text: str) -> str:
+    """A warning that a limit is near."""
+    return (
+        f"A limit is near: {text} Beyond it you are stopped. Set answer['content'] to the best "
+        "answer that you have now, and finish soon."
+    )
+
+
 def last_call(remaining: int) -> str:
     """A warning that the iterations are nearly used up."""
     return (

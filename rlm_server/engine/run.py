@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-import time
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +40,7 @@ from rlm_server.protocol import (
     KeptSource,
     LimitOverrides,
     Limits,
+    LimitsChanged,
     RunEnded,
     RunError,
     RunStarted,
@@ -103,12 +103,11 @@ class Run:
         self._directory = directory
         self._store = store
         self._kept = kept or Kept()
-        self._limits = merge_limits(config.limits, params.options.limits)
         self._root = models.resolve(params.options.root_model, default=models.root)
         default_sub = models.sub if params.options.root_model is None else self._root
         self._sub = models.resolve(params.options.sub_model, default=default_sub)
         self._emitter = Emitter(run_id, log, on_failure=self._log_failed)
-        self._ledger = Ledger(self._limits)
+        self._ledger = Ledger(merge_limits(config.limits, params.options.limits))
         account = account_of(run_id, params)
         self._calls = Calls(self._emitter, self._ledger, models, sub=self._sub, account=account)
         self._max_depth = params.options.max_depth or config.max_depth
@@ -122,6 +121,7 @@ class Run:
         self._repl: Repl | None = None
         self._loop: Loop | None = None
         self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.Timeout | None = None
         self._log_error: LogError | None = None
         self._stopping = False
         self._last_resort: asyncio.TimerHandle | None = None
@@ -133,7 +133,7 @@ class Run:
             question=clip(self._params.question, MAX_EVENT_TEXT),
             root_model=self._root,
             sub_model=self._sub,
-            limits=self._limits,
+            limits=self._ledger.limits,
             max_depth=self._max_depth,
             server_version=__version__,
             isolation=self._isolation.mode,
@@ -158,6 +158,20 @@ class Run:
             return True
         assert node is not None
         return self._children is not None and self._children.cancel(node)
+
+    def set_limits(self, overrides: LimitOverrides) -> bool:
+        """Change limits while the run goes on; False where it has ended."""
+        if self._timer is None or self._stopping:
+            return False
+        self._ledger.limits = merge_limits(self._ledger.limits, overrides)
+        node = self._loop.current if self._loop and self._loop.iterations else "0"
+        self._emitter.emit(LimitsChanged, node, limits=self._ledger.limits)
+        if not self._timer.expired():
+            left = max(0.0, self._ledger.seconds_left) + GRACE_SECONDS
+            self._timer.reschedule(asyncio.get_running_loop().time() + left)
+        if self._children is not None:
+            self._children.follow_limits()
+        return True
 
     async def _run(self) -> None:
         try:
@@ -187,7 +201,7 @@ class Run:
 
     async def _work_within_limits(self) -> _End:
         """Do the work, and turn whatever ends it into an end."""
-        timer = asyncio.timeout(self._limits.seconds + GRACE_SECONDS)
+        self._timer = timer = asyncio.timeout(self._ledger.seconds_left + GRACE_SECONDS)
         try:
             async with timer:
                 await self._work()
@@ -197,7 +211,8 @@ class Run:
             return _End("limit", f"Stopped: {limit}.")
         except TimeoutError:
             if timer.expired():
-                return _End("limit", f"Stopped: the limit of {self._limits.seconds:g} s is over.")
+                seconds = self._ledger.limits.seconds
+                return _End("limit", f"Stopped: the limit of {seconds:g} s is over.")
             logger.exception("run %s failed", self.run_id)
             internal = RunError(kind="internal", message="An operation timed out.")
             return _End("failed", "An internal error.", internal)
@@ -215,15 +230,14 @@ class Run:
     async def _work(self) -> None:
         self._models.check(self._root)
         self._models.check(self._sub)
-        deadline = time.monotonic() + self._limits.seconds
         self._corpus = corpus = await self._build_corpus()
         self._similar = await self._question.find(corpus)
         if self._similar:
             return
         self._loop = loop = Loop(
-            self._emitter, self._calls, self._limits, node="0", model=self._root, deadline=deadline
+            self._emitter, self._calls, self._ledger, node="0", model=self._root
         )
-        self._children = children = self._make_children(deadline)
+        self._children = children = self._make_children()
         children.add(loop)
         place = Place(loop, corpus, 0)
         self._repl = await Repl.start(
@@ -235,17 +249,15 @@ class Run:
         answer = await loop.run(self._repl, history)
         await self._question.keep(corpus, answer)
 
-    def _make_children(self, deadline: float) -> Children:
+    def _make_children(self) -> Children:
         return Children(
             self._config,
             self._emitter,
             self._ledger,
             self._calls,
             self._models,
-            self._limits,
             max_depth=self._max_depth,
             depth_models=self._depth_models,
-            deadline=deadline,
             directory=self._directory,
         )
 
@@ -296,7 +308,7 @@ class Run:
             usage=self._ledger.usage,
             iterations=self._loop.iterations if self._loop else 0,
             subcalls=self._ledger.subcalls_started,
-            seconds=time.monotonic() - self._calls.started,
+            seconds=self._ledger.seconds,
         )
 
     async def _find_evidence(self, text: str) -> list[Evidence]:

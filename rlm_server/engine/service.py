@@ -18,7 +18,7 @@ from rlm_server.engine.ledger import Price
 from rlm_server.engine.run import Kept, Run, merge_limits
 from rlm_server.errors import ClosingError, RlmError, UnknownRunError
 from rlm_server.models import Models
-from rlm_server.protocol import AskParams, Estimate, EstimateParams, RunSummary
+from rlm_server.protocol import AskParams, Estimate, EstimateParams, LimitOverrides, RunSummary
 from rlm_server.runs.log import RunLog, follow
 from rlm_server.runs.summary import last_seq, log_path, newest, summarise
 from rlm_server.runs.texts import Texts
@@ -91,6 +91,13 @@ class Engine:
         """Stop a run or a cell; False where it had ended. Raises UnknownRunError."""
         if run := self._runs.get(run_id):
             return run.cancel(node)
+        self._path(run_id)
+        return False
+
+    def set_limits(self, run_id: str, limits: LimitOverrides) -> bool:
+        """Change a run's limits; False where it had ended. Raises UnknownRunError."""
+        if run := self._runs.get(run_id):
+            return run.set_limits(limits)
         self._path(run_id)
         return False
 

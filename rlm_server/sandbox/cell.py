@@ -52,6 +52,18 @@ class Cell:
         self._printed = 0
         self._too_full = False
         self._timers: list[asyncio.TimerHandle] = []
+        self._deadline: asyncio.TimerHandle | None = None
+        self._began = 0.0
+
+    def allow(self, seconds: float) -> None:
+        """Let the cell take so many seconds from now on, in place of what it was given."""
+        if self._deadline is None:  # it has not begun, or is over
+            return
+        self._deadline.cancel()
+        loop = asyncio.get_running_loop()
+        whole = loop.time() - self._began + seconds
+        reason = f"TimeoutError: the cell ran longer than {whole:.3g} seconds"
+        self._deadline = loop.call_later(seconds, self.stop, "timeout", reason)
 
     def stop(self, status: Status, reason: str) -> None:
         """Interrupt the cell, and end its process when that does not end it soon."""
@@ -81,8 +93,9 @@ class Cell:
         """
         begun = time.monotonic()
         loop = asyncio.get_running_loop()
+        self._began = loop.time()
         reason = f"TimeoutError: the cell ran longer than {seconds:g} seconds"
-        self._timers.append(loop.call_later(seconds, self.stop, "timeout", reason))
+        self._deadline = loop.call_later(seconds, self.stop, "timeout", reason)
         quota = asyncio.create_task(self._watch_quota(worker))
         try:
             worker.begin()
@@ -90,6 +103,8 @@ class Cell:
             done, broken = await self._conduct(worker, number, code, reply)
         finally:
             quota.cancel()
+            self._deadline.cancel()
+            self._deadline = None
             for timer in self._timers:
                 timer.cancel()
             for task in self._tasks:

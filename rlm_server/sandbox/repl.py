@@ -83,6 +83,11 @@ class Repl:
         result.kept = result.kept and not lost
         return result
 
+    def allow(self, seconds: float) -> None:
+        """Let the running cell take so many seconds from now on, whatever it was given before."""
+        if self._cell is not None:
+            self._cell.allow(seconds)
+
     def interrupt(self) -> None:
         """Stop the running cell; its status will be ``cancelled``. Without one, do nothing."""
         if self._cell is not None:

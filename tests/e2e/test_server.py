@@ -141,6 +141,8 @@ async def test_attach_replays_a_finished_run_from_any_event(server, tree: Path) 
         ("rlm/ask", [1, 2], -32602),
         ("rlm/attach", {"runId": "../../etc/passwd"}, -32012),
         ("rlm/cancel", {"runId": "20260101-000000-abcdef"}, -32012),
+        ("rlm/limits", {"runId": "20260101-000000-abcdef", "limits": {}}, -32012),
+        ("rlm/limits", {"runId": "20260101-000000-abcdef", "limits": {"cost": -1}}, -32602),
         ("rlm/nothing", {}, -32601),
         ("rlm/ask", {"jsonrpc": "2.0", "id": 9, "method": "x"}, -32602),
     ],

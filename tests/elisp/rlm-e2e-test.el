@@ -193,6 +193,18 @@
         (should (equal "cancelled" (rlm-run-status run)))
         (should (string-match-p "^\\*\\* Cancelled$" (rlm-test-text (rlm-run-transcript run))))))))
 
+(ert-deftest rlm-e2e-limits-change-while-the-run-goes-on ()
+  (rlm-test-with-models (rlm-test-model-cell rlm-test-endless)
+    (let ((buffer (rlm-ask-files "What?" (list (rlm-test-tree)))))
+      (rlm-test-wait-text buffer "^begun")
+      (with-current-buffer buffer
+        (rlm-set-limits rlm-run-current '(:cost 2.5))
+        (rlm-test-wait-text buffer "^- \\*Limits\\*: cost \\$2.50, was no limit$")
+        (rlm-set-limits rlm-run-current '(:seconds 0.01)))
+      (let ((run (rlm-test-wait-end buffer)))
+        (should (equal '("limit" "so far") (list (rlm-run-status run) (rlm-run-answer run))))
+        (should-error (rlm-set-limits run '(:seconds 9)) :type 'user-error)))))
+
 (ert-deftest rlm-e2e-cancel-only-the-cell ()
   (rlm-test-with-models
       (vector (list :role "root" :times 1

@@ -30,6 +30,7 @@
 (require 'rlm-doctor)
 (require 'rlm-costs)
 (require 'rlm-dired)
+(require 'rlm-limits)
 (require 'rlm-models)
 (require 'rlm-project)
 

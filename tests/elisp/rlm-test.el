@@ -928,6 +928,50 @@ machine other.example.org login apikey password other\n"))))
       (should (directory-empty-p temporary-file-directory))
       (should-not (rlm-test-requests "rlm/ask")))))
 
+(defmacro rlm-test-setting-limits (answers &rest body)
+  "Run BODY in the buffer of a live run, with ANSWERS to what is asked.
+The value is the list of what was sent; a symbol among ANSWERS is signalled."
+  (declare (indent 1))
+  `(rlm-test-with-run buffer
+     (rlm-trajectory-push buffer (car events))
+     (rlm-trajectory-flush buffer)
+     (let ((answers ,answers) sent)
+       (cl-letf (((symbol-function 'completing-read)
+                  (lambda (_prompt table &rest _)
+                    (all-completions "" table)
+                    (rlm-test-answer (pop answers))))
+                 ((symbol-function 'read-number)
+                  (lambda (&rest _) (rlm-test-answer (pop answers))))
+                 ((symbol-function 'rlm-rpc-request)
+                  (lambda (method params &rest _) (push (cons method params) sent))))
+         (with-current-buffer buffer
+           ,@body))
+       sent)))
+
+(defun rlm-test-answer (answer)
+  "Return ANSWER, or signal it."
+  (if (and answer (symbolp answer)) (signal answer nil) answer))
+
+(ert-deftest rlm-test-set-limits-sends-one-limit-in-the-words-of-the-protocol ()
+  (let ((sent (rlm-test-setting-limits (list "Iterations (20)" 40.0)
+                (call-interactively (key-binding "L")))))
+    (should (equal '((rlm/limits :runId "20260301-120000-c0ffee" :limits (:iterations 40))) sent)))
+  (let ((sent (rlm-test-setting-limits (list "Cost (no limit)" 0.5)
+                (call-interactively #'rlm-set-limits))))
+    (should (equal '(:cost 0.5) (plist-get (cdar sent) :limits)))))
+
+(ert-deftest rlm-test-set-limits-given-up-or-wrong-sends-nothing ()
+  (dolist (answers '((quit) ("Tokens (no limit)" quit)))
+    (should-not (rlm-test-setting-limits answers
+                  (condition-case nil (call-interactively #'rlm-set-limits) (quit nil)))))
+  (dolist (answers '(("Tokens (no limit)" 0) ("Seconds in all (1,800)" 0) ("Cost (no limit)" -1)
+                     ("")))
+    (should-not (rlm-test-setting-limits answers
+                  (should-error (call-interactively #'rlm-set-limits) :type 'user-error))))
+  (should-not (rlm-test-setting-limits nil
+                (setf (rlm-run-status rlm-run-current) "done")
+                (should-error (call-interactively #'rlm-set-limits) :type 'user-error))))
+
 (ert-deftest rlm-test-address-must-be-on-this-machine ()
   (rlm-test-with
     (setq rlm-server-address "example.org:4000")
@@ -1066,7 +1110,7 @@ if test \"$2\" = venv; then mkdir -p \"$4/bin\"; cp \"$0\" \"$4/bin/python\"; fi
   (should-not (rlm-test-missing-from-manual
                (append (rlm-test-python-words "from rlm_server.protocol import *
 for kind in AnyEvent.__args__: print(kind.__struct_config__.tag)")
-                       '("initialize" "rlm/keys" "rlm/estimate" "rlm/ask" "rlm/cancel" "rlm/attach"
+                       '("initialize" "rlm/keys" "rlm/estimate" "rlm/ask" "rlm/cancel" "rlm/limits" "rlm/attach"
                          "rlm/runs" "rlm/status" "rlm/costs" "rlm/doctor" "rlm/event" "shutdown" "exit")))))
 
 (ert-deftest rlm-test-manual-has-every-setting ()
