@@ -8,11 +8,12 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from rlm_server import __version__
 from rlm_server.config import config_path, load_config, show_config
 from rlm_server.errors import RlmError
+from rlm_server.protocol import ExportFormat
 
 if TYPE_CHECKING:
     from rlm_server.engine.service import Engine
@@ -27,28 +28,38 @@ def main(arguments: list[str] | None = None) -> int:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     try:
-        if options.command == "config":
-            return _show_config()
-        if options.command == "doctor":
-            return asyncio.run(_doctor())
-        if options.command == "models":
-            from rlm_server.doors.listing import models_command
-
-            return asyncio.run(models_command(load_config()))
-        if options.command == "cache":
-            from rlm_server.doors.kept import cache_command
-
-            return asyncio.run(cache_command(load_config(), options.action))
-        if options.command == "costs":
-            from rlm_server.doors.kept import costs_command
-
-            return asyncio.run(costs_command(load_config()))
-        return _serve(options.tcp, options.token_file, no_cache=options.no_cache)
+        return _run(options)
     except RlmError as error:
         print(f"rlm-server: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Run the command that was named; each imports what it needs."""
+    match options.command:
+        case "config":
+            return _show_config()
+        case "doctor":
+            return asyncio.run(_doctor())
+        case "models":
+            from rlm_server.doors.listing import models_command
+
+            return asyncio.run(models_command(load_config()))
+        case "cache":
+            from rlm_server.doors.kept import cache_command
+
+            return asyncio.run(cache_command(load_config(), options.action))
+        case "costs":
+            from rlm_server.doors.kept import costs_command
+
+            return asyncio.run(costs_command(load_config()))
+        case "export":
+            from rlm_server.doors.exporting import export_command
+
+            return export_command(options.run, options.format, options.output)
+    return _serve(options.tcp, options.token_file, no_cache=options.no_cache)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -66,19 +77,25 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--no-cache", action="store_true", help="neither use kept answers nor keep new ones"
     )
-    parser.add_argument(
-        "command",
-        nargs="?",
-        choices=["serve", "doctor", "config", "models", "cache", "costs"],
-        default="serve",
-        help="serve: the default; doctor: try every part; config: print the effective one; "
-        "models: list them with their servers, prices and health; cache: show, export (as JSON "
-        "lines) or clear kept answers (clear takes prepared texts along); "
-        "costs: what the last months cost",
-    )
-    parser.add_argument(
-        "action", nargs="?", choices=["show", "export", "clear"], default="show", help="for cache"
-    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    commands.add_parser("serve", help="answer clients; what is done without a command")
+    commands.add_parser("doctor", help="try every part, and say what to do about what fails")
+    commands.add_parser("config", help="print the effective configuration")
+    commands.add_parser("models", help="list the models with their servers, prices and health")
+    cache = commands.add_parser("cache", help="what answers and texts are kept")
+    cache.add_argument(
+        "action", nargs="?", choices=["show", "export", "clear"], default="show",
+        help="show place and size, export answers as JSON lines, or clear answers and texts",
+    )  # fmt: skip
+    commands.add_parser("costs", help="what the last months cost")
+    export = commands.add_parser("export", help="a run in a form that others read")
+    export.add_argument("run", metavar="RUN", help="its id or the beginning of it, a log, or last")
+    export.add_argument(
+        "--format", choices=get_args(ExportFormat), default="html",
+        help="html: one page, the default; markdown; python: its code as one script; "
+        "rlms: the log of the reference engine, for its visualiser",
+    )  # fmt: skip
+    export.add_argument("--output", type=Path, metavar="FILE", help="default: standard output")
     return parser
 
 

@@ -7,6 +7,7 @@ The tree::
     ├── SourceError            nothing can be asked of the sources as they are
     ├── UnknownRunError        no run has this id
     ├── LogError               a run's log can't be written
+    ├── ExportError            a run can't be written in another form
     ├── ClosingError           the server is stopping
     ├── SandboxError           the REPL process can't start, or is gone
     └── ModelError             a call to a model failed
@@ -61,6 +62,13 @@ class UnknownRunError(RlmError):
 
     code = -32012
     kind = "unknownRun"
+
+
+class ExportError(RlmError):
+    """The file that a run is to be exported to can't be written."""
+
+    code = -32016
+    kind = "export"
 
 
 class ClosingError(RlmError):

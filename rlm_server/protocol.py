@@ -421,6 +421,27 @@ class RunsResult(Wire):
     runs: list[RunSummary]
 
 
+ExportFormat = Literal["html", "markdown", "python", "rlms"]
+"""``html``: one page that needs nothing else; ``python``: all code of the run as one script;
+``rlms``: the log of the reference engine, for its visualiser."""
+
+
+class ExportParams(Strict):
+    """``rlm/export``: writes a run, live or past, to a file in a form that others read."""
+
+    run_id: str
+    format: ExportFormat
+    path: str
+    """Absolute path of the file; one that is there is replaced."""
+
+
+class ExportResult(Wire):
+    """Answer to ``rlm/export``, once the file is written."""
+
+    path: str
+    bytes: int
+
+
 class StatusResult(Wire):
     """Answer to ``rlm/status``."""
 

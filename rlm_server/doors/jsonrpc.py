@@ -29,6 +29,8 @@ from rlm_server.protocol import (
     DoctorResult,
     Estimate,
     EstimateParams,
+    ExportParams,
+    ExportResult,
     InitializeParams,
     InitializeResult,
     KeysParams,
@@ -89,6 +91,7 @@ class Session:
         self._register("rlm/limits", LimitsParams, self._limits)
         self._register("rlm/attach", AttachParams, self._attach)
         self._register("rlm/runs", RunsParams, self._runs)
+        self._register("rlm/export", ExportParams, self._export)
         self._register("rlm/status", Empty, self._status)
         self._register("rlm/costs", CostsParams, self._costs)
         self._register("rlm/doctor", Empty, self._doctor)
@@ -190,6 +193,9 @@ class Session:
 
     async def _runs(self, params: RunsParams) -> RunsResult:
         return RunsResult(runs=self._engine.runs(params.limit))
+
+    async def _export(self, params: ExportParams) -> ExportResult:
+        return await self._engine.export(params)
 
     async def _status(self, _: Empty) -> StatusResult:
         models = self._engine.models

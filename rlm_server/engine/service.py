@@ -16,9 +16,18 @@ from rlm_server.context.build import measure
 from rlm_server.context.store import open_store
 from rlm_server.engine.ledger import Price
 from rlm_server.engine.run import Kept, Run, merge_limits
-from rlm_server.errors import ClosingError, RlmError, UnknownRunError
+from rlm_server.errors import ClosingError, ExportError, RlmError, UnknownRunError
 from rlm_server.models import Models
-from rlm_server.protocol import AskParams, Estimate, EstimateParams, LimitOverrides, RunSummary
+from rlm_server.protocol import (
+    AskParams,
+    Estimate,
+    EstimateParams,
+    ExportParams,
+    ExportResult,
+    LimitOverrides,
+    RunSummary,
+)
+from rlm_server.runs.export import export_to
 from rlm_server.runs.log import RunLog, follow
 from rlm_server.runs.summary import last_seq, log_path, newest, summarise
 from rlm_server.runs.texts import Texts
@@ -136,6 +145,14 @@ class Engine:
             for path in newest(self.log_directory, limit)
         )
         return [summary for summary in found if summary]
+
+    async def export(self, params: ExportParams) -> ExportResult:
+        """Write a run to a file in another form. Raises UnknownRunError, ExportError."""
+        log, path = self._path(params.run_id), Path(params.path)
+        if not path.is_absolute():
+            raise ExportError(f"{path} is no absolute path.", cure="Name the whole path.")
+        size = await asyncio.to_thread(export_to, log, params.format, path)
+        return ExportResult(path=str(path), bytes=size)
 
     def live_runs(self) -> list[RunSummary]:
         """Summarise the live runs."""

@@ -1,5 +1,6 @@
 """The command line: what it prints, and its exit status."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -80,3 +81,40 @@ def test_config_shows_no_secret_of_any_deployment(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert "********" in result.stdout
     assert "canary" not in result.stdout
+
+
+def recorded(home: Path, *run_ids: str) -> None:
+    """Put a run with an answer and nothing else into the state directory, under each id."""
+    (home / "state" / "runs").mkdir(parents=True)
+    for run_id in run_ids:
+        head = {"runId": run_id, "time": 1.0, "node": "0"}
+        answer = {"text": f"It is {run_id}.", "partial": False, "evidence": []}
+        events = [{"kind": "answer", "seq": 0, **head, **answer}]
+        lines = "".join(json.dumps(event) + "\n" for event in events)
+        (home / "state" / "runs" / f"{run_id}.jsonl").write_text(lines)
+
+
+def test_export_takes_ids_their_beginnings_logs_and_the_last(tmp_path: Path) -> None:
+    old, new = "20260101-000000-aaaaaa", "20260102-000000-bbbbbb"
+    recorded(tmp_path, old, new)
+    for named, told in (
+        ("last", new),
+        (old, old),
+        ("20260101", old),
+        (str(tmp_path / "state" / "runs" / f"{old}.jsonl"), old),
+    ):
+        result = rlm_server(tmp_path, "export", named, "--format", "markdown")
+        assert result.returncode == 0, result.stderr
+        assert f"It is {told}." in result.stdout
+    for named in ("2026", "none", "../x", ""):
+        result = rlm_server(tmp_path, "export", named)
+        assert (result.returncode, result.stdout) == (1, "")
+        assert "There " in result.stderr
+
+
+def test_export_writes_a_file(tmp_path: Path) -> None:
+    recorded(tmp_path, "20260101-000000-aaaaaa")
+    page = tmp_path / "page.html"
+    result = rlm_server(tmp_path, "export", "last", "--output", str(page))
+    assert (result.returncode, result.stdout) == (0, "")
+    assert page.read_text().startswith("<!DOCTYPE html>")

@@ -131,6 +131,19 @@ async def test_attach_replays_a_finished_run_from_any_event(server, tree: Path) 
     assert [run["runId"] for run in runs] == [run_id]
 
 
+async def test_a_run_is_exported_to_a_file(server, tree: Path, tmp_path: Path) -> None:
+    client, _ = server
+    run_id = (await client.request("rlm/ask", ask(tree)))["runId"]
+    await client.event(run_id, "runEnded")
+    page = tmp_path / "page.html"
+    wanted = {"runId": run_id, "format": "html", "path": str(page)}
+    result = await client.request("rlm/export", wanted)
+    assert result == {"path": str(page), "bytes": page.stat().st_size}
+    assert "src/limits.py:2" in page.read_text()
+    assert (await client.error("rlm/export", {**wanted, "path": "page.html"}))["code"] == -32016
+    assert (await client.error("rlm/export", {**wanted, "format": "pdf"}))["code"] == -32602
+
+
 @pytest.mark.parametrize(
     ("method", "params", "code"),
     [
@@ -143,6 +156,7 @@ async def test_attach_replays_a_finished_run_from_any_event(server, tree: Path) 
         ("rlm/cancel", {"runId": "20260101-000000-abcdef"}, -32012),
         ("rlm/limits", {"runId": "20260101-000000-abcdef", "limits": {}}, -32012),
         ("rlm/limits", {"runId": "20260101-000000-abcdef", "limits": {"cost": -1}}, -32602),
+        ("rlm/export", {"runId": "../x", "format": "html", "path": "/tmp/x"}, -32012),
         ("rlm/nothing", {}, -32601),
         ("rlm/ask", {"jsonrpc": "2.0", "id": 9, "method": "x"}, -32602),
     ],
