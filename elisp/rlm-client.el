@@ -65,7 +65,7 @@
 OPTIONS is a plist as in the protocol; the rest is as the user has set it."
   ;; What the user has set may be local to the buffer that the question is about.
   (rlm-client--begin question context
-                     (rlm-client--params context (rlm-client--options options))
+                     (rlm-client-params context options)
                      rlm-confirm))
 
 (defun rlm-client-ask-anew (buffer)
@@ -95,6 +95,11 @@ value of `rlm-confirm' that counts."
         (rlm-client--estimate buffer)
       (rlm-client--send buffer))
     buffer))
+
+(defun rlm-client-params (context &optional options)
+  "Return CONTEXT in the words of the protocol, with the options of a question.
+OPTIONS, a plist, goes before what the user has set."
+  (rlm-client--params context (rlm-client--options options)))
 
 (defun rlm-client--params (context options)
   "Return CONTEXT, and the OPTIONS of a question, in the words of the protocol."

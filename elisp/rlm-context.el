@@ -189,28 +189,35 @@ Where the buffer is gone, FUNCTION is called in another one, with nil."
   (let ((context (rlm-context--make :label label :project (rlm-context--project-name))))
     (rlm-context--spooling context
       (setf (rlm-context-sources context)
-            (list (list :kind "file"
-                        :path (rlm-context--spool context beg end)
-                        :name (rlm-context--name)
-                        :origin (rlm-context--origin)
-                        :firstLine (save-restriction
-                                     (widen)
-                                     (line-number-at-pos beg))))))))
+            (list (rlm-context--part-source context beg end))))))
+
+(defun rlm-context--part-source (context beg end)
+  "Return the text from BEG to END, spooled for CONTEXT, as a source."
+  (list :kind "file"
+        :path (rlm-context--spool context beg end)
+        :name (rlm-context--name)
+        :origin (rlm-context--origin)
+        :firstLine (save-restriction
+                     (widen)
+                     (line-number-at-pos beg))))
 
 (defun rlm-context--visited ()
   "Return the name of the current buffer's file, or nil."
   (buffer-file-name (or (buffer-base-buffer) (current-buffer))))
 
 (defun rlm-context--name ()
-  "Return what the model shall call the current buffer.
-The names of buffers are made such as can stand in a sentence: an answer
-names a place as NAME:LINE."
+  "Return what the model shall call the current buffer."
   (let ((file (rlm-context--visited)))
     (if file
         (file-name-nondirectory file)
-      (let ((name (string-trim (replace-regexp-in-string "[^[:alnum:]._+-]+" "-" (buffer-name))
-                               "-+" "-+")))
-        (if (string-empty-p name) "buffer" name)))))
+      (rlm-context--plain-name (buffer-name)))))
+
+(defun rlm-context--plain-name (name)
+  "Return NAME, that of a buffer or a page, such as can stand in a sentence.
+An answer names a place as NAME:LINE."
+  (let ((plain (string-trim (replace-regexp-in-string "[^[:alnum:]._+-]+" "-" name)
+                            "-+" "-+")))
+    (if (string-empty-p plain) "buffer" plain)))
 
 (defun rlm-context--origin ()
   "Return where evidence in the current buffer points to: a file or a URI."

@@ -80,17 +80,17 @@ The rows are as in `tabulated-list-entries'.")
     (let ((places (mapcar (lambda (window)
                             (cons window (save-excursion
                                            (goto-char (window-point window))
-                                           (rlm-table--place))))
+                                           (rlm-table-place))))
                           (get-buffer-window-list nil nil t))))
       (tabulated-list-print t)
       (pcase-dolist (`(,window . ,place) places)
-        (set-window-point window (rlm-table--position place))))))
+        (set-window-point window (rlm-table-position place))))))
 
-(defun rlm-table--place ()
+(defun rlm-table-place ()
   "Return where point is: the row, the line and the column."
   (list (tabulated-list-get-id) (line-number-at-pos) (current-column)))
 
-(defun rlm-table--position (place)
+(defun rlm-table-position (place)
   "Return the position of PLACE, or of the same line where its row is gone."
   (save-excursion
     (pcase-let ((`(,id ,line ,column) place))

@@ -443,7 +443,9 @@ If that can't be done, say so; the buffer stays as it is in any case."
   "Visit the evidence or link at point, or else fold or unfold the heading."
   (interactive nil rlm-trajectory-mode)
   (let ((place (get-text-property (line-beginning-position) 'rlm-evidence)))
-    (cond (place (apply #'rlm-trajectory--visit place))
+    (cond ((and place (string-match "\\`rlm-buffer:\\(https?://.*\\)" (car place)))
+           (browse-url (match-string 1 (car place))))
+          (place (apply #'rlm-trajectory--visit place))
           ((rlm-trajectory--visit-link))
           ((org-at-heading-p) (org-cycle))
           (t (user-error "There is no evidence or link here")))))
@@ -466,6 +468,8 @@ If that can't be done, say so; the buffer stays as it is in any case."
 (defun rlm-trajectory--named-buffer (name)
   "Return the buffer NAME, or visit the remote file NAME."
   (cond ((get-buffer name))
+        ((string-prefix-p "(" name)     ; a node of Info
+         (save-window-excursion (info name) (current-buffer)))
         ((file-remote-p name) (find-file-noselect name))
         (t (user-error "The buffer %s is gone" name))))
 

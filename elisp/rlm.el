@@ -48,6 +48,7 @@
 (declare-function rlm-client-live-buffers "rlm-client" ())
 (declare-function rlm-client-open "rlm-client" (summary))
 (declare-function rlm-client-redraw "rlm-client" (buffer))
+(declare-function rlm-collection-empty-p "rlm-collection" ())
 (declare-function rlm-context-check-buffer "rlm-context" ())
 (declare-function rlm-context-check-region "rlm-context" (beg end))
 (declare-function rlm-context-of-buffer "rlm-context" ())
@@ -74,6 +75,16 @@
 (autoload 'rlm-install-server "rlm-server" nil t)
 (autoload 'rlm-doctor "rlm-doctor" nil t)
 (autoload 'rlm-status "rlm-doctor" nil t)
+(autoload 'rlm-add "rlm-add" nil t)
+(autoload 'rlm-add-bookmark "rlm-add" nil t)
+(autoload 'rlm-add-files "rlm-add" nil t)
+(autoload 'rlm-add-url "rlm-add" nil t)
+(autoload 'rlm-context "rlm-collection-list" nil t)
+(autoload 'rlm-ask-collection "rlm-collection" nil t)
+(autoload 'rlm-save-collection "rlm-collection" nil t)
+(autoload 'rlm-load-collection "rlm-collection" nil t)
+(autoload 'rlm-delete-collection "rlm-collection" nil t)
+(autoload 'rlm-clear-collection "rlm-collection" nil t)
 (autoload 'rlm-models "rlm-models" nil t)
 (autoload 'rlm-costs "rlm-costs" nil t)
 (autoload 'rlm-set-limits "rlm-limits" nil t)
@@ -248,21 +259,27 @@ plist as for `rlm-ask-about'."
 (defun rlm-ask ()
   "Ask a question about what is meant.
 That is the region if it is active, else the marked files in a Dired buffer,
-else the project, else the buffer.  With a prefix argument, choose the models
-first."
+else what is collected (see `rlm-add'), else the project, else the buffer.
+With a prefix argument, choose the models first."
   (interactive)
-  (call-interactively
-   (cond ((use-region-p) #'rlm-ask-region)
-         ((and (derived-mode-p 'dired-mode)
-               (require 'rlm-dired)
-               (rlm-dired-marked-p))
-          #'rlm-ask-dired)
-         ((and (not (file-remote-p default-directory))
-               (require 'rlm-project)
-               (rlm-project-root))
-          #'rlm-ask-project)
-         ((derived-mode-p 'dired-mode) #'rlm-ask-dired)
-         (t #'rlm-ask-buffer))))
+  (call-interactively (rlm--ask-command)))
+
+(defun rlm--ask-command ()
+  "Return the command that asks about what is meant here."
+  (cond ((use-region-p) #'rlm-ask-region)
+        ((and (derived-mode-p 'dired-mode)
+              (require 'rlm-dired)
+              (rlm-dired-marked-p))
+         #'rlm-ask-dired)
+        ;; Nothing is collected before that file is loaded.
+        ((and (featurep 'rlm-collection) (not (rlm-collection-empty-p)))
+         #'rlm-ask-collection)
+        ((and (not (file-remote-p default-directory))
+              (require 'rlm-project)
+              (rlm-project-root))
+         #'rlm-ask-project)
+        ((derived-mode-p 'dired-mode) #'rlm-ask-dired)
+        (t #'rlm-ask-buffer)))
 
 ;;;; Runs
 
@@ -387,6 +404,8 @@ SUMMARY is a plist as the server's `rlm/runs' gives it."
     (define-key map "p" #'rlm-ask-project)
     (define-key map "d" #'rlm-ask-dired)
     (define-key map "f" #'rlm-ask-files)
+    (define-key map "+" #'rlm-add)
+    (define-key map "x" #'rlm-context)
     (define-key map "o" #'rlm-open-run)
     (define-key map "k" #'rlm-cancel)
     (define-key map "l" #'rlm-set-limits)

@@ -1136,7 +1136,8 @@ for table in config.Section.__subclasses__():
 
 (ert-deftest rlm-test-manual-has-every-key ()
   (let ((manual (rlm-test-text (expand-file-name "elisp/rlm.org" rlm-test-root))))
-    (dolist (map (list rlm-trajectory-mode-map rlm-command-map rlm-models-mode-map))
+    (dolist (map (list rlm-trajectory-mode-map rlm-command-map rlm-models-mode-map
+                       rlm-collection-mode-map))
       (map-keymap
        (lambda (event command)
          (when (and (commandp command) (not (eq command 'digit-argument))

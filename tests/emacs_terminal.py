@@ -1,0 +1,164 @@
+"""Emacs in a terminal of its own, as a person sees it: keys in, the screen out."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from scripted_provider import ScriptedProvider
+
+ROOT = Path(__file__).parents[1]
+EMACS = os.environ.get("EMACS", "emacs")
+EMACS_30 = ROOT / ".cache/emacs-30/emacs"
+"""Unpacked by .ci/emacs30, where that could be done."""
+SECONDS = 15
+"""How long the screen may take to show what is waited for."""
+
+needed = [
+    pytest.mark.skipif(not shutil.which("tmux"), reason="tmux is not installed"),
+    pytest.mark.skipif(not shutil.which(EMACS), reason="Emacs is not installed"),
+    pytest.mark.timeout(120),
+]
+"""Marks of every test that uses a terminal."""
+
+INIT = """
+(setq inhibit-startup-screen t make-backup-files nil auto-save-default nil create-lockfiles nil
+      large-file-warning-threshold nil enable-recursive-minibuffers t
+      rlm-server-command (list (getenv "RLM_SERVER_PYTHON") "-m" "rlm_server"))
+(global-set-key (kbd "C-c r") 'rlm-command-map)
+(defun pid () (interactive)
+  (write-region (format "%d" (process-id (rlm-rpc-process))) nil "~/pid" nil 'silent))
+(defun nothing-is-left () (interactive)
+  (message "left: %S %S %S" (rlm-client-live-buffers) rlm-context--spools rlm-client--asking))
+"""
+
+
+class Terminal:
+    """Emacs in a terminal of 100 columns and 40 lines."""
+
+    def __init__(self, home: Path, emacs: str) -> None:
+        self.home = home
+        self.emacs = emacs
+        self._tmux: list[str] = []
+
+    async def start(self, *arguments: str | Path, **environ: str) -> None:
+        """Start Emacs with command line arguments and further environment."""
+        self._tmux = ["tmux", "-L", f"rlm-{uuid4().hex}", "-f", "/dev/null"]
+        (self.home / "init.el").write_text(INIT)
+        environ = {
+            "HOME": str(self.home),
+            "TMPDIR": str(self.home),
+            "TERM": "screen-256color",
+            "LANG": "C.UTF-8",
+            "RLM_STATE": str(self.home / "state"),
+            "RLM_CACHE": str(self.home / "cache"),
+            "RLM_CONFIG": str(self.home / "config.toml"),
+            "RLM_SERVER_PYTHON": sys.executable,
+            **environ,
+        }
+        emacs = [self.emacs, "-Q", "-nw", "-L", str(ROOT / "elisp"), "-l", "rlm"]
+        command = [*emacs, "-l", str(self.home / "init.el"), *map(str, arguments)]
+        line = ["env", *(f"{name}={value}" for name, value in environ.items()), *command]
+        place = ["-x", "100", "-y", "40", "-c", str(self.home)]
+        self._run("new-session", "-d", *place, shlex.join(line))
+        await self.shows("^-UU")
+
+    def stop(self) -> None:
+        """End Emacs and its terminal."""
+        self._run("kill-server")
+
+    def pid(self) -> int:
+        """Process id of Emacs."""
+        return int(self._run("display-message", "-p", "#{pane_pid}"))
+
+    def keys(self, *keys: str) -> None:
+        """Press keys, named as tmux names them."""
+        self._run("send-keys", *keys)
+
+    def type(self, text: str) -> None:
+        """Type text as it is."""
+        self._run("send-keys", "-l", text)
+
+    def screen(self) -> str:
+        """What the screen shows."""
+        return self._run("capture-pane", "-p")
+
+    async def shows(self, pattern: str) -> str:
+        """Wait until the screen shows a match for a regular expression; return the screen."""
+        try:
+            async with asyncio.timeout(SECONDS):
+                while not re.search(pattern, screen := self.screen(), re.MULTILINE):
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            pytest.fail(f"the screen never showed {pattern!r}:\n{self.screen()}")
+        return screen
+
+    async def command(self, name: str) -> None:
+        """Press M-x and enter the name of a command."""
+        self.keys("M-x")
+        await self.shows("^M-x")
+        self.type(name)
+        self.keys("Enter")
+
+    async def ask(self, key: str, question: str, about: str = "Ask about") -> None:
+        """Press C-c r and a key, and enter a question when asked for it."""
+        self.keys("C-c", "r", key)
+        await self.shows(f"^{about}")
+        self.type(question)
+        self.keys("Enter")
+
+    async def server(self) -> int:
+        """Process id of the server that Emacs is connected to."""
+        file = self.home / "pid"
+        await self.command("pid")
+        async with asyncio.timeout(SECONDS):
+            while not file.exists() or not (text := file.read_text()):
+                await asyncio.sleep(0.05)
+        return int(text)
+
+    def transcripts(self) -> list[str]:
+        """The saved transcripts, oldest first."""
+        directory = self.home / ".emacs.d/rlm/transcripts"
+        return [path.read_text() for path in sorted(directory.glob("*.org"))]
+
+    def _run(self, *arguments: str) -> str:
+        done = subprocess.run(
+            [*self._tmux, *arguments], capture_output=True, text=True, check=False, timeout=20
+        )
+        return done.stdout
+
+
+EMACSES = {"emacs": EMACS} | ({"emacs-30": str(EMACS_30)} if EMACS_30.exists() else {})
+
+
+@asynccontextmanager
+async def models(terminal: Terminal, script, price: float = 0.0) -> AsyncIterator[ScriptedProvider]:
+    """Let the default model be one that follows a script."""
+    async with ScriptedProvider(script) as provider:
+        (terminal.home / "config.toml").write_text(
+            'root = "scripted"\ndiscover = false\n[models.scripted]\nmodel = "openai/scripted"\n'
+            f'key-env = "SCRIPTED_KEY"\nbase-url = "{provider.url}"\n'
+            f"input-price = {price}\noutput-price = {price}\n"
+        )
+        yield provider
+
+
+def tree(home: Path) -> Path:
+    """Make a small tree."""
+    root = home / "tree"
+    (root / "docs").mkdir(parents=True)
+    (root / "harbour.txt").write_text("The harbour is old.\nThe keeper is called Odalys.\n")
+    (root / "docs/boats.txt").write_text("Boats are green.\nThe boats leave at dawn.\n")
+    (root / "other.txt").write_text("The boats leave at noon, says this one.\n")
+    return root
