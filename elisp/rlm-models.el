@@ -130,7 +130,8 @@ The list follows them while it is visible and a run is live."
 (defun rlm-models--facts (model)
   "Return an alist of names and facts of MODEL, a plist."
   (let ((row (cadr (rlm-models--row model)))
-        (fallbacks (plist-get model :fallbacks)))
+        (fallbacks (plist-get model :fallbacks))
+        (roles (plist-get model :roles)))
     `(("Name" . ,(aref row 0))
       ("Model" . ,(aref row 1))
       ("Provider" . ,(plist-get model :provider))
@@ -142,6 +143,8 @@ The list follows them while it is visible and a run is live."
       ("Health" . ,(aref row 7))
       ("Busy" . ,(format "%s slots, %s waiting" (aref row 8) (aref row 9)))
       ("Latency" . ,(aref row 10))
+      ("Used as" . ,(if (seq-empty-p roles) "nothing by default"
+                      (mapconcat #'identity roles ", ")))
       ("Fallbacks" . ,(if (seq-empty-p fallbacks) "none" (mapconcat #'identity fallbacks ", "))))))
 
 (defun rlm-models--deployment (deployment)
@@ -209,8 +212,13 @@ Return DEFAULT if nothing is entered; nil is the server's choice."
   (let* ((completion-extra-properties
           (list :annotation-function (lambda (name) (rlm-models--annotation name models))))
          (name (completing-read (format "%s (default %s): " prompt (or default "the server's choice"))
-                                (mapcar (lambda (model) (plist-get model :name)) models))))
+                                (mapcar (lambda (model) (plist-get model :name))
+                                        (seq-remove #'rlm-models--embedding-p models)))))
     (if (string-empty-p name) default name)))
+
+(defun rlm-models--embedding-p (model)
+  "Return non-nil if all that MODEL does is to compare questions."
+  (equal (append (plist-get model :roles) nil) '("embedding")))
 
 (defun rlm-models--annotation (name models)
   "Return what to show beside NAME, that of one of MODELS."

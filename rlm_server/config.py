@@ -196,6 +196,9 @@ class Config(Section):
     depth_models: list[str] = []
     """Names of the models that are the root of child runs, for depth 1, 2, ...; where the list is
     too short, its last one, else the sub model."""
+    depth_sub_models: list[str] = []
+    """Names of the models that sub-calls of child runs go to, for depth 1, 2, ...; where the list
+    is too short, its last one, else the sub model. A question's own sub model takes their place."""
     max_depth: Annotated[int, msgspec.Meta(ge=1, le=10)] = 1
     """How deep ``rlm_query`` may start child runs; 1, the default, makes it a plain sub-call,
     because weaker models do worse with deeper runs."""

@@ -13,7 +13,8 @@ The tree::
     └── ModelError             a call to a model failed
         ├── UnknownModelError      no model of this name is configured
         ├── NoKeyError             the model needs a key and none was found
-        ├── RefusedError           the provider said no (bad key, bad request, policy)
+        ├── RefusedError           the provider said no (bad request, policy, no credit)
+        │   └── KeyRefusedError        it doesn't take the key
         ├── ContextTooLongError    the prompt does not fit the model's window
         ├── RateLimitedError       the provider asks for fewer calls
         ├── TransientError         a passing fault; the call may succeed when tried again
@@ -120,6 +121,10 @@ class RefusedError(ModelError):
 
     code = -32023
     kind = "refused"
+
+
+class KeyRefusedError(RefusedError):
+    """The provider doesn't take the key (401): a wrong one, or one that has expired."""
 
 
 class ContextTooLongError(ModelError):

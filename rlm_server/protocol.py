@@ -207,6 +207,9 @@ class DeploymentInfo(Wire):
     """What its health check told, such as the work that others gave it."""
 
 
+Role = Literal["root", "sub", "embedding"]
+
+
 class ModelInfo(Wire):
     """One model that a run may name."""
 
@@ -236,6 +239,8 @@ class ModelInfo(Wire):
     """Seconds, of its fastest deployment."""
     fallbacks: list[str] = []
     """Models that are asked when this one can't answer."""
+    roles: list[Role] = []
+    """What it is used for unless a question says otherwise."""
     deployments: list[DeploymentInfo] = []
 
 

@@ -13,7 +13,7 @@ from rlm_server.config import Config
 from rlm_server.context.store import Store
 from rlm_server.engine.run import Run
 from rlm_server.errors import UnknownModelError
-from rlm_server.models import Account, Completion, Listener, Message
+from rlm_server.models import Account, Completion, Listener, Message, Priority
 from rlm_server.protocol import (
     AnyEvent,
     AskOptions,
@@ -42,12 +42,14 @@ class ScriptedModels:
         self.replies = list(replies)
         self.answer_sub = sub
         self.prompts: list[list[Message]] = []
+        self.asked: list[tuple[str, Priority | None]] = []
+        """The name and the priority of each call, in their order."""
         self.in_flight = 0
         self.prices: dict[str, tuple[float | None, float | None]] = {}
         self.windows: dict[str, int] = {}
 
     def resolve(self, name: str | None, *, default: str) -> str:
-        if (name or default) not in ("root", "sub"):
+        if not (name or default).startswith(("root", "sub")):
             raise UnknownModelError(f"no model {name}")
         return name or default
 
@@ -76,8 +78,10 @@ class ScriptedModels:
         *,
         listener: Listener | None = None,
         max_tokens: int | None = None,
+        priority: Priority | None = None,
         account: Account | None = None,
     ) -> Completion:
+        self.asked.append((name, priority))
         self.in_flight += 1
         try:
             text = await self._say(name, messages)
@@ -91,7 +95,7 @@ class ScriptedModels:
         return Completion(text=text, usage=usage, model=name, seconds=0.0)
 
     async def _say(self, name: str, messages: Sequence[Message]) -> str:
-        if name == "root":
+        if name.startswith("root"):
             # The list is the engine's own and grows; what was asked is what it was then.
             self.prompts.append(list(messages))
             said = self.replies.pop(0) if self.replies else "I have nothing more to say."
@@ -145,6 +149,7 @@ def prepare(
     store: Store | None = None,
     prices: dict[str, tuple[float | None, float | None]] | None = None,
     windows: dict[str, int] | None = None,
+    sub_model: str | None = None,
     **limits: Any,
 ) -> Played:
     """Make a run that is not started yet."""
@@ -154,7 +159,7 @@ def prepare(
     params = AskParams(
         question="What is in it?",
         sources=list(sources),
-        options=AskOptions(limits=LimitOverrides(**limits)),
+        options=AskOptions(limits=LimitOverrides(**limits), sub_model=sub_model),
     )
     run = Run(
         "test",

@@ -7,6 +7,7 @@ import hmac
 import logging
 import os
 import time
+from contextlib import aclosing
 
 import msgspec
 from pygls.exceptions import JsonRpcException, JsonRpcInvalidRequest
@@ -226,9 +227,11 @@ class Session:
 
         async def pump() -> None:
             try:
-                async for line in self._engine.follow(run_id, from_seq):
-                    self._server.protocol.event(line)
-                    await self._wire.drain()
+                # Closed at once, so that a run whose client has left is not taken to be watched.
+                async with aclosing(self._engine.follow(run_id, from_seq)) as lines:
+                    async for line in lines:
+                        self._server.protocol.event(line)
+                        await self._wire.drain()
             except ConnectionError:
                 return  # the client has gone
             except Exception:

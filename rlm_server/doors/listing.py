@@ -8,7 +8,10 @@ from rlm_server.config import Config
 from rlm_server.models import Models
 from rlm_server.protocol import DeploymentInfo, ModelInfo
 
-HEADS = ("name", "model", "source", "tier", "window", "$/M in, out", "key", "health", "busy")
+HEADS = (
+    *("name", "model", "source", "tier", "window", "$/M in, out", "key", "health", "busy"),
+    "used as",
+)
 
 
 async def models_command(config: Config) -> int:
@@ -45,13 +48,14 @@ def _rows(info: ModelInfo) -> list[Sequence[str]]:
         info.key,
         _health(state),
         busy,
+        ", ".join(info.roles),
     )
     return [head, *(_member(each) for each in info.deployments if several)]
 
 
 def _member(info: DeploymentInfo) -> Sequence[str]:
     busy = f"{info.in_flight}/{info.slots}"
-    return (f"  {info.name}", info.address, "", info.tier, "", "", "", _health(info), busy)
+    return (f"  {info.name}", info.address, "", info.tier, "", "", "", _health(info), busy, "")
 
 
 def _health(info: ModelInfo | DeploymentInfo) -> str:

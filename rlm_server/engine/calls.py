@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+from collections.abc import Sequence
 from typing import Literal
 
 from rlm_server.engine.emitter import Emitter
@@ -12,7 +13,7 @@ from rlm_server.engine.ledger import ANSWER_TOKENS, Ledger, LimitReached, Price,
 from rlm_server.engine.prompt import sub_messages
 from rlm_server.engine.reply import Piece, ReplyParser
 from rlm_server.errors import RlmError
-from rlm_server.models import Account, Completion, Message, Models
+from rlm_server.models import Account, Completion, Message, Models, Priority
 from rlm_server.protocol import (
     MAX_EVENT_TEXT,
     AskParams,
@@ -74,14 +75,21 @@ class Calls:
     """Makes the model calls of one run."""
 
     def __init__(
-        self, emitter: Emitter, ledger: Ledger, models: Models, *, sub: str, account: Account
+        self,
+        emitter: Emitter,
+        ledger: Ledger,
+        models: Models,
+        *,
+        subs: Sequence[str],
+        account: Account,
     ) -> None:
+        """``subs`` are the sub models of depth 0, 1, ...; the last serves all that follow."""
         self.iteration = 0
         self._emitter = emitter
         self._ledger = ledger
         self._models = models
         self._account = account
-        self._sub = sub
+        self._subs = subs
         self._numbers: dict[str, int] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -94,7 +102,10 @@ class Calls:
         listener = _RootListener(self._emitter, node)
         reservation = self._reserve(node, model, messages, subcall=False)
         try:
-            completion = await self._complete(model, messages, listener)
+            # Of a run that nobody looks at, and of child runs, the reply can wait like a sub-call.
+            watched = self._account.watchers and node.count(".") == 1
+            priority = Priority.WATCHED if watched else Priority.SUBCALL
+            completion = await self._complete(model, messages, listener, priority)
         except BaseException:
             characters = listener.lost + listener.characters
             self._settle(reservation, self._paid_in_part(model, messages, characters))
@@ -114,18 +125,21 @@ class Calls:
         )
         return completion.text, listener.parser
 
-    async def sub(self, parent: str, call: Call) -> CallReply:
-        """Make a sub-call for a cell; whatever goes wrong is an error in the reply."""
+    async def sub(
+        self, parent: str, call: Call, depth: int, priority: Priority = Priority.SUBCALL
+    ) -> CallReply:
+        """Make a sub-call for a cell at a depth; whatever goes wrong is an error in the reply."""
         if self._numbers.get(parent, 0) >= self._ledger.limits.subcalls + REFUSALS_SHOWN:
             # Code that goes on calling after it was refused would fill the log.
             return CallReply(text="", error=limit_error(LimitReached("too many sub-calls")))
         number = self.number(parent)
         node, started = f"{parent}.{number}", time.monotonic()
+        default = self._subs[min(depth, len(self._subs) - 1)]
         self._emitter.emit(
             SubcallStarted,
             node,
             subcall=number,
-            model=clip(call.model or self._sub, NAME_SHOWN),
+            model=clip(call.model or default, NAME_SHOWN),
             prompt=clip(call.prompt, PROMPT_SHOWN),
             prompt_characters=len(call.prompt),
             prompt_hash=prompt_hash(call.prompt, call.model),
@@ -134,7 +148,7 @@ class Calls:
         error: RunError | None = None
         status: Literal["ok", "error", "cancelled"] = "error"
         try:
-            completion = await self._ask_sub(node, call)
+            completion = await self._ask_sub(node, call, default, priority)
             status = "ok"
         except LimitReached as limit:
             error = limit_error(limit)
@@ -154,6 +168,20 @@ class Calls:
             cached=completion.cached,
         )
 
+    async def embed(self, text: str) -> list[float]:
+        """The vector of a question, on the run's account. Raises LimitReached, ModelError."""
+        model = self._models.embedding
+        assert model is not None
+        messages: list[Message] = [{"role": "user", "content": text}]
+        reservation = self._reserve("0", model, messages, subcall=False)
+        used = None
+        try:
+            embedding = await self._models.embed(text, account=self._account)
+            used = embedding.usage
+        finally:
+            self._settle(reservation, used)
+        return embedding.numbers
+
     def number(self, parent: str) -> int:
         """The next number of a sub-call or a child run in an iteration, from 1."""
         number = self._numbers[parent] = self._numbers.get(parent, 0) + 1
@@ -163,13 +191,13 @@ class Calls:
         """Write the totals one last time."""
         self._progress()
 
-    async def _ask_sub(self, node: str, call: Call) -> Completion:
-        name = self._models.resolve(call.model, default=self._sub)
+    async def _ask_sub(self, node: str, call: Call, default: str, priority: Priority) -> Completion:
+        name = self._models.resolve(call.model, default=default)
         messages = sub_messages(call.prompt)
         reservation = self._reserve(node, name, messages, subcall=True)
         used = None
         try:
-            completion = await self._complete(name, messages, None)
+            completion = await self._complete(name, messages, None, priority)
             used = completion.usage
         except asyncio.CancelledError:
             used = self._estimate(name, messages, 0)  # it may have been sent, and is paid for then
@@ -179,11 +207,20 @@ class Calls:
         return completion
 
     async def _complete(
-        self, name: str, messages: list[Message], listener: _RootListener | None
+        self,
+        name: str,
+        messages: list[Message],
+        listener: _RootListener | None,
+        priority: Priority,
     ) -> Completion:
         bound = ANSWER_TOKENS if self._ledger.bounded else None
         return await self._models.complete(
-            name, messages, listener=listener, max_tokens=bound, account=self._account
+            name,
+            messages,
+            listener=listener,
+            max_tokens=bound,
+            priority=priority,
+            account=self._account,
         )
 
     def _reserve(

@@ -87,7 +87,7 @@ class Children:
         """Answer what a cell asks for."""
         parent = place.loop.current
         if call.function == "llm_query":
-            return await self._calls.sub(parent, call)
+            return await self._calls.sub(parent, call, place.depth)
         if place.depth + 1 >= self._max_depth:
             return await self._plain(place, parent, call)
         node = f"{parent}.{self._calls.number(parent)}"
@@ -135,7 +135,8 @@ class Children:
             if end - start > PLAIN_PROMPT:
                 text += f"\n[cut here; {end - start:,} characters in all]"
         prompt = f"{call.prompt}\n\nThe text:\n<<<\n{text}\n>>>"
-        return await self._calls.sub(parent, Call(0, "llm_query", prompt, call.model))
+        plain = Call(0, "llm_query", prompt, call.model)
+        return await self._calls.sub(parent, plain, place.depth)
 
     async def _run(self, place: Place, node: str, call: Call) -> CallReply:
         """Run a child to its end; whatever goes wrong is an error in the reply."""

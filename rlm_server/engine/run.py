@@ -108,13 +108,17 @@ class Run:
         self._sub = models.resolve(params.options.sub_model, default=default_sub)
         self._emitter = Emitter(run_id, log, on_failure=self._log_failed)
         self._ledger = Ledger(merge_limits(config.limits, params.options.limits))
-        account = account_of(run_id, params)
-        self._calls = Calls(self._emitter, self._ledger, models, sub=self._sub, account=account)
+        self.account = account_of(run_id, params)
+        deeper = [] if params.options.sub_model else config.depth_sub_models
+        subs = [self._sub, *(models.resolve(name, default=self._sub) for name in deeper)]
+        self._calls = Calls(self._emitter, self._ledger, models, subs=subs, account=self.account)
         self._max_depth = params.options.max_depth or config.max_depth
         names = config.depth_models or [self._sub]
         self._depth_models = [models.resolve(name, default=self._sub) for name in names]
-        names = [self._root, self._sub, *self._depth_models]
-        self._question = Question(params, models, self._emitter, names, self._max_depth)
+        names = [self._root, *subs, *self._depth_models]
+        self._question = Question(
+            params, models, self._emitter, names, self._max_depth, self._calls.embed
+        )
         self._similar: Similar | None = None
         self._children: Children | None = None
         self._corpus: Corpus | None = None

@@ -171,9 +171,10 @@ class Engine:
         """Yield a run's events as JSON, from a number on, until it ends. Raises UnknownRunError."""
         run = self._runs.get(run_id)
         ended = False
-        async for line in follow(self._path(run_id), run.log if run else None, from_seq):
-            ended = line.startswith(b'{"kind":"runEnded"')
-            yield line
+        with run.account.watched() if run else contextlib.nullcontext():
+            async for line in follow(self._path(run_id), run.log if run else None, from_seq):
+                ended = line.startswith(b'{"kind":"runEnded"')
+                yield line
         if run and run.ended and not ended:
             # The log could not take the end (a full disk), but the person must be told.
             yield to_json(run.ended)

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 from rlm_server.context.corpus import Corpus
 from rlm_server.engine.emitter import Emitter
+from rlm_server.engine.ledger import LimitReached
 from rlm_server.engine.prompt import system_prompt
 from rlm_server.errors import RlmError
 from rlm_server.models import Models
-from rlm_server.models.cache.semantic import Similar
+from rlm_server.models.cache.semantic import Embed, Similar
 from rlm_server.protocol import AskParams, Notice, SemanticHit
 
 
@@ -18,9 +19,19 @@ class Question:
     """The question of one run, where the semantic cache is enabled; else nothing is done."""
 
     def __init__(
-        self, params: AskParams, models: Models, emitter: Emitter, names: Sequence[str], depth: int
+        self,
+        params: AskParams,
+        models: Models,
+        emitter: Emitter,
+        names: Sequence[str],
+        depth: int,
+        embed: Embed,
     ) -> None:
-        """``names`` are all models that the run may ask, in the order of their roles."""
+        """``names`` are all models that the run may ask, in the order of their roles.
+
+        ``embed`` makes vectors on the run's account; it raises ModelError or LimitReached.
+        """
+        self._embed = embed
         options = params.options
         self._text = params.question
         self._cache = models.semantic if not options.no_cache else None
@@ -40,8 +51,8 @@ class Question:
         if self._cache is None or self._fresh:
             return None
         try:
-            similar = await self._cache.find(self._scope(corpus), self._text)
-        except RlmError as error:
+            similar = await self._cache.find(self._scope(corpus), self._text, self._embed)
+        except (RlmError, LimitReached) as error:
             self._tell(f"Similar questions can't be looked for. {error}")
             return None
         if similar:
@@ -60,8 +71,8 @@ class Question:
             return
         try:
             run_id = self._emitter.run_id
-            await self._cache.keep(self._scope(corpus), self._text, answer, run_id)
-        except RlmError as error:
+            await self._cache.keep(self._scope(corpus), self._text, answer, run_id, self._embed)
+        except (RlmError, LimitReached) as error:
             self._tell(f"The answer is not kept for similar questions. {error}")
 
     def _scope(self, corpus: Corpus) -> bytes:

@@ -2,6 +2,7 @@
 
 from rlm_server.models.account import Account
 from rlm_server.models.calls import Completion, Listener, Message, Part
+from rlm_server.models.pool import Priority
 from rlm_server.models.registry import Models
 
-__all__ = ["Account", "Completion", "Listener", "Message", "Models", "Part"]
+__all__ = ["Account", "Completion", "Listener", "Message", "Models", "Part", "Priority"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from rlm_server.errors import (
     ContextTooLongError,
@@ -15,7 +15,7 @@ from rlm_server.errors import (
     UnreachableError,
 )
 from rlm_server.models.affinity import prefix_of
-from rlm_server.models.calls import Listener, Message, Part, Reply
+from rlm_server.models.calls import Listener, Message, Part
 from rlm_server.models.deployments import Deployment
 from rlm_server.models.hedging import hedged
 from rlm_server.models.pool import Group, Lease, Priority
@@ -40,16 +40,16 @@ class Ask:
         self.prefix = prefix_of(self.messages)
 
 
-Answer = tuple[Reply, Deployment]
-Send = Callable[[Deployment, Ask, "Stream"], Awaitable[Reply]]
+R = TypeVar("R")
+"""What a try brings back: a reply, or a vector."""
 
 
-class Asker:
+class Asker(Generic[R]):
     """Asks a group of deployments until there is a reply, or another try would not help."""
 
     def __init__(
         self,
-        send: Send,
+        send: Callable[[Deployment, Ask, Stream], Awaitable[R]],
         *,
         hedge: bool,
         sleep: Callable[[float], Awaitable[None]],
@@ -61,7 +61,7 @@ class Asker:
         self._sleep = sleep
         self._random = random
 
-    async def ask(self, group: Group, ask: Ask) -> Answer:
+    async def ask(self, group: Group, ask: Ask) -> tuple[R, Deployment]:
         """The reply, and who gave it. Raises ModelError.
 
         A call that failed goes to another fit server at once. Only where there is none, it waits
@@ -90,14 +90,16 @@ class Asker:
             failed.clear()
             await self._sleep(seconds)
 
-    async def _try(self, group: Group, ask: Ask, stream: Stream, failed: list[Server]) -> Answer:
+    async def _try(
+        self, group: Group, ask: Ask, stream: Stream, failed: list[Server]
+    ) -> tuple[R, Deployment]:
         lease = await group.acquire(ask.priority, ask.prefix, failed)
         after = lease.server.latency.p95() if self._may_hedge(lease.server, ask) else None
         if after is None:
             return await self._run(group, lease, ask, stream, failed)
         leases = [lease]
 
-        def second() -> Coroutine[Any, Any, Answer] | None:
+        def second() -> Coroutine[Any, Any, tuple[R, Deployment]] | None:
             spare = group.spare(lease.server)
             if spare is None or not spare.server.deployment.free:
                 return None
@@ -112,7 +114,7 @@ class Asker:
 
     async def _run(
         self, group: Group, lease: Lease, ask: Ask, stream: Stream, failed: list[Server]
-    ) -> Answer:
+    ) -> tuple[R, Deployment]:
         # A streamed reply takes as long as its text is; it would make its server look slow.
         async with group.held(lease, measured=ask.listener is None) as server:
             try:

@@ -75,11 +75,29 @@ class Reply(msgspec.Struct, kw_only=True):
     """US dollars, where the provider reported them itself."""
 
 
+class Vector(msgspec.Struct, kw_only=True):
+    """What a transport brings back for a text that is to be compared with others."""
+
+    numbers: list[float]
+    prompt_tokens: int | None = None
+    """None where the provider didn't count them."""
+
+
+class Embedding(msgspec.Struct, kw_only=True):
+    """The vector of a text: near those of texts that mean nearly the same."""
+
+    numbers: list[float]
+    usage: Usage
+
+
 class Transport(Protocol):
     """Carries a request to a model; one try, no retries."""
 
     async def send(self, request: Request) -> Reply:
         """Ask once. Raises only ModelError; when cancelled, the connection is closed."""
+
+    async def embed(self, request: Request) -> Vector:
+        """Get the vector of the request's one message. Raises and is cancelled as ``send``."""
 
     async def close(self) -> None:
         """Close what is kept open between calls."""

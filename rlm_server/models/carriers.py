@@ -5,7 +5,7 @@ from __future__ import annotations
 from rlm_server.errors import ModelError
 from rlm_server.models.calls import Transport
 from rlm_server.models.deployments import Deployment
-from rlm_server.models.http_transport import HttpTransport, speaks
+from rlm_server.models.http_transport import HttpTransport, embeds, speaks
 from rlm_server.models.litellm_transport import LitellmTransport
 from rlm_server.models.offline import OfflineTransport
 
@@ -36,6 +36,10 @@ class Carriers:
         if deployment.provider == "offline":
             return self._offline
         return self._http if speaks(deployment) else None
+
+    def light_embedder(self, deployment: Deployment) -> Transport | None:
+        """The transport that gets a deployment's vectors without litellm."""
+        return self._http if embeds(deployment) else self.light(deployment)
 
     def heavy(self) -> Transport:
         """The transport for all others, after ``load``. Raises ModelError."""

@@ -17,7 +17,7 @@ from rlm_server.models.deployments import (
 )
 from rlm_server.models.key_sources import KeySources
 from rlm_server.models.secret import Secret
-from rlm_server.protocol import KeyWanted
+from rlm_server.protocol import KeyWanted, Role
 
 KeyState = Literal["none needed", "present", "missing"]
 
@@ -46,8 +46,15 @@ class Catalogue:
     def there(self) -> list[Deployment]:
         """Those that can be named, the preferred ones first."""
         keyed = [deployment for deployment in self._offered if self.key(deployment)]
+        embedding = [d for d in self._ad_hoc.values() if d.name == self._embedding]
         there: dict[str, Deployment] = {}
-        for deployment in (*self._configured.values(), *keyed, *self._local, EMBEDDED):
+        for deployment in (
+            *self._configured.values(),
+            *keyed,
+            *self._local,
+            EMBEDDED,
+            *embedding,
+        ):
             there.setdefault(deployment.name, deployment)
         return list(there.values())
 
@@ -92,6 +99,20 @@ class Catalogue:
         """Name of the default sub model."""
         return self._sub or self.root
 
+    @property
+    def embedding(self) -> str | None:
+        """Name of the model that compares questions, where the configuration names one."""
+        return self._embedding
+
+    def roles(self, name: str) -> list[Role]:
+        """What a model is used for unless a question says otherwise."""
+        used: dict[Role, str | None] = {
+            "root": self.root,
+            "sub": self.sub,
+            "embedding": self.embedding,
+        }
+        return [role for role, whose in used.items() if whose == name]
+
     # ------------------------------------------------------------------------------------ keys
 
     def key(self, deployment: Deployment) -> Secret | None:
@@ -112,6 +133,18 @@ class Catalogue:
         if key is None and deployment.key_stored:
             return await self._sources.get(deployment)
         return key
+
+    async def fetch_newer_key(
+        self, deployment: Deployment, refused: Secret | None
+    ) -> Secret | None:
+        """Its key where a command or a keyring has another one than was refused, else None."""
+        if deployment.name in self._keys or not deployment.key_stored or refused is None:
+            return None
+        try:
+            found = await self._sources.get_newer(deployment, refused)
+        except NoKeyError:
+            return None  # that the old one was refused tells more
+        return None if found == refused else found
 
     def key_state(self, deployment: Deployment) -> KeyState:
         """Whether it has the key that it needs; for several, whether one of them has."""

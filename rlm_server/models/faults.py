@@ -12,6 +12,7 @@ import msgspec
 
 from rlm_server.errors import (
     ContextTooLongError,
+    KeyRefusedError,
     ModelError,
     RateLimitedError,
     RefusedError,
@@ -42,7 +43,7 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 BAD_KEY = Fault(
-    RefusedError,
+    KeyRefusedError,
     "{name} refused the key",
     "Check {key}, and that it is meant for {address}.",
     elsewhere=True,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -14,10 +15,11 @@ import msgspec
 from rlm_server import __version__
 from rlm_server.errors import ModelError
 from rlm_server.models import sse
-from rlm_server.models.calls import Reply, Request
+from rlm_server.models.calls import Reply, Request, Vector
 from rlm_server.models.deployments import Deployment, is_loopback
-from rlm_server.models.faults import BROKEN, CAUSES, GARBLED, PASSING, SLOW, Fault, tell
-from rlm_server.models.replies import ListenerError, check_text, pass_on, secrets_of, text_of
+from rlm_server.models.faults import BROKEN, CAUSES, GARBLED, PASSING, Fault, tell
+from rlm_server.models.http_vectors import ask_for_vector, vector_in
+from rlm_server.models.replies import check_text, one_try, pass_on, secrets_of, text_of
 from rlm_server.models.statuses import refusal
 
 SPOKEN = frozenset({"openai", "hosted_vllm", "lm_studio", "llamafile", "litellm_proxy"})
@@ -66,8 +68,17 @@ class _Body(msgspec.Struct):
     error: Any = None
 
 
+T = TypeVar("T")
+
 _decoder = msgspec.json.Decoder(_Body)
 _encoder = msgspec.json.Encoder()
+
+
+def embeds(deployment: Deployment) -> bool:
+    """Whether this transport gets the deployment's vectors."""
+    return speaks(deployment) or (
+        deployment.provider == "ollama_chat" and deployment.settings.transport == "auto"
+    )
 
 
 def speaks(deployment: Deployment) -> bool:
@@ -94,22 +105,11 @@ class HttpTransport:
 
     async def send(self, request: Request) -> Reply:
         """Ask once; see ``Transport``."""
-        await self.load()
-        deployment = request.deployment
-        failure: ModelError
-        try:
-            async with asyncio.timeout(deployment.settings.timeout):
-                return await self._send(request)
-        except TimeoutError:
-            failure = tell(SLOW, deployment)
-        except ListenerError as error:
-            raise error.cause from None
-        except ModelError as error:
-            failure = error
-        except (self._aiohttp.ClientError, OSError, ValueError) as error:
-            failure = tell(_fault(error), deployment)
-        # Raised here, not above: an exception of aiohttp's holds the request with the key in it.
-        raise failure
+        return await self._try(self._send(request), request.deployment)
+
+    async def embed(self, request: Request) -> Vector:
+        """Get one vector; see ``Transport``."""
+        return await self._try(self._embed(request), request.deployment)
 
     async def close(self) -> None:
         """Close the kept connections."""
@@ -117,20 +117,43 @@ class HttpTransport:
             await session.close()
         self._sessions.clear()
 
+    async def _try(self, work: Coroutine[Any, Any, T], deployment: Deployment) -> T:
+        try:
+            await self.load()
+            expected = (self._aiohttp.ClientError, OSError, ValueError)
+            return await one_try(
+                work,
+                deployment,
+                expected=expected,
+                translate=lambda error: tell(_fault(error), deployment),
+            )
+        finally:
+            work.close()  # where it was never begun
+
     async def _send(self, request: Request) -> Reply:
-        deployment = request.deployment
-        url = f"{(deployment.settings.base_url or '').rstrip('/')}/chat/completions"
-        async with self._session(url).post(
-            url, data=_body(request), headers=_headers(request), allow_redirects=False
-        ) as response:
-            if response.status != 200:
-                body = await response.content.read(1 << 16)
-                raise refusal(
-                    response.status, body, response.headers, deployment, secrets=secrets_of(request)
-                )
+        url = f"{(request.deployment.settings.base_url or '').rstrip('/')}/chat/completions"
+        async with self._post(url, _body(request), request) as response:
             if request.delta and response.content_type == "text/event-stream":
                 return await _streamed(response.content.iter_any(), request)
-            return _whole(await _all(response, deployment), request)
+            return _whole(await _all(response, request.deployment), request)
+
+    async def _embed(self, request: Request) -> Vector:
+        url, body = ask_for_vector(request)
+        async with self._post(url, _encoder.encode(body), request) as response:
+            return vector_in(await _all(response, request.deployment), request.deployment)
+
+    @asynccontextmanager
+    async def _post(self, url: str, body: bytes, request: Request) -> AsyncIterator[Any]:
+        """The response to a request, once it is sure to be status 200."""
+        async with self._session(url).post(
+            url, data=body, headers=_headers(request), allow_redirects=False
+        ) as response:
+            if response.status != 200:
+                said = await response.content.read(1 << 16)
+                secrets = secrets_of(request)
+                deployment = request.deployment
+                raise refusal(response.status, said, response.headers, deployment, secrets=secrets)
+            yield response
 
     def _session(self, url: str) -> Any:
         """The session for an address: a proxy is for others than this machine."""

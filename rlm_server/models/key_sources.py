@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import math
 import os
 import signal
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rlm_server.errors import NoKeyError
@@ -17,11 +19,17 @@ from rlm_server.models.secret import Secret
 WAIT_SECONDS = 10.0
 """For a program or a keyring to answer; it may have to ask for a passphrase."""
 
+AGAIN_SECONDS = 60.0
+"""Between two looks for a key in place of one that was refused: a program may ask a person."""
+
 
 class KeySources:
-    """Gets each key once, when it is first needed, and keeps it in memory only."""
+    """Gets each key when it is first needed, and keeps it in memory only."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """The clock is in seconds."""
+        self._clock = clock
+        self._looked_again: dict[str, float] = {}
         self._found: dict[str, Secret] = {}
         self._looking: dict[str, asyncio.Task[Secret]] = {}
 
@@ -39,6 +47,20 @@ class KeySources:
             self._looking[name].add_done_callback(lambda _: self._looking.pop(name))
         # Many calls may wait for one passphrase; one that is cancelled leaves it to the others.
         return await asyncio.shield(self._looking[name])
+
+    async def get_newer(self, deployment: Deployment, refused: Secret) -> Secret:
+        """The key after one was refused: looked for anew, at most once in a while.
+
+        Calls that were refused together look together. Raises NoKeyError.
+        """
+        name = deployment.name
+        if self._found.get(name) == refused and name not in self._looking:
+            now = self._clock()
+            if now - self._looked_again.get(name, -math.inf) < AGAIN_SECONDS:
+                return refused
+            self._looked_again[name] = now
+            del self._found[name]
+        return await self.get(deployment)
 
     async def _look(self, deployment: Deployment) -> Secret:
         command, service = deployment.settings.key_command, deployment.settings.key_keyring

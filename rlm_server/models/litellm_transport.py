@@ -10,14 +10,14 @@ import logging
 import os
 import threading
 import warnings
-from typing import Any
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
-from rlm_server.errors import ModelError
-from rlm_server.models.calls import Reply, Request
+from rlm_server.models.calls import Reply, Request, Vector
 from rlm_server.models.deployments import Deployment
-from rlm_server.models.faults import BAD_REQUEST, BROKEN, GARBLED, SLOW, tell, translate
+from rlm_server.models.faults import BAD_REQUEST, BROKEN, GARBLED, tell, translate
 from rlm_server.models.prefixes import marked, wants_marks
-from rlm_server.models.replies import ListenerError, check_text, pass_on, secrets_of, text_of
+from rlm_server.models.replies import check_text, one_try, pass_on, secrets_of, text_of
 
 ENVIRONMENT = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # else it fetches its price map at import
@@ -30,6 +30,8 @@ ENVIRONMENT = {
 
 NO_KEY = "none"
 """Sent where no key is needed: given no key at all, litellm would look for one by itself."""
+
+T = TypeVar("T")
 
 _importing = threading.Lock()
 _loaded: list[Any] = []
@@ -117,22 +119,20 @@ class LitellmTransport:
 
     async def send(self, request: Request) -> Reply:
         """Ask once; see ``Transport``."""
-        deployment = request.deployment
+        return await self._try(self._send(request), request)
+
+    async def embed(self, request: Request) -> Vector:
+        """Get one vector; see ``Transport``."""
+        return await self._try(self._embed(request), request)
+
+    async def _try(self, work: Coroutine[Any, Any, T], request: Request) -> T:
         secrets = secrets_of(request)
-        failure: ModelError
-        try:
-            async with asyncio.timeout(deployment.settings.timeout):
-                return await self._send(request)
-        except TimeoutError:
-            failure = tell(SLOW, deployment)
-        except ListenerError as error:
-            raise error.cause from None
-        except ModelError as error:
-            failure = error
-        except Exception as error:  # litellm's exceptions have no common base
-            failure = translate(error, deployment, secrets=secrets)
-        # Raised here, not above: litellm's exception holds the request with the key in it.
-        raise failure
+        return await one_try(
+            work,
+            request.deployment,
+            expected=Exception,  # litellm's exceptions have no common base
+            translate=lambda error: translate(error, request.deployment, secrets=secrets),
+        )
 
     async def close(self) -> None:
         """Close litellm's kept connections and its worker."""
@@ -164,6 +164,23 @@ class LitellmTransport:
             with contextlib.suppress(Exception):
                 await response.aclose()
 
+    async def _embed(self, request: Request) -> Vector:
+        deployment = request.deployment
+        arguments = deployment.settings.params | _common(request)
+        # As a chat model it is asked through another of Ollama's addresses.
+        arguments["model"] = deployment.model.replace("ollama_chat/", "ollama/", 1)
+        arguments["input"] = [request.messages[0]["content"]]
+        if deployment.provider != "ollama_chat":
+            arguments["encoding_format"] = "float"
+        response = await self._litellm.aembedding(**arguments)
+        numbers: list[float] = []
+        with contextlib.suppress(LookupError, TypeError, ValueError):
+            numbers = [float(number) for number in response.data[0]["embedding"]]
+        if not numbers:
+            raise tell(GARBLED, deployment, detail="a reply without a vector")
+        tokens = getattr(getattr(response, "usage", None), "prompt_tokens", None)
+        return Vector(numbers=numbers, prompt_tokens=tokens or None)
+
     def _register(self, deployment: Deployment) -> None:
         """Tell litellm of an Ollama model; it would ask the server, blocking the loop."""
         model = deployment.model
@@ -181,13 +198,20 @@ class LitellmTransport:
 
 def _arguments(request: Request) -> dict[str, Any]:
     deployment = request.deployment
-    settings = deployment.settings
     # What is streamed is a conversation, of which the next request will repeat all.
     marks = request.delta is not None and wants_marks(deployment)
+    arguments = deployment.params | _common(request)
+    arguments["messages"] = marked(request.messages) if marks else list(request.messages)
+    if request.max_tokens is not None:
+        arguments["max_tokens"] = request.max_tokens
+    return arguments
+
+
+def _common(request: Request) -> dict[str, Any]:
+    """The arguments that every call of a deployment has."""
+    settings = request.deployment.settings
     arguments: dict[str, Any] = {
-        **deployment.params,
-        "model": deployment.model,
-        "messages": marked(request.messages) if marks else list(request.messages),
+        "model": request.deployment.model,
         "api_key": request.key.reveal() if request.key else NO_KEY,
         "timeout": settings.timeout,
         "max_retries": 0,
@@ -196,8 +220,6 @@ def _arguments(request: Request) -> dict[str, Any]:
         arguments["api_base"] = settings.base_url
     if settings.headers:
         arguments["extra_headers"] = settings.headers
-    if request.max_tokens is not None:
-        arguments["max_tokens"] = request.max_tokens
     return arguments
 
 

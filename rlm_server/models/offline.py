@@ -6,8 +6,9 @@ import asyncio
 import re
 from collections.abc import Sequence
 
+from rlm_server.errors import ModelError
 from rlm_server.models import offline_cells as cells
-from rlm_server.models.calls import Message, Reply, Request, estimated_tokens
+from rlm_server.models.calls import Message, Reply, Request, Vector, estimated_tokens
 from rlm_server.models.question import read_question
 from rlm_server.models.quoting import quote
 
@@ -34,6 +35,13 @@ class OfflineTransport:
             text=text,
             prompt_tokens=estimated_tokens(sum(len(m["content"]) for m in request.messages)),
             completion_tokens=estimated_tokens(len(text)),
+        )
+
+    async def embed(self, request: Request) -> Vector:
+        """Raise ModelError: it compares texts by their words alone."""
+        raise ModelError(
+            f"{request.deployment.name} makes no vectors.",
+            cure="Set embedding-model in [cache] to a model that does, such as ollama/all-minilm.",
         )
 
     async def close(self) -> None:

@@ -7,25 +7,25 @@ import os
 import random as chance
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import nullcontext
 
 from rlm_server.config import Config
-from rlm_server.errors import ModelError
 from rlm_server.models import discovery
 from rlm_server.models.account import Account
-from rlm_server.models.asking import Answer, Ask, Asker, Stream, may_fall_back
+from rlm_server.models.asking import Ask
 from rlm_server.models.cache.answers import AnswerCache
 from rlm_server.models.cache.entry import request_key
 from rlm_server.models.cache.open import open_database, open_semantic, open_store
-from rlm_server.models.calls import Completion, Listener, Message, Reply, Request
+from rlm_server.models.calls import Completion, Embedding, Listener, Message
 from rlm_server.models.carriers import Carriers
 from rlm_server.models.catalogue import Catalogue
 from rlm_server.models.costs import Costs
-from rlm_server.models.deployments import Deployment
-from rlm_server.models.health import Watch, check, checkable
-from rlm_server.models.pool import Group, Priority
+from rlm_server.models.dispatch import Dispatch
+from rlm_server.models.health import check, checkable
+from rlm_server.models.pool import Priority
 from rlm_server.models.prices import highest, price_of, window_of
 from rlm_server.models.report import info_of
-from rlm_server.models.used import at_most, usage_of
+from rlm_server.models.used import at_most, usage_of, usage_of_vector
 from rlm_server.protocol import KeyWanted, ModelInfo, Usage
 
 KeysWanted = list[KeyWanted]
@@ -54,22 +54,24 @@ class Models:
         """
         self._discover = config.discover
         self._probes = (ollama_url, vllm_url)
-        self._random = random
         self._clock = clock
         self._catalogue = Catalogue(config, environ)
-        self._pool = config.pool
-        self._groups: dict[str, Group] = {}
-        self._asker = Asker(self._send, hedge=config.pool.hedge, sleep=sleep, random=random)
         self._carriers = Carriers()
-        self._watch = Watch(
-            lambda: self._groups.values(), every=config.pool.health_seconds, clock=clock
+        self._dispatch = Dispatch(
+            self._catalogue,
+            config.pool,
+            self.warm,
+            carriers=self._carriers,
+            sleep=sleep,
+            random=random,
+            clock=clock,
         )
         self._kept = open_database()
         self.cache = AnswerCache(
             open_store(config.cache, self._kept) if config.cache.enabled else None,
             self._catalogue.find,
         )
-        self.semantic = open_semantic(config.cache, self._kept, self._catalogue, self.warm)
+        self.semantic = open_semantic(config.cache, self._kept, self._catalogue)
         self.costs = Costs(config.costs)
         self._warming: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
@@ -99,7 +101,7 @@ class Models:
     def list(self) -> list[ModelInfo]:
         """The models there are, the preferred ones first, and how their deployments are now."""
         return [
-            info_of(model, self._catalogue, self._groups.get(model.name), self._clock())
+            info_of(model, self._catalogue, self._dispatch.groups.get(model.name), self._clock())
             for model in self._catalogue.there()
         ]
 
@@ -107,8 +109,8 @@ class Models:
         """Look for servers, ask those that tell it how they are, and list all models."""
         await self.look_around()
         for model in self._catalogue.there():
-            self._add_members(model)
-        servers = [server for group in self._groups.values() for server in group.servers]
+            self._dispatch.know(model)
+        servers = [server for group in self._dispatch.groups.values() for server in group.servers]
         await asyncio.gather(*(check(s, self._clock) for s in servers if checkable(s)))
         return self.list()
 
@@ -121,6 +123,11 @@ class Models:
     def sub(self) -> str:
         """Name of the model that sub-calls go to."""
         return self._catalogue.sub
+
+    @property
+    def embedding(self) -> str | None:
+        """Name of the model that compares questions, where one is configured."""
+        return self._catalogue.embedding
 
     def resolve(self, name: str | None, *, default: str) -> str:
         """The name of the deployment that is meant: a known one, or a litellm id.
@@ -154,7 +161,8 @@ class Models:
         """
         names = (name, *self._catalogue.find(name).settings.fallbacks)
         may_answer = [d for each in names for d in self._catalogue.able(each)]
-        return highest(map(price_of, may_answer)).per_million()
+        prompt, completion = highest(map(price_of, may_answer)).per_million()
+        return prompt, 0.0 if completion is None and name == self.embedding else completion
 
     def cost(self, name: str, usage: Usage) -> float | None:
         """US dollars for what was used, by the model's prices; None: unknown."""
@@ -208,6 +216,24 @@ class Models:
             self.costs.record(account, completion)
         return completion
 
+    async def embed(self, text: str, *, account: Account | None = None) -> Embedding:
+        """The vector of a text by the configured embedding model. Raises ModelError.
+
+        It takes a slot like any call, that of somebody watching: a question waits for it.
+        """
+        name = self._catalogue.embedding
+        assert name is not None, "the semantic cache is only there where a model is named"
+        messages: list[Message] = [{"role": "user", "content": text}]
+        worst = at_most(self.price(name), messages, 1)
+        with self.costs.room(account, worst) if account else nullcontext():
+            ask = Ask(messages, None, None, Priority.WATCHED)
+            vector, deployment = await self._dispatch.vector(name, ask)
+        usage = usage_of_vector(deployment, text, vector)
+        if account:
+            done = Completion(text="", usage=usage, model=name, seconds=0.0)
+            self.costs.record(account, done)
+        return Embedding(numbers=vector.numbers, usage=usage)
+
     def charge(self, name: str, usage: Usage, account: Account) -> None:
         """Note what a call that broke off is likely to have cost."""
         if self._catalogue.find(name).provider != "offline":
@@ -216,7 +242,7 @@ class Models:
 
     async def _complete(self, name: str, ask: Ask) -> Completion:
         started = self._clock()
-        reply, deployment = await self._ask(name, ask)
+        reply, deployment = await self._dispatch.reply(name, ask)
         return Completion(
             text=reply.text,
             usage=usage_of(deployment, ask.messages, reply),
@@ -230,67 +256,14 @@ class Models:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._watch.close()
-        for group in self._groups.values():
-            group.close()
-        await self._carriers.close()
+        await self._dispatch.close()
         await self.cache.close()
         await asyncio.to_thread(self._kept.close)
         await asyncio.to_thread(self.costs.close)
 
-    async def _ask(self, name: str, ask: Ask) -> Answer:
-        """Ask a model, then its fallbacks. Raises the error of the first."""
-        failures: list[ModelError] = []
-        for each in (name, *self._catalogue.find(name).settings.fallbacks):
-            if failures:
-                Stream(ask.listener).tell(failures[-1], f"Asking {each} instead.")
-            try:
-                return await self._asker.ask(await self._group(each), ask)
-            except ModelError as error:
-                failures.append(error)
-                if not may_fall_back(error):
-                    break
-        first, *others = failures
-        first.message += "".join(f" Its fallback failed too: {each.message}" for each in others)
-        raise first
-
-    async def _group(self, name: str) -> Group:
-        """The deployments of a model that have their keys, ready to be asked."""
-        model = self._catalogue.find(name)
-        self._catalogue.check_key(model)
-        group = self._add_members(model)
-        members = [server.deployment for server in group.servers]
-        if not self.ready and not all(map(self._carriers.light, members)):
-            await self.warm()  # before a slot is taken: it takes seconds
-        group.used_at = self._clock()
-        self._watch.wake()
-        return group
-
-    def _add_members(self, model: Deployment) -> Group:
-        group = self._groups.get(model.name)
-        if group is None:
-            group = Group(model.name, self._pool, clock=self._clock, random=self._random)
-            self._groups[model.name] = group
-        for deployment in self._catalogue.able(model.name):
-            if not group.has(deployment):
-                group.add(deployment)
-        return group
-
     def identity(self, name: str) -> bytes:
         """What decides its answers beside what it is asked: models of one identity are the same."""
         return request_key(self._catalogue.find(name), [], None)
-
-    async def _send(self, deployment: Deployment, ask: Ask, stream: Stream) -> Reply:
-        """One try at one deployment."""
-        transport = self._carriers.light(deployment) or self._carriers.heavy()
-        request = Request(
-            deployment=deployment,
-            key=await self._catalogue.fetch_key(deployment),
-            messages=ask.messages,
-            delta=stream.delta if ask.listener else None,
-            max_tokens=ask.max_tokens,
-        )
-        return await transport.send(request)
 
     async def _warm(self) -> None:
         await asyncio.gather(self._carriers.load(), self.look_around())

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from rlm_server.errors import ModelError
 from rlm_server.models.calls import Part, Request
 from rlm_server.models.deployments import Deployment
-from rlm_server.models.faults import GARBLED, POLICY, tell
+from rlm_server.models.faults import GARBLED, POLICY, SLOW, tell
 from rlm_server.text import clean
+
+T = TypeVar("T")
 
 
 class ListenerError(Exception):
@@ -14,6 +21,33 @@ class ListenerError(Exception):
     def __init__(self, cause: Exception) -> None:
         super().__init__()
         self.cause = cause
+
+
+async def one_try(
+    work: Coroutine[Any, Any, T],
+    deployment: Deployment,
+    *,
+    expected: type[Exception] | tuple[type[Exception], ...],
+    translate: Callable[[Exception], ModelError],
+) -> T:
+    """What ``work`` brings, within the deployment's time-out; all its faults as ModelError.
+
+    Those of the kinds ``expected`` are translated. The listener's own errors go through.
+    """
+    failure: ModelError
+    try:
+        async with asyncio.timeout(deployment.settings.timeout):
+            return await work
+    except TimeoutError:
+        failure = tell(SLOW, deployment)
+    except ListenerError as error:
+        raise error.cause from None
+    except ModelError as error:
+        failure = error
+    except expected as error:
+        failure = translate(error)
+    # Raised here, not above: a library's exception holds the request with the key in it.
+    raise failure
 
 
 def pass_on(request: Request, part: Part, text: str) -> None:

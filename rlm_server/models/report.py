@@ -37,6 +37,7 @@ def info_of(model: Deployment, catalogue: Catalogue, group: Group | None, now: f
         waiting=group.waiting if group else 0,
         latency=min((row.latency for row in rows if row.latency is not None), default=None),
         fallbacks=model.settings.fallbacks,
+        roles=catalogue.roles(model.name),
         deployments=rows,
     )
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rlm_server.models.calls import Message, Reply, estimated_tokens
+import msgspec
+
+from rlm_server.models.calls import Message, Reply, Vector, estimated_tokens
 from rlm_server.models.deployments import Deployment
 from rlm_server.models.prices import MILLION, price_of
 from rlm_server.protocol import Usage
@@ -42,6 +44,15 @@ def usage_of(deployment: Deployment, messages: Sequence[Message], reply: Reply) 
         prompt_tokens=prompt, completion_tokens=completion, cached_tokens=reply.cached_tokens
     )
     usage.cost = _paid(deployment, usage, reply)
+    return usage
+
+
+def usage_of_vector(deployment: Deployment, text: str, vector: Vector) -> Usage:
+    """What a vector has used: nothing was written, whatever writing would cost."""
+    tokens = vector.prompt_tokens
+    usage = Usage(prompt_tokens=estimated_tokens(len(text)) if tokens is None else tokens)
+    price = price_of(deployment)
+    usage.cost = msgspec.structs.replace(price, output=price.output or 0.0).of(usage)
     return usage
 
 

@@ -294,3 +294,28 @@ async def test_children_count_against_the_limit_of_subcalls(tmp_path: Path) -> N
     assert [e.status for e in run.of(ChildDone)] == ["done", "done"]
     assert "2 sub-calls" in run.told(-1)
     assert run.of(SubcallDone) == []
+
+
+async def test_each_depth_has_its_root_and_its_sub_model(tmp_path: Path) -> None:
+    config = Config(max_depth=3, depth_models=["root-1"], depth_sub_models=["sub-1", "sub-2"])
+    asking = 'x = llm_query("a"); y = rlm_query("{}?", "text"); z = llm_query("b")'
+    replies = {
+        "What is in it": [cell(asking.format("second")), DONE],
+        "second": [cell(asking.format("third")), DONE],
+        "third": [cell('x = llm_query("c"); y = rlm_query("d", "text")'), DONE],
+    }
+    run = await play_tree(tmp_path, replies, config=config)
+    subs = [(e.node.count(".") // 2, e.model) for e in run.of(SubcallStarted)]
+    assert sorted(set(subs)) == [(1, "sub"), (2, "sub-1"), (3, "sub-2")]
+    assert [e.model for e in run.of(ChildStarted)] == ["root-1", "root-1"]
+    assert run.end.status == "done"
+
+
+async def test_the_sub_model_of_a_question_serves_all_depths(tmp_path: Path) -> None:
+    config = Config(max_depth=2, depth_sub_models=["sub-1"])
+    replies = {
+        "What is in it": [cell('y = rlm_query("second?", "text")'), DONE],
+        "second": [cell('x = llm_query("a")'), DONE],
+    }
+    run = await play_tree(tmp_path, replies, config=config, sub_model="sub-of-mine")
+    assert [e.model for e in run.of(SubcallStarted)] == ["sub-of-mine"]

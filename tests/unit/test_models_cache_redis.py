@@ -79,14 +79,15 @@ async def test_who_gives_up_lets_the_next_ask(port: int) -> None:
 
 
 async def test_who_has_died_is_waited_for_only_shortly(port: int, monkeypatch) -> None:
-    monkeypatch.setattr(redis_store, "LEASE_SECONDS", 0.2)
+    monkeypatch.setattr(redis_store, "RENEW_SECONDS", 0.01)
     async with stores(port) as (one, other):
         lease = redis_store.LEASE + b"k".hex().encode()
-        await one._client.set(lease, b"of the dead", px=200)
-        async with asyncio.timeout(5), other.turn(b"k") as entry:
+        await one._client.set(lease, b"of the dead", px=1)
+        async with asyncio.timeout(20), other.turn(b"k") as entry:
             assert entry is None
-            await asyncio.sleep(0.5)  # longer than the lease, which is renewed
-            assert await one._client.get(lease)
+            await one._client.pexpire(lease, 3000)
+            while await one._client.pttl(lease) <= 3000:  # until it is renewed
+                assert await one._client.get(lease)
         assert await one._client.get(lease) is None
 
 

@@ -115,10 +115,10 @@ async def test_a_slow_server_is_helped_by_a_second_one_when_that_is_wanted() -> 
     quick = iter([*["Yes."] * 25, stuck])
     script = lambda _: next(quick, "Yes.")  # noqa: E731
     async with served(script, always("Hedged."), pool=PoolConfig(hedge=True)) as (models, servers):
-        models._groups.clear()
+        models._dispatch.groups.clear()
         for _ in range(25):
             await models.complete("m", QUESTION)
-        group = models._groups["m"]
+        group = models._dispatch.groups["m"]
         first = next(s for s in group.servers if s.deployment.settings.base_url == servers[0].url)
         while len(servers[0].requests) < 26:  # until the one that is stuck has been asked
             first.latency.observe(0.0001, models._clock())

@@ -10,9 +10,9 @@ import pytest
 
 from processes import gone
 from rlm_server.config import Config, ModelConfig
-from rlm_server.errors import ConfigError, NoKeyError
+from rlm_server.errors import ConfigError, KeyRefusedError, NoKeyError
 from rlm_server.models import Models, key_sources
-from scripted_provider import ScriptedProvider
+from scripted_provider import Reply, ScriptedProvider
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -158,3 +158,58 @@ def test_memory_is_kept_out_of_core_dumps() -> None:
     ).stdout.split()
     assert told[0] == "0"
     assert sys.platform != "linux" or told[1] == "0"
+
+
+async def test_a_key_that_has_expired_is_fetched_again_once_for_all(tmp_path: Path) -> None:
+    keys = tmp_path / "key"
+    keys.write_text("sk-old-0123456789")
+    count = tmp_path / "count"
+    command = ["sh", "-c", f"printf x >> {count}; cat {keys}"]
+    valid = {"sk-old-0123456789"}
+
+    def script(request) -> Reply:
+        good = request.headers["authorization"].removeprefix("Bearer ") in valid
+        return Reply("Yes.") if good else Reply("expired", status=401)
+
+    async with ScriptedProvider(script) as provider:
+        settings = ModelConfig(model="openai/x", base_url=provider.url, key_command=command)
+        models = Models(Config(discover=False, models={"m": settings}), {})
+        now = [0.0]
+        models._catalogue._sources._clock = lambda: now[0]
+
+        async def ask(times: int):
+            calls = (models.complete("m", QUESTION) for _ in range(times))
+            return await asyncio.gather(*calls, return_exceptions=True)
+
+        await ask(1)
+        keys.write_text("sk-new-0123456789")
+        valid.clear()
+        valid.add("sk-new-0123456789")
+        answers = await ask(5)
+        assert [answer.text for answer in answers] == ["Yes."] * 5
+        assert count.read_text() == "xx"
+        (info,) = [info for info in models.list() if info.name == "m"]
+        assert info.health == "ok"
+
+        # A key that is simply wrong is not asked for by each call that it fails.
+        valid.clear()
+        now[0] = 30.0
+        (failure,) = await ask(1)
+        assert isinstance(failure, KeyRefusedError)
+        assert count.read_text() == "xx"
+        now[0] = 60.0
+        await ask(3)
+        assert count.read_text() == "xxx"
+        await models.close()
+
+
+async def test_a_key_that_cannot_be_fetched_again_is_told_as_refused(tmp_path: Path) -> None:
+    once = tmp_path / "once"
+    command = ["sh", "-c", f"test ! -e {once} && touch {once} && echo {KEY}"]
+    async with ScriptedProvider([Reply("expired", status=401)]) as provider:
+        settings = ModelConfig(model="openai/x", base_url=provider.url, key_command=command)
+        models = Models(Config(discover=False, models={"m": settings}), {})
+        with pytest.raises(KeyRefusedError, match="refused the key"):
+            await models.complete("m", QUESTION)
+        await models.close()
+    assert len(provider.requests) == 1

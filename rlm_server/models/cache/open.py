@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 from rlm_server.config import CacheConfig, cache_dir
 from rlm_server.errors import ConfigError
-from rlm_server.models.cache.embedder import LitellmEmbedder
 from rlm_server.models.cache.entry import CacheStore
 from rlm_server.models.cache.redis_store import RedisStore
 from rlm_server.models.cache.semantic import SemanticCache
 from rlm_server.models.cache.sqlite_store import SqliteStore, cache_database
 from rlm_server.models.catalogue import Catalogue
 from rlm_server.models.database import Database
-from rlm_server.models.secret import Secret
 
 FILE = "answers.db"
 
@@ -34,15 +30,9 @@ def open_store(config: CacheConfig, database: Database) -> CacheStore:
 
 
 def open_semantic(
-    config: CacheConfig,
-    database: Database,
-    catalogue: Catalogue,
-    warm: Callable[[], Awaitable[None]],
+    config: CacheConfig, database: Database, catalogue: Catalogue
 ) -> SemanticCache | None:
-    """The semantic cache, where it is enabled. Raises ConfigError for what it lacks.
-
-    ``warm`` imports litellm; it is awaited before the first embedding.
-    """
+    """The semantic cache, where it is enabled. Raises ConfigError for what it lacks."""
     if not (config.enabled and config.semantic):
         return None
     if config.embedding_model is None:
@@ -50,15 +40,17 @@ def open_semantic(
             "semantic in [cache] needs a model that compares questions.",
             cure='Set embedding-model, for instance to "ollama/all-minilm".',
         )
-    deployment = catalogue.find(config.embedding_model)
-
-    async def prepare() -> Secret | None:
-        await warm()
-        return await catalogue.fetch_key(deployment)
-
+    members = catalogue.members_of(config.embedding_model)
+    models = {member.model.partition("/")[2] or member.model for member in members}
+    if len(models) > 1:
+        raise ConfigError(
+            f"{config.embedding_model}, which compares questions, has deployments of several "
+            f"models: {', '.join(sorted(models))}. Their vectors can't be compared.",
+            cure="Give each its own [models.NAME].",
+        )
     return SemanticCache(
         database,
-        LitellmEmbedder(deployment, prepare),
+        embedder=members[0].model.replace("ollama_chat/", "ollama/", 1),
         threshold=config.threshold,
         ttl=config.ttl,
     )

@@ -27,6 +27,7 @@ CONNECT_SECONDS = 1.0
 ANSWER_SECONDS = 2.0
 LEASE_SECONDS = 6.0
 """How long the others wait for one who asks and has died; it is renewed while the call lasts."""
+RENEW_SECONDS = LEASE_SECONDS / 3
 POLL_SECONDS = 0.1
 PAUSE_SECONDS = 30.0
 """How long a server that failed is left alone."""
@@ -152,7 +153,7 @@ class RedisStore:
 
     async def _keep(self, lease: bytes, token: bytes, milliseconds: int) -> None:
         while True:
-            await asyncio.sleep(LEASE_SECONDS / 3)
+            await asyncio.sleep(RENEW_SECONDS)
             await self._try(self._client.eval, _RENEW, 1, lease, token, milliseconds)
 
     async def _try(self, command: Any, *arguments: Any, **options: Any) -> Any:

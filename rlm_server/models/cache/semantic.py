@@ -7,15 +7,17 @@ import importlib
 import importlib.util
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
 
 from rlm_server.errors import ConfigError
-from rlm_server.models.cache.embedder import Embedder
 from rlm_server.models.cache.guard import difference
 from rlm_server.models.database import Database
+
+Embed = Callable[[str], Awaitable[Sequence[float]]]
+"""Gets the vector of a text. Raises ModelError."""
 
 MOST = 10_000
 """Questions that are kept, all scopes together."""
@@ -42,13 +44,16 @@ class SemanticCache:
     def __init__(
         self,
         database: Database,
-        embedder: Embedder,
         *,
+        embedder: str,
         threshold: float,
         ttl: float,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """``ttl`` in seconds. Raises ConfigError without numpy."""
+        """``embedder`` is the model that makes the vectors, ``ttl`` in seconds.
+
+        Raises ConfigError without numpy.
+        """
         if importlib.util.find_spec("numpy") is None:
             raise ConfigError(
                 "The semantic cache needs numpy, which is not installed.",
@@ -61,15 +66,15 @@ class SemanticCache:
         self._clock = clock
         self._vectors: dict[str, bytes] = {}
 
-    async def find(self, scope: bytes, question: str) -> Similar | None:
-        """The most similar question that the guard lets pass. Raises ModelError."""
+    async def find(self, scope: bytes, question: str, embed: Embed) -> Similar | None:
+        """The most similar question that the guard lets pass. Raises what ``embed`` raises."""
         if len(question) > LONGEST or not (rows := self._rows(scope)):
             return None
         for row in reversed(rows):
             if _plain(row.question) == _plain(question):
                 row.similarity = 1.0
                 return row
-        vector = await self._vector(question)
+        vector = await self._vector(question, embed)
         for row, similarity in self._ranked(scope, rows, vector):
             if similarity < self._threshold:
                 return None
@@ -78,14 +83,19 @@ class SemanticCache:
                 return row
         return None
 
-    async def keep(self, scope: bytes, question: str, answer: str, run_id: str) -> None:
-        """Keep an answer, in place of an older one to the same words. Raises ModelError."""
+    async def keep(
+        self, scope: bytes, question: str, answer: str, run_id: str, embed: Embed
+    ) -> None:
+        """Keep an answer, in place of an older one to the same words.
+
+        Raises what ``embed`` raises.
+        """
         if len(question) > LONGEST:
             return
-        vector = await self._vector(question)
+        vector = await self._vector(question, embed)
         self._vectors.pop(question, None)
         now = self._clock()
-        row = (scope, self._embedder.name, question, answer, run_id, now, vector)
+        row = (scope, self._embedder, question, answer, run_id, now, vector)
         self._database.write(
             [
                 ("DELETE FROM question WHERE scope = ? AND text = ?", (scope, question)),
@@ -113,7 +123,7 @@ class SemanticCache:
         ]
 
     def _young(self, scope: bytes) -> Sequence[Any]:
-        return scope, self._embedder.name, self._clock() - self._ttl
+        return scope, self._embedder, self._clock() - self._ttl
 
     def _ranked(
         self, scope: bytes, rows: list[Similar], vector: bytes
@@ -137,10 +147,10 @@ class SemanticCache:
         ranked = zip((row for row, _ in pairs), map(float, scores), strict=True)
         return sorted(ranked, key=lambda pair: -pair[1])
 
-    async def _vector(self, question: str) -> bytes:
+    async def _vector(self, question: str, embed: Embed) -> bytes:
         """The question's vector, of length one, as 32-bit floats."""
         if question not in self._vectors:
-            numbers = await self._embedder.embed(question)
+            numbers = await embed(question)
             length = sum(number * number for number in numbers) ** 0.5 or 1.0
             while len(self._vectors) >= 64:  # questions that were never answered
                 del self._vectors[next(iter(self._vectors))]
