@@ -8,7 +8,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 from rlm_server.config import Config, cache_dir, state_dir
@@ -167,7 +167,7 @@ class Engine:
         run = self._runs.get(run_id)
         return run is not None and run.ended is None
 
-    async def follow(self, run_id: str, from_seq: int) -> AsyncIterator[bytes]:
+    async def follow(self, run_id: str, from_seq: int) -> AsyncGenerator[bytes, None]:
         """Yield a run's events as JSON, from a number on, until it ends. Raises UnknownRunError."""
         run = self._runs.get(run_id)
         ended = False
