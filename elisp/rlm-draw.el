@@ -415,6 +415,46 @@ Events of unknown kinds come from newer servers and are passed over."
              (rlm-org-line quote 200))
      'rlm-evidence (list file line))))
 
+(cl-defmethod rlm-draw-event ((_ (eql 'runResumed)) event run)
+  "Draw, for EVENT, that RUN goes on after it was cut short."
+  (rlm-draw--note-models event run)
+  (setf (rlm-run-status run) "running"
+        (rlm-run-doing run) "replaying")
+  (let ((node (or (cdr (assoc "0" rlm-draw--iterations)) (rlm-draw--root))))
+    (rlm-node-end-part node)
+    (rlm-node-append
+     node (format "%s- /Resumed on %s./\n" (rlm-node-fresh-line (rlm-node-body node))
+                  (format-time-string "%F %R" (plist-get event :time))))))
+
+(cl-defmethod rlm-draw-event ((_ (eql 'runForked)) event run)
+  "Draw, for EVENT, that RUN goes its own way from here."
+  (rlm-draw--note-models event run)
+  (setf (rlm-run-status run) "running"
+        (rlm-run-doing run) "replaying"
+        (rlm-run-started run) (plist-get event :time))
+  (rlm-draw--finish-iteration "0")
+  (let ((root (rlm-draw--root)))
+    (rlm-node-set
+     root `(("RLM_RUN" . ,(rlm-run-id run))
+            ("RLM_STARTED" . ,(format-time-string "[%F %a %T]" (rlm-run-started run)))
+            ("RLM_MODEL" . ,(rlm-run-model run))
+            ("RLM_SUB_MODEL" . ,(rlm-run-sub-model run))
+            ("RLM_FORK_OF" . ,(plist-get event :parentRunId))))
+    (let* ((id (concat (rlm-node-id root) ".fork." (number-to-string (plist-get event :seq))))
+           (node (rlm-node-add id root (format "Fork at iteration %d"
+                                               (plist-get event :iteration)))))
+      (unless (member (plist-get event :addedNote) '(nil ""))
+        (rlm-node-paragraph node (plist-get event :addedNote))))))
+
+(defun rlm-draw--note-models (event run)
+  "Note in RUN the models that EVENT names."
+  (setf (rlm-run-model run) (plist-get event :rootModel)
+        (rlm-run-sub-model run) (plist-get event :subModel)))
+
+(cl-defmethod rlm-draw-event ((_ (eql 'void)) _event _run)
+  "Draw nothing: this event does not count any more, or is lost."
+  nil)
+
 (cl-defmethod rlm-draw-event ((_ (eql 'runEnded)) event run)
   "Draw the end of RUN, EVENT."
   (setf (rlm-run-status run) (plist-get event :status)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, get_args
 
 from rlm_server import __version__
 from rlm_server.config import config_path, load_config, show_config
+from rlm_server.doors.past import add_runs, runs_command
 from rlm_server.errors import RlmError
 from rlm_server.protocol import ExportFormat
 
@@ -59,12 +60,15 @@ def _run(options: argparse.Namespace) -> int:
             from rlm_server.doors.exporting import export_command
 
             return export_command(options.run, options.format, options.output)
+        case "runs":
+            return runs_command(options)
     return _serve(options.tcp, options.token_file, no_cache=options.no_cache)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="rlm-server", description="The engine of rlm. Editors start it without arguments."
+        prog="rlm-server",
+        description="The engine of rlm. Editors start it without arguments.",
     )
     parser.add_argument("--version", action="version", version=f"rlm-server {__version__}")
     parser.add_argument("--verbose", action="store_true", help="log every step to standard error")
@@ -96,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
         "rlms: the log of the reference engine, for its visualiser",
     )  # fmt: skip
     export.add_argument("--output", type=Path, metavar="FILE", help="default: standard output")
+    add_runs(commands.add_parser("runs", help="list past runs, or remove old or large ones"))
     return parser
 
 

@@ -404,6 +404,12 @@ class RunSummary(Wire):
     cost: float | None
     seconds: float
     log: str
+    bytes: int = 0
+    """Size of the log."""
+    parent_run_id: str | None = None
+    """The run that it shares its beginning with."""
+    rerun_of: str | None = None
+    """The run whose program it ran again."""
 
 
 class AttachResult(Wire):
@@ -418,12 +424,35 @@ class RunsParams(Strict):
     """``rlm/runs``: the newest runs, live ones included."""
 
     limit: Annotated[int, msgspec.Meta(ge=1)] = 100
+    offset: Count = 0
+    """So many of the newest that match are passed over."""
+    project: str | None = None
+    """Only runs of this project."""
+    status: RunStatus | None = None
+    """Only runs in this state."""
+    text: str = ""
+    """Only runs whose question, project, model or id holds these words, each of them."""
 
 
 class RunsResult(Wire):
     """Answer to ``rlm/runs``, newest first."""
 
     runs: list[RunSummary]
+    total: int = 0
+    """How many match, on all pages."""
+
+
+class DeleteParams(Strict):
+    """``rlm/delete``: removes the logs of runs that have ended, for good."""
+
+    run_id: str
+
+
+class DeleteResult(Wire):
+    """Answer to ``rlm/delete``."""
+
+    bytes: int
+    """What is freed, texts that came with the question and that no other run needs included."""
 
 
 ExportFormat = Literal["html", "markdown", "python", "rlms"]
@@ -624,6 +653,8 @@ class RunStarted(Event, tag="runStarted"):
     """As they were given; ``limits`` has them with what is configured."""
     seed: int = 0
     """What random numbers in cells begin with."""
+    rerun_of: str | None = None
+    """The run whose program is run again."""
     protocol_version: int = PROTOCOL_VERSION
 
 
@@ -840,8 +871,51 @@ class Answer(Event, tag="answer"):
     """True where another piece follows."""
 
 
+class RunResumed(Event, tag="runResumed"):
+    """A run that was cut short goes on from its log; nothing of that is paid again."""
+
+    iteration: int
+    """The one that it goes on in; the next, where the last was whole."""
+    void: list[tuple[int, int]]
+    """Ranges of numbers, their ends included, of events that no longer count, such as the end
+    that the run had come to, and half a reply that is asked for anew. Whoever follows the run
+    from its beginning gets ``void`` events in their places."""
+    root_model: str
+    sub_model: str
+    limits: Limits
+
+
+class RunForked(Event, tag="runForked"):
+    """First own event of a run that shares its beginning with another one.
+
+    The events before it are those of the parent, whose log has them; they carry the fork's id
+    where the fork is followed.
+    """
+
+    parent_run_id: str
+    parent_seq: int
+    """Number of the last event that is shared; the fork's own follow on it."""
+    iteration: int
+    """The first that is its own."""
+    question: str
+    root_model: str
+    sub_model: str
+    limits: Limits
+    max_depth: int
+    server_version: str
+    isolation: IsolationMode
+    project: str | None
+    options: AskOptions = msgspec.field(default_factory=AskOptions)
+    added_note: str = ""
+    """What the person adds for the model to read."""
+
+
+class Void(Event, tag="void"):
+    """Stands in the place of an event that no longer counts, or is lost; never in a log."""
+
+
 class RunEnded(Event, tag="runEnded"):
-    """Last event of a run."""
+    """Last event of a run, unless it is resumed."""
 
     status: RunStatus
     reason: str
@@ -874,6 +948,9 @@ AnyEvent = (
     | LimitsChanged
     | Progress
     | Answer
+    | RunResumed
+    | RunForked
+    | Void
     | RunEnded
 )
 

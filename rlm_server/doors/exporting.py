@@ -9,7 +9,7 @@ from rlm_server.config import state_dir
 from rlm_server.errors import UnknownRunError
 from rlm_server.protocol import ExportFormat
 from rlm_server.runs.export import export, export_to
-from rlm_server.runs.summary import log_path, newest
+from rlm_server.runs.place import log_path, newest
 
 
 def export_command(run: str, form: ExportFormat, output: Path | None) -> int:

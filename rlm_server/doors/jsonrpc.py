@@ -27,6 +27,8 @@ from rlm_server.protocol import (
     CancelResult,
     CostsParams,
     CostsResult,
+    DeleteParams,
+    DeleteResult,
     DoctorResult,
     Estimate,
     EstimateParams,
@@ -93,6 +95,7 @@ class Session:
         self._register("rlm/attach", AttachParams, self._attach)
         self._register("rlm/runs", RunsParams, self._runs)
         self._register("rlm/export", ExportParams, self._export)
+        self._register("rlm/delete", DeleteParams, self._delete)
         self._register("rlm/status", Empty, self._status)
         self._register("rlm/costs", CostsParams, self._costs)
         self._register("rlm/doctor", Empty, self._doctor)
@@ -188,12 +191,15 @@ class Session:
         result = AttachResult(
             run=summary,
             live=self._engine.is_live(params.run_id),
-            last_seq=self._engine.last_seq(params.run_id),
+            last_seq=await self._engine.last_seq(params.run_id),
         )
         return Then(result, lambda: self._follow(params.run_id, params.from_seq))
 
     async def _runs(self, params: RunsParams) -> RunsResult:
-        return RunsResult(runs=self._engine.runs(params.limit))
+        return await self._engine.runs(params)
+
+    async def _delete(self, params: DeleteParams) -> DeleteResult:
+        return DeleteResult(bytes=await self._engine.delete(params.run_id))
 
     async def _export(self, params: ExportParams) -> ExportResult:
         return await self._engine.export(params)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
-import secrets
 import shutil
 import time
 from collections.abc import AsyncGenerator
@@ -25,19 +23,23 @@ from rlm_server.protocol import (
     ExportParams,
     ExportResult,
     LimitOverrides,
+    RunsParams,
+    RunsResult,
     RunSummary,
 )
+from rlm_server.runs.chain import numbers
 from rlm_server.runs.export import export_to
-from rlm_server.runs.log import RunLog, follow
-from rlm_server.runs.summary import last_seq, log_path, newest, summarise
+from rlm_server.runs.index import Index
+from rlm_server.runs.log import RunLog, follow, in_use
+from rlm_server.runs.place import RUN_ID, log_path, new_run_id
+from rlm_server.runs.retention import Retention
+from rlm_server.runs.summary import summarise
 from rlm_server.runs.texts import Texts
 from rlm_server.sandbox import choose, prepare
 from rlm_server.text import to_json
 
 BYTES_A_TOKEN = 4
 """For estimates shown before a run."""
-
-_RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
 
 
 class Engine:
@@ -48,6 +50,8 @@ class Engine:
         self.models = models
         self.log_directory = state_dir() / "runs"
         self._texts = Texts(state_dir() / "texts")
+        self._index = Index(self.log_directory, state_dir() / "runs.db")
+        self._retention = Retention(self._index, self._texts)
         self._contexts = cache_dir() / "contexts"
         self._store = open_store(config.context)
         self._runs: dict[str, Run] = {}
@@ -63,6 +67,7 @@ class Engine:
         with contextlib.suppress(RlmError):
             await prepare(self.config.sandbox)
         await self.models.warm()
+        await asyncio.to_thread(self._index.refresh)
 
     async def ask(self, params: AskParams) -> Run:
         """Start a run. Raises UnknownModelError, LogError, SandboxError."""
@@ -71,7 +76,7 @@ class Engine:
         if self._closing:
             raise ClosingError("The server is stopping.", cure="Ask again; it is started anew.")
         kept = await asyncio.to_thread(self._keep, params)
-        run_id = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)
+        run_id = new_run_id()
         log = RunLog(log_path(self.log_directory, run_id))
         try:
             run = Run(
@@ -133,18 +138,20 @@ class Engine:
 
     def summary(self, run_id: str) -> RunSummary:
         """Summarise a run, live or past. Raises UnknownRunError."""
-        summary = summarise(self._path(run_id), live=self.is_live(run_id))
+        path = self._path(run_id)
+        summary = summarise(path, live=self.is_live(run_id) or in_use(path))
         if summary is None:
             raise _unknown(run_id)
         return summary
 
-    def runs(self, limit: int) -> list[RunSummary]:
-        """Summarise the newest runs, newest first; logs without a beginning are passed over."""
-        found = (
-            summarise(path, live=self.is_live(path.stem))
-            for path in newest(self.log_directory, limit)
-        )
-        return [summary for summary in found if summary]
+    async def runs(self, wanted: RunsParams) -> RunsResult:
+        """Summarise the newest runs that match, newest first."""
+        live = {run_id for run_id in self._runs if self.is_live(run_id)}
+        return await asyncio.to_thread(self._index.find, wanted, live)
+
+    async def delete(self, run_id: str) -> int:
+        """Remove a run's log; give the bytes freed. Raises UnknownRunError, LogError."""
+        return await asyncio.to_thread(self._retention.remove, self._path(run_id))
 
     async def export(self, params: ExportParams) -> ExportResult:
         """Write a run to a file in another form. Raises UnknownRunError, ExportError."""
@@ -158,9 +165,9 @@ class Engine:
         """Summarise the live runs."""
         return [self.summary(run_id) for run_id in self._runs]
 
-    def last_seq(self, run_id: str) -> int:
+    async def last_seq(self, run_id: str) -> int:
         """Number of a run's last event so far. Raises UnknownRunError."""
-        return last_seq(self._path(run_id))
+        return (await asyncio.to_thread(numbers, self._path(run_id))).last
 
     def is_live(self, run_id: str) -> bool:
         """Whether the run is still going on."""
@@ -206,7 +213,7 @@ class Engine:
 
     def _path(self, run_id: str) -> Path:
         path = log_path(self.log_directory, run_id)
-        if not _RUN_ID.fullmatch(run_id) or not path.exists():
+        if not RUN_ID.fullmatch(run_id) or not path.exists():
             raise _unknown(run_id)
         return path
 

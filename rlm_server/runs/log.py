@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import msgspec
-
 from rlm_server.errors import LogError
 from rlm_server.protocol import Event
+from rlm_server.runs.chain import Reader, read
+from rlm_server.runs.lines import mark_of
 from rlm_server.text import to_json
 
 _CHUNK = 1 << 18
 
 
 class RunLog:
-    """The log of a live run. Not for use from several threads."""
+    """The log of a live run, locked against other servers. Not for use from several threads."""
 
-    def __init__(self, path: Path) -> None:
-        """Create the log; raises LogError where that fails or where it exists already."""
+    def __init__(self, path: Path, *, again: bool = False) -> None:
+        """Create the log, or open one ``again`` for more; a torn last line is cut off then.
+
+        Raises LogError where that fails, where the log exists already (or does not, if again),
+        and where another server is writing it.
+        """
         self.path = path
         self.size = 0
         """Bytes of whole lines; readers stop here."""
@@ -29,8 +34,21 @@ class RunLog:
         self._grown = asyncio.Event()
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+            flags = os.O_RDWR | os.O_APPEND | (0 if again else os.O_CREAT | os.O_EXCL)
+            self._fd = os.open(path, flags, 0o600)
         except OSError as error:
+            raise _unwritable(path, error) from error
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.size = mend(self._fd) if again else 0
+        except BlockingIOError as error:
+            os.close(self._fd)
+            raise LogError(
+                f"The run's log {path} is being written by another server.",
+                cure="Cancel the run there, or wait for its end.",
+            ) from error
+        except OSError as error:
+            os.close(self._fd)
             raise _unwritable(path, error) from error
 
     def append(self, event: Event) -> None:
@@ -68,40 +86,80 @@ class RunLog:
         self._grown = asyncio.Event()
 
 
-class _Seq(msgspec.Struct):
-    seq: int
+def mend(descriptor: int) -> int:
+    """Cut off the last line of a log where a crash has torn it; give the log's size."""
+    size = end = os.fstat(descriptor).st_size
+    while end:
+        start = max(0, end - _CHUNK)
+        newline = os.pread(descriptor, end - start, start).rfind(b"\n")
+        if newline >= 0:
+            end = start + newline + 1
+            break
+        end = start
+    if end != size:
+        os.ftruncate(descriptor, end)
+    return end
 
 
-_seq_decoder = msgspec.json.Decoder(_Seq)
+def in_use(path: Path) -> bool:
+    """Whether some server is writing a log."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(descriptor)
 
 
 async def follow(path: Path, log: RunLog | None, from_seq: int) -> AsyncIterator[bytes]:
-    """Yield the lines of a log from event ``from_seq`` on; of a live one, until it is closed.
+    """Yield a run's events from number ``from_seq`` on, as lines; of a live one, until it ends.
 
-    Lines that aren't whole or aren't events (a crash tore them) are passed over.
+    What a fork shares with its parents comes from their logs. Lines that aren't whole, aren't
+    events or belong to another run are passed over, and a notice in their place says so.
     """
+    reader = await asyncio.to_thread(read, path)
+    for number, line in enumerate(reader.earlier()):
+        if _is_wanted(line, reader.run_id, from_seq):
+            yield line
+        if number % 500 == 0:
+            await asyncio.sleep(0)
     with path.open("rb") as file:
         offset, rest = 0, b""
         while True:
             while chunk := file.read(_CHUNK):
                 offset += len(chunk)
                 *lines, rest = (rest + chunk).split(b"\n")
-                for line in lines:
-                    if _seq_of(line) >= from_seq:
-                        yield line
+                for line in _wanted(reader, lines, from_seq):
+                    yield line
                 await asyncio.sleep(0)
-            if log is None:
-                return
-            if log.closed and offset >= log.size:
-                return
+            if log is None or (log.closed and offset >= log.size):
+                break
             await log.grown(offset)
+    for line in reader.finish():
+        if _is_wanted(line, reader.run_id, from_seq):
+            yield line
 
 
-def _seq_of(line: bytes) -> int:
-    try:
-        return _seq_decoder.decode(line).seq
-    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
-        return -1
+def _wanted(reader: Reader, lines: list[bytes], from_seq: int) -> list[bytes]:
+    return [
+        good
+        for line in lines
+        for good in reader.take(line)
+        if _is_wanted(good, reader.run_id, from_seq)
+    ]
+
+
+def _is_wanted(line: bytes, run_id: str, from_seq: int) -> bool:
+    if from_seq <= 0:
+        return True
+    mark = mark_of(line, run_id)
+    return mark is not None and mark.seq >= from_seq
 
 
 def _unwritable(path: Path, error: OSError) -> LogError:

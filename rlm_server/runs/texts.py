@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,9 @@ from rlm_server.protocol import (
     Source,
     TextSource,
 )
+
+NEW_SECONDS = 600
+"""How long a text is kept that no log names."""
 
 
 class Texts:
@@ -55,15 +59,18 @@ class Texts:
         return [Overlay(path=each.path, spool=str(self._found(each.hash))) for each in kept]
 
     def remove_all_but(self, wanted: set[str]) -> int:
-        """Remove the texts that no run needs; give their bytes."""
+        """Remove the texts that no run needs; give their bytes.
+
+        The newest stay: the log that will name them may not be written yet.
+        """
         removed = 0
         with contextlib.suppress(OSError):
             for path in self.directory.iterdir():
-                if path.name not in wanted:
-                    with contextlib.suppress(OSError):
-                        size = path.stat().st_size
+                with contextlib.suppress(OSError):
+                    status = path.stat()
+                    if path.name not in wanted and time.time() - status.st_mtime > NEW_SECONDS:
                         path.unlink()
-                        removed += size
+                        removed += status.st_size
         return removed
 
     def _kept(self, source: Source) -> KeptSource:

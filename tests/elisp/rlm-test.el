@@ -140,7 +140,7 @@
 (ert-deftest rlm-test-a-run-cut-short-anywhere-leaves-whole-org ()
   "Its blocks are closed and its headings and keywords are ours."
   (let ((ours (rx bos (or "Which files" "Iteration" "Sub-call" "Child run" "Answer" "Evidence"
-                          "Kept answer to a similar question" "Interrupted")))
+                          "Kept answer to a similar question" "Fork at" "Interrupted")))
         (events (rlm-test-numbered (rlm-test-recorded))))
     (rlm-test-with
       (dotimes (count (length events))

@@ -8,25 +8,19 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from log_support import FORK, RUN, ended, forked, notice, progress, started, write
 from rlm_server.engine.emitter import Emitter
 from rlm_server.errors import LogError
 from rlm_server.protocol import (
     MAX_EVENT_TEXT,
     AnyEvent,
-    Limits,
     Notice,
     Output,
-    Progress,
-    RunEnded,
-    RunStarted,
-    Usage,
+    RunResumed,
 )
+from rlm_server.runs.chain import numbers
 from rlm_server.runs.log import RunLog, follow
-from rlm_server.runs.summary import last_seq, newest, summarise
-
-
-def notice(seq: int, text: str = "x") -> Notice:
-    return Notice(run_id="r", seq=seq, time=0.0, node="0", level="info", text=text)
+from rlm_server.runs.summary import summarise
 
 
 async def read(path: Path, log: RunLog | None = None, from_seq: int = 0) -> list[AnyEvent]:
@@ -35,7 +29,7 @@ async def read(path: Path, log: RunLog | None = None, from_seq: int = 0) -> list
 
 @pytest.fixture
 def log(tmp_path: Path):
-    log = RunLog(tmp_path / "run.jsonl")
+    log = RunLog(tmp_path / f"{RUN}.jsonl")
     yield log
     log.close()
 
@@ -80,7 +74,7 @@ async def test_a_torn_last_line_is_passed_over(log: RunLog) -> None:
     whole = log.path.read_bytes()
     log.path.write_bytes(whole[:-9])
     assert [event.seq for event in await read(log.path)] == [0]
-    assert last_seq(log.path) == 0
+    assert numbers(log.path).last == 0
 
 
 async def test_a_damaged_line_in_the_middle_costs_that_line_only(log: RunLog) -> None:
@@ -89,7 +83,9 @@ async def test_a_damaged_line_in_the_middle_costs_that_line_only(log: RunLog) ->
     lines = log.path.read_bytes().split(b"\n")
     lines[1] = b"\xff{garbage"
     log.path.write_bytes(b"\n".join(lines))
-    assert [event.seq for event in await read(log.path)] == [0, 2]
+    events = await read(log.path)
+    assert [event.seq for event in events] == [0, 1, 2]
+    assert events[1].text == "This log is damaged: one event is lost here."
 
 
 def test_an_existing_log_is_never_written_over(tmp_path: Path) -> None:
@@ -104,7 +100,7 @@ async def test_a_full_disk_keeps_whole_lines_and_is_told_once(
     log: RunLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failures: list[LogError] = []
-    emitter = Emitter("r", log, on_failure=failures.append)
+    emitter = Emitter(RUN, log, on_failure=failures.append)
     emitter.emit(Notice, level="info", text="kept")
     write = os.write
 
@@ -123,7 +119,7 @@ async def test_a_full_disk_keeps_whole_lines_and_is_told_once(
 
 
 async def test_streamed_text_is_joined_cut_and_kept_in_order(log: RunLog) -> None:
-    emitter = Emitter("r", log, on_failure=pytest.fail)
+    emitter = Emitter(RUN, log, on_failure=pytest.fail)
     for _ in range(3):
         emitter.stream(Output, "0.1", "ab", cell=1, stream="stdout")
     emitter.stream(Output, "0.1", "E", cell=1, stream="stderr")
@@ -135,42 +131,99 @@ async def test_streamed_text_is_joined_cut_and_kept_in_order(log: RunLog) -> Non
 
 
 async def test_streamed_text_is_written_without_waiting_for_more(log: RunLog) -> None:
-    emitter = Emitter("r", log, on_failure=pytest.fail)
+    emitter = Emitter(RUN, log, on_failure=pytest.fail)
     emitter.stream(Output, "0.1", "alone", cell=1, stream="stdout")
     await asyncio.wait_for(log.grown(0), 10)
     assert [event.text for event in await read(log.path)] == ["alone"]
 
 
-def started() -> RunStarted:
-    return RunStarted(
-        run_id="r", seq=0, time=5.0, node="0", question="q?", root_model="m", sub_model="m",
-        limits=Limits(), max_depth=1, server_version="0", isolation="base", isolation_limits=[],
-        project="p",
-    )  # fmt: skip
-
-
 def test_a_summary_tells_how_a_run_ended(log: RunLog) -> None:
     log.append(started())
-    usage = Usage(cost=0.5)
-    log.append(
-        Progress(run_id="r", seq=1, time=0, node="0", iteration=2, subcalls_started=4,
-                 subcalls_done=3, usage=usage, seconds=1.5)
-    )  # fmt: skip
-    interrupted = summarise(log.path, live=False)
+    log.append(progress(1))
+    interrupted = summarise(log.path)
     assert interrupted is not None
     assert (interrupted.status, interrupted.iterations, interrupted.subcalls) == (
         "interrupted", 2, 4,
     )  # fmt: skip
     assert summarise(log.path, live=True).status == "running"
-    log.append(
-        RunEnded(run_id="r", seq=2, time=0, node="0", status="done", reason="", error=None,
-                 usage=usage, iterations=3, subcalls=4, seconds=2.5)
-    )  # fmt: skip
-    ended = summarise(log.path, live=False)
-    assert (ended.status, ended.iterations, ended.cost, ended.project) == ("done", 3, 0.5, "p")
+    log.append(ended(2))
+    done = summarise(log.path)
+    assert (done.status, done.iterations, done.cost, done.project) == ("done", 3, 0.5, "p")
+
+
+def test_a_run_that_was_resumed_and_killed_again_is_interrupted(log: RunLog) -> None:
+    for event in (started(), ended(1, status="limit"), resumed(2, [(1, 1)])):
+        log.append(event)
+    assert summarise(log.path).status == "interrupted"
 
 
 def test_what_is_no_log_has_no_summary(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_bytes(b"\x00\xff\n{}")
-    assert summarise(tmp_path / "a.jsonl", live=False) is None
-    assert newest(tmp_path, 5) == [tmp_path / "a.jsonl"]
+    path = tmp_path / f"{RUN}.jsonl"
+    path.write_bytes(b"\x00\xff\n{}")
+    assert summarise(path) is None
+
+
+def test_a_log_without_its_beginning_is_still_listed(tmp_path: Path) -> None:
+    path = write(tmp_path, [started(), notice(1), ended(2)])
+    path.write_bytes(b"\xff" + path.read_bytes())
+    summary = summarise(path)
+    assert (summary.status, summary.question) == (
+        "done",
+        "(The beginning of this run's log is damaged.)",
+    )
+
+
+def resumed(seq: int, void: list[tuple[int, int]]) -> RunResumed:
+    return RunResumed(
+        run_id=RUN, seq=seq, time=0, node="0", iteration=1, void=void, root_model="m",
+        sub_model="m", limits=started().limits,
+    )  # fmt: skip
+
+
+async def test_opened_again_a_torn_line_is_cut_off_and_numbers_go_on(tmp_path: Path) -> None:
+    path = write(tmp_path, [started(), notice(1)])
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"kind":"notice","runId":"2026' + b"x" * 600_000)
+    log = RunLog(path, again=True)
+    assert path.read_bytes() == whole
+    log.append(notice(numbers(path).free, "more"))
+    log.close()
+    assert [event.seq for event in await read(path)] == [0, 1, 2]
+
+
+async def test_a_log_has_one_writer(log: RunLog) -> None:
+    log.append(started())
+    with pytest.raises(LogError, match="by another server"):
+        RunLog(log.path, again=True)
+    log.close()
+    RunLog(log.path, again=True).close()
+
+
+async def test_what_a_resumed_run_has_made_anew_is_void(tmp_path: Path) -> None:
+    path = write(tmp_path, [started(), notice(1), ended(2), resumed(3, [(2, 2)]), notice(4)])
+    assert [type(event).__name__ for event in await read(path)] == [
+        "RunStarted", "Notice", "Void", "RunResumed", "Notice",
+    ]  # fmt: skip
+
+
+async def test_a_fork_shows_what_it_shares_under_its_own_name(tmp_path: Path) -> None:
+    write(tmp_path, [started(), notice(1, "shared"), notice(2, "not shared")])
+    path = write(tmp_path, [forked(2), notice(3, "own", FORK)])
+    events = await read(path)
+    assert {event.run_id for event in events} == {FORK}
+    assert [event.seq for event in events] == [0, 1, 2, 3]
+    assert [event.text for event in events if isinstance(event, Notice)] == ["shared", "own"]
+    assert [event.seq for event in await read(path, from_seq=2)] == [2, 3]
+
+
+async def test_a_fork_of_a_fork_and_one_whose_parent_is_gone(tmp_path: Path) -> None:
+    third = "20260303-120000-00f04c"
+    parent = write(tmp_path, [started(), notice(1, "first"), notice(2, "no")])
+    write(tmp_path, [forked(2), notice(3, "second", FORK), notice(4, "no", FORK)])
+    path = write(tmp_path, [forked(4, FORK, third), notice(5, "third", third)])
+    texts = [e.text for e in await read(path) if isinstance(e, Notice)]
+    assert texts == ["first", "second", "third"]
+    parent.unlink()
+    events = await read(path)
+    assert [e.seq for e in events] == list(range(6))
+    assert "2 events are lost" in events[0].text

@@ -1,0 +1,176 @@
+"""The index over all logs: lists of runs are taken from it, and it from the logs, at any time."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sqlite3
+import threading
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from rlm_server.protocol import RunsParams, RunsResult, RunSummary
+from rlm_server.runs.log import in_use
+from rlm_server.runs.place import RUN_ID, log_path
+from rlm_server.runs.summary import summarise
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1
+EVERY = 1 << 40
+"""A limit that leaves nothing out."""
+_SCHEMA = """
+CREATE TABLE run (
+    id TEXT PRIMARY KEY, modified INTEGER NOT NULL, size INTEGER NOT NULL, started REAL NOT NULL,
+    project TEXT, status TEXT NOT NULL, words TEXT NOT NULL, summary BLOB NOT NULL
+) WITHOUT ROWID
+"""
+_BROKEN = (sqlite3.Error, OSError, msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError)
+_decoder = msgspec.json.Decoder(RunSummary)
+
+
+class Index:
+    """One for a state directory, shared by all its servers. Methods block, from any thread."""
+
+    def __init__(self, directory: Path, file: Path) -> None:
+        """``directory`` has the logs; ``file`` is made when it is first needed."""
+        self.directory = directory
+        self.file = file
+        self._lock = threading.Lock()
+
+    def find(self, wanted: RunsParams, live: Collection[str]) -> RunsResult:
+        """The newest runs that match; ``live`` are those that go on in this server."""
+        with self._lock:
+            try:
+                return self._find(wanted, live)
+            except _BROKEN as error:
+                logger.warning("%s is made anew: %s", self.file, error)
+                self._discard()
+            try:
+                return self._find(wanted, live)
+            except _BROKEN as error:
+                logger.warning("%s can't be used: %s", self.file, error)
+                return self._find(wanted, live, file=":memory:")
+
+    def refresh(self) -> None:
+        """Take over what has changed, so that the next list need not wait for it."""
+        self.find(RunsParams(limit=1), ())
+
+    def forks(self, run_id: str) -> list[str]:
+        """The runs that share the beginning of this one."""
+        runs = self.find(RunsParams(limit=EVERY), ()).runs
+        return sorted(run.run_id for run in runs if run.parent_run_id == run_id)
+
+    def _find(
+        self, wanted: RunsParams, live: Collection[str], *, file: str | None = None
+    ) -> RunsResult:
+        where, arguments = _conditions(wanted, list(live))
+        with self._open(file or str(self.file)) as database:
+            self._update(database)
+            # The conditions are words of ours; what a client sends goes as arguments.
+            count = f"SELECT count(*) FROM run {where}"  # noqa: S608
+            page = f"SELECT summary FROM run {where} ORDER BY started DESC, id DESC"  # noqa: S608
+            [total] = database.execute(count, arguments).fetchone()
+            rows = database.execute(
+                f"{page} LIMIT ? OFFSET ?", [*arguments, wanted.limit, wanted.offset]
+            ).fetchall()
+        return RunsResult(runs=[self._summary(row[0], live) for row in rows], total=total)
+
+    def _summary(self, encoded: bytes, live: Collection[str]) -> RunSummary:
+        summary = _decoder.decode(encoded)
+        summary.log = str(log_path(self.directory, summary.run_id))
+        if summary.run_id in live or (
+            summary.status == "interrupted" and in_use(Path(summary.log))
+        ):
+            summary.status = "running"
+        return summary
+
+    def _update(self, database: sqlite3.Connection) -> None:
+        """Read the logs that are new or have changed, forget those that are gone."""
+        known = {
+            row[0]: (row[1], row[2])
+            for row in database.execute("SELECT id, modified, size FROM run")
+        }
+        found = dict(self._logs())
+        changed = [run_id for run_id, state in found.items() if known.get(run_id) != state]
+        gone = [(run_id,) for run_id in known.keys() - found.keys()]
+        if not changed and not gone:
+            return
+        database.execute("BEGIN IMMEDIATE")
+        database.executemany("DELETE FROM run WHERE id = ?", gone)
+        for run_id in changed:
+            summary = summarise(log_path(self.directory, run_id))
+            if summary is None:
+                database.execute("DELETE FROM run WHERE id = ?", (run_id,))
+            else:
+                database.execute(
+                    "INSERT OR REPLACE INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    _row(summary, *found[run_id]),
+                )
+        database.execute("COMMIT")
+
+    def _logs(self) -> Iterator[tuple[str, tuple[int, int]]]:
+        with contextlib.suppress(FileNotFoundError), os.scandir(self.directory) as entries:
+            for entry in entries:
+                run_id, dot, ending = entry.name.partition(".")
+                if dot and ending == "jsonl" and RUN_ID.fullmatch(run_id):
+                    with contextlib.suppress(OSError):
+                        status = entry.stat()
+                        yield run_id, (status.st_mtime_ns, status.st_size)
+
+    @contextlib.contextmanager
+    def _open(self, file: str) -> Iterator[sqlite3.Connection]:
+        if file != ":memory:":
+            self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
+        database = sqlite3.connect(file, timeout=10.0, isolation_level=None)
+        try:
+            database.execute("PRAGMA synchronous = OFF")  # it can be made anew at any time
+            [version] = database.execute("PRAGMA user_version").fetchone()
+            if version != VERSION:
+                database.execute("BEGIN IMMEDIATE")
+                database.execute("DROP TABLE IF EXISTS run")
+                database.execute(_SCHEMA)
+                database.execute(f"PRAGMA user_version = {VERSION}")
+                database.execute("COMMIT")
+            yield database
+        finally:
+            database.close()
+
+    def _discard(self) -> None:
+        for ending in ("", "-journal", "-wal", "-shm"):
+            with contextlib.suppress(OSError):
+                self.file.with_name(self.file.name + ending).unlink()
+
+
+def _row(summary: RunSummary, modified: int, size: int) -> tuple[Any, ...]:
+    words = (summary.question, summary.project or "", summary.root_model, summary.run_id)
+    return (
+        *(summary.run_id, modified, size, summary.started, summary.project, summary.status),
+        *("\n".join(words).casefold(), msgspec.json.encode(summary)),
+    )
+
+
+def _conditions(wanted: RunsParams, live: list[str]) -> tuple[str, list[Any]]:
+    """The rows that match, as SQL and its arguments."""
+    terms: list[str] = []
+    arguments: list[Any] = []
+    if wanted.project is not None:
+        terms.append("project = ?")
+        arguments.append(wanted.project)
+    for word in wanted.text.casefold().split():
+        terms.append("instr(words, ?) > 0")
+        arguments.append(word)
+    if wanted.status is not None:
+        marks = ", ".join("?" * len(live))
+        if wanted.status == "running":
+            terms.append(f"id IN ({marks})")
+        else:
+            terms.append(f"status = ? AND id NOT IN ({marks})")
+            arguments.append(wanted.status)
+        arguments += live
+    return ("WHERE " + " AND ".join(terms) if terms else "", arguments)
