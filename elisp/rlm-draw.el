@@ -416,7 +416,7 @@ Events of unknown kinds come from newer servers and are passed over."
      'rlm-evidence (list file line))))
 
 (cl-defmethod rlm-draw-event ((_ (eql 'runResumed)) event run)
-  "Draw, for EVENT, that RUN goes on after it was cut short."
+  "Draw EVENT, by which RUN is continued after it was cut short."
   (rlm-draw--note-models event run)
   (setf (rlm-run-status run) "running"
         (rlm-run-doing run) "replaying")
@@ -427,7 +427,7 @@ Events of unknown kinds come from newer servers and are passed over."
                   (format-time-string "%F %R" (plist-get event :time))))))
 
 (cl-defmethod rlm-draw-event ((_ (eql 'runForked)) event run)
-  "Draw, for EVENT, that RUN goes its own way from here."
+  "Draw EVENT, from which on RUN is no longer like its parent."
   (rlm-draw--note-models event run)
   (setf (rlm-run-status run) "running"
         (rlm-run-doing run) "replaying"
