@@ -22,6 +22,7 @@ class Wire:
         """Bytes of the longest message that is taken."""
         self._reader = reader
         self._writer = writer
+        self._unsent: list[bytes] = []
 
     async def read(self) -> bytes | None:
         """The next message's body; None at the end of the stream. Raises TooLong.
@@ -48,8 +49,10 @@ class Wire:
 
     def write(self, body: bytes) -> None:
         """Send a message; it waits in memory while the other side does not read."""
-        if not self._writer.is_closing():
-            self._writer.write(b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
+        if not self._unsent:
+            # What is written in one go is sent in one go: each wakes the other side once.
+            asyncio.get_running_loop().call_soon(self._send)
+        self._unsent.append(b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
 
     async def drain(self) -> None:
         """Wait until the other side has read most of what was sent. Raises ConnectionError."""
@@ -57,7 +60,13 @@ class Wire:
 
     def close(self) -> None:
         """Close the connection."""
+        self._send()
         self._writer.close()
+
+    def _send(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        if unsent and not self._writer.is_closing():
+            self._writer.write(b"".join(unsent))
 
     async def _line(self) -> bytes:
         """The next line, or b"" at the end; of an endless one, a part."""

@@ -20,6 +20,9 @@ READ_WAIT = 0.2
 WRITE_WAIT = 10.0
 """Seconds to wait for other processes' locks; reads are on the event loop and rarely wait."""
 
+GATHER = 0.05
+"""Seconds in which writes are gathered, so that a busy run pays for few transactions."""
+
 Statement = tuple[str, Sequence[Any]]
 
 
@@ -51,6 +54,7 @@ class Database:
         self._lock = threading.Lock()
         self._waiting: list[tuple[Sequence[Statement], Callable[[], None]]] = []
         self._job: Future[None] | None = None
+        self._hurry = threading.Event()
 
     def read(self, query: str, arguments: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Rows of a query; none where the file can't be used."""
@@ -67,7 +71,7 @@ class Database:
     def write(
         self, statements: Sequence[Statement], *, after: Callable[[], None] = lambda: None
     ) -> None:
-        """Let the statements be executed soon, in order, in one transaction.
+        """Let the statements be executed within ``GATHER`` seconds, in order, in one transaction.
 
         ``after`` is called in the writing thread as soon as what was written can be read, or
         has been given up.
@@ -80,11 +84,13 @@ class Database:
             if self._job is None:
                 if self._thread is None:
                     self._thread = ThreadPoolExecutor(1, thread_name_prefix=self.path.stem)
+                self._hurry.clear()
                 self._job = self._thread.submit(self._write_all)
 
     def flush(self) -> None:
         """Wait until all is written. Blocks: call it in a thread."""
         while job := self._job:
+            self._hurry.set()
             job.result()
 
     def close(self) -> None:
@@ -99,6 +105,7 @@ class Database:
 
     def _write_all(self) -> None:
         while True:
+            self._hurry.wait(GATHER)
             with self._lock:
                 batch, self._waiting = self._waiting, []
                 if not batch:

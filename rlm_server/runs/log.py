@@ -17,6 +17,9 @@ from rlm_server.text import to_json
 
 _CHUNK = 1 << 18
 
+GATHER_SECONDS = 0.01
+"""What a follower waits for more, so that a burst of events is one read and one message out."""
+
 
 class RunLog:
     """The log of a live run, locked against other servers. Not for use from several threads."""
@@ -141,6 +144,8 @@ async def follow(path: Path, log: RunLog | None, from_seq: int) -> AsyncIterator
             if log is None or (log.closed and offset >= log.size):
                 break
             await log.grown(offset)
+            if not log.closed:
+                await asyncio.sleep(GATHER_SECONDS)
     for line in reader.finish():
         if _is_wanted(line, reader.run_id, from_seq):
             yield line

@@ -24,7 +24,7 @@ from rlm_server.sandbox.messages import (
     Status,
     Stream,
 )
-from rlm_server.sandbox.worker import Undone, Worker
+from rlm_server.sandbox.worker import Undone, Worker, nothing
 from rlm_server.text import clean
 
 GRACE_SECONDS = 0.05
@@ -96,20 +96,21 @@ class Cell:
         self._began = loop.time()
         reason = f"TimeoutError: the cell ran longer than {seconds:g} seconds"
         self._deadline = loop.call_later(seconds, self.stop, "timeout", reason)
-        quota = asyncio.create_task(self._watch_quota(worker))
+        worker.on_over_quota = self._over_quota
         try:
             worker.begin()
             self._worker = worker
             done, broken = await self._conduct(worker, number, code, reply)
         finally:
-            quota.cancel()
+            worker.on_over_quota = nothing
             self._deadline.cancel()
             self._deadline = None
             for timer in self._timers:
                 timer.cancel()
             for task in self._tasks:
                 task.cancel()
-            await asyncio.gather(quota, *self._tasks, return_exceptions=True)
+            if self._tasks:
+                await asyncio.gather(*self._tasks, return_exceptions=True)
         if done is None:
             result = self._died(await worker.undo(), broken)
         elif self._too_full:  # the way back empties the directory too
@@ -148,8 +149,7 @@ class Cell:
             elif isinstance(message, Done) and message.token == self._token:
                 return message
 
-    async def _watch_quota(self, worker: Worker) -> None:
-        await worker.over_quota.wait()
+    def _over_quota(self) -> None:
         limit = f"{self._config.scratch:,}"
         self._too_full = True
         self.stop(

@@ -35,6 +35,7 @@ _ANSWER_LIMIT = 2_000_000
 _RESERVE = 8 << 20
 _VALUE_LIMIT = 200_000
 _OURS = os.path.dirname(__file__)
+_threads = threading.active_count
 
 
 class Repl:
@@ -102,6 +103,10 @@ class Repl:
             order["cell"], order["code"], output, done["error"], order.get("reply", "")
         )
         return done
+
+    def after_fork(self) -> None:
+        """Forget threads that did not cross a fork."""
+        self._recorder.after_fork()
 
     def _execute(self, code: str, name: str) -> None:
         linecache.cache[name] = (len(code), None, code.splitlines(keepends=True), name)
@@ -218,7 +223,10 @@ def say_fatal(sock: socket.socket, text: str) -> None:
 
 
 def serve(sock: socket.socket, rescue: socket.socket | None) -> None:
-    """Take the context, then run cells, each in a fork where there is a socket to be rescued by."""
+    """Take the context, then run cells, each in a fork where there is a socket to be rescued by.
+
+    The fork is made ahead of the cell, as soon as the server asks for it.
+    """
     warnings.filterwarnings("ignore", "This process", DeprecationWarning)  # of forks with threads
     revive_thread_pools_after_forks()
     interrupts = Interrupts()
@@ -226,12 +234,21 @@ def serve(sock: socket.socket, rescue: socket.socket | None) -> None:
     channel = Channel(sock, interrupts)
     context = _take_context(sock, channel, rescue is not None)
     repl = Repl(channel, interrupts, context)
+    ready = rescue is None
     while True:
         order = channel.order()
-        if rescue is not None and not _split(channel, rescue):
-            continue  # this was the twin, and the cell never happened
-        channel.token = order["token"]
-        channel.send(repl.run(order))
+        ahead = order["type"] == "prepare"
+        # Threads don't cross a fork; those that cells have left may go on until the next cell.
+        if rescue is not None and not ready and not (ahead and _threads() > 1):
+            ready = _split(channel, rescue)
+            if not ready:
+                continue  # this was the twin, and the cell never happened
+            repl.after_fork()
+        if not ahead:
+            channel.token = order["token"]
+            done = repl.run(order)
+            ready = rescue is None
+            channel.send(done)
 
 
 def _split(channel: Channel, rescue: socket.socket) -> bool:

@@ -79,6 +79,11 @@ class Frames(asyncio.BufferedProtocol, Generic[Message]):
         assert self._transport is not None
         self._transport.write(pack(payload))
 
+    def post(self, payload: bytes) -> None:
+        """Send a frame of a few bytes without waiting; nothing happens where the peer is gone."""
+        if self._end is None and self._transport is not None:
+            self._transport.write(pack(payload))
+
     def end(self, error: Exception) -> None:
         """End the channel: what was queued is forgotten, and ``get`` raises this error."""
         if self._end is None:

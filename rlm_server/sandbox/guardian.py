@@ -8,10 +8,10 @@ process table, so that not even the kernel lets anything survive it.
 
 Runs outside the sandbox's restrictions, as the sandbox's user: standard library only.
 
-The server says, one letter a packet: E a cell begins, M it went well, I interrupt it, K kill it
-(with a descriptor of a new socket for the twin). It is told: X the cell's process ended, D the
-namespace is gone, R the twin is awake, L there was none, Q the scratch directory is too full,
-F and a text: the sandbox can't be started.
+The server says, one letter a packet: E the process may fork for the next cell, B that cell
+begins, M it went well, I interrupt it, K kill it (with a descriptor of a new socket for the
+twin). It is told: X the cell's process ended, D the namespace is gone, R the twin is awake, L
+there was none, Q the scratch directory is too full, F and a text: the sandbox can't be started.
 """
 
 from __future__ import annotations
@@ -113,7 +113,9 @@ class Guardian:
         if order == b"E":
             if self._gate >= 0:  # nobody can have forked for this cell yet
                 self._listen_again()
-            self._patience, self._tokens, self._busy = _PATIENCE, 1, True
+            self._patience, self._tokens = _PATIENCE, 1
+        elif order == b"B":
+            self._busy = True
         elif order == b"M":
             self._commit()
         elif order == b"I":

@@ -7,10 +7,12 @@ import contextlib
 import signal
 import socket
 
+import msgspec
+
 from rlm_server.config import SandboxConfig
 from rlm_server.errors import SandboxError
 from rlm_server.sandbox.frames import FrameError
-from rlm_server.sandbox.messages import Started
+from rlm_server.sandbox.messages import Prepare, Started
 from rlm_server.sandbox.pool import Seed
 from rlm_server.sandbox.worker import (
     RESTORE_SECONDS,
@@ -19,11 +21,13 @@ from rlm_server.sandbox.worker import (
     attach,
     introduce,
     new_frames,
+    nothing,
     restored,
     shut,
 )
 
 _CLOSE_SECONDS = 30.0
+_PREPARE = msgspec.json.encode(Prepare())
 
 
 class LinuxWorker:
@@ -34,8 +38,9 @@ class LinuxWorker:
         self._guardian.setblocking(False)
         self.frames = new_frames()
         self.started = Started(copied=False, checkpoints=False)
-        self.over_quota = asyncio.Event()
+        self.on_over_quota = nothing
         self._lost = ""  # why the namespace is gone
+        self._prepared = False
         self._undoing: asyncio.Future[bool] | None = None
         self._ended = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -62,10 +67,18 @@ class LinuxWorker:
         """Whether it can take another cell."""
         return not self._lost and not self.frames.ended
 
+    def prepare(self) -> None:
+        """Let the guardian grant one fork, and have it made; the model thinks meanwhile."""
+        if not self._prepared:
+            self._prepared = True
+            self._order(b"E")
+            if self.started.checkpoints:
+                self.frames.post(_PREPARE)
+
     def begin(self) -> None:
-        """Let the guardian expect one fork."""
-        self.over_quota.clear()
-        self._order(b"E")
+        """Let the guardian watch what the cell writes."""
+        self.prepare()
+        self._order(b"B")
 
     def interrupt(self) -> None:
         """Have the cell interrupted."""
@@ -73,6 +86,7 @@ class LinuxWorker:
 
     def commit(self) -> None:
         """Have the twin buried."""
+        self._prepared = False
         self._order(b"M")
 
     def kill(self) -> None:
@@ -82,6 +96,7 @@ class LinuxWorker:
     async def undo(self) -> Undone:
         """Have the cell killed and the twin woken, and speak with that one from now on."""
         self.kill()
+        self._prepared = False
         if self._lost or not self.started.checkpoints:
             return Undone(False, self._lost)
         ours, theirs = socket.socketpair()
@@ -146,7 +161,7 @@ class LinuxWorker:
         elif word in (b"R", b"L") and self._undoing is not None and not self._undoing.done():
             self._undoing.set_result(word == b"R")
         elif word == b"Q":
-            self.over_quota.set()
+            self.on_over_quota()
         elif word.startswith(b"F"):
             self._lose(word[1:].decode("utf-8", "replace"))
 

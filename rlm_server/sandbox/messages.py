@@ -85,6 +85,10 @@ class Setup(Message, tag="setup"):
     """The part of the text that is the context, in characters; None: all of it."""
 
 
+class Prepare(Message, tag="prepare"):
+    """To the process: a cell will come; split off the way back from it now, where that is safe."""
+
+
 class Execute(Message, tag="execute"):
     """To the process: run this."""
 

@@ -19,7 +19,7 @@ from rlm_server.sandbox.confine import NOBODY
 from rlm_server.sandbox.frames import FrameError
 from rlm_server.sandbox.launch import ENVIRONMENT, command
 from rlm_server.sandbox.messages import Started
-from rlm_server.sandbox.worker import CorpusFiles, Undone, introduce, new_frames
+from rlm_server.sandbox.worker import CorpusFiles, Undone, introduce, new_frames, nothing
 
 
 class PlainWorker:
@@ -30,7 +30,7 @@ class PlainWorker:
         self._scratch = scratch
         self.frames = new_frames()
         self.started = Started(copied=False, checkpoints=False)
-        self.over_quota = asyncio.Event()
+        self.on_over_quota = nothing
 
     @classmethod
     async def start(
@@ -67,8 +67,11 @@ class PlainWorker:
         """Whether it can take another cell."""
         return self._process.returncode is None and not self.frames.ended
 
-    def begin(self) -> None:
+    def prepare(self) -> None:
         """Nothing to prepare."""
+
+    def begin(self) -> None:
+        """Nothing to tell."""
 
     def commit(self) -> None:
         """Nothing to forget."""

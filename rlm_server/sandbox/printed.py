@@ -5,6 +5,7 @@ Runs inside the sandbox: standard library only.
 
 from __future__ import annotations
 
+import _thread
 import io
 import threading
 import time
@@ -17,7 +18,7 @@ _PIECE = 1 << 16
 _KEEP = 8_000_000
 
 _len, _isinstance = len, isinstance
-_clock = time.monotonic
+_clock, _sleep, _start = time.monotonic, time.sleep, _thread.start_new_thread
 
 
 class Recorder:
@@ -33,23 +34,24 @@ class Recorder:
         self._total = 0
         self._last = 0.0
         self._open = False
-        self._flusher: threading.Thread | None = None
-        self._stop = threading.Event()
+        self._cell = 0
+        self._flushing = False
 
     def start(self) -> None:
         """A cell begins."""
         self._pending, self._size = [], 0
         self._kept, self._kept_size, self._total = [], 0, 0
         self._last, self._open = 0.0, True
+        self._cell, self._flushing = self._cell + 1, False
+
+    def after_fork(self) -> None:
+        """Forget a thread that did not cross a fork."""
+        self._lock = threading.RLock()
 
     def finish(self) -> str:
         """A cell has ended: send the rest, and return all that it printed."""
         self.flush()
         self._open = False
-        if self._flusher is not None:
-            self._stop.set()
-            self._flusher.join()
-            self._flusher = None
         text = "".join(self._kept)
         if self._total > self._kept_size:
             text += f"\n[{self._total:,} characters were printed; the rest is not kept]"
@@ -73,7 +75,7 @@ class Recorder:
             quiet = _clock() - self._last > _FLUSH_SECONDS
         if quiet and text.endswith("\n"):
             self.flush()
-        elif self._pending and self._flusher is None:
+        elif self._pending and not self._flushing:
             self._start_flusher()
 
     def flush(self) -> None:
@@ -101,18 +103,19 @@ class Recorder:
                 self._pending[:0] = pending
 
     def _start_flusher(self) -> None:
-        self._stop = threading.Event()
-        thread = threading.Thread(target=self._flush_often, args=(self._stop,), daemon=True)
+        """Have what waits sent soon, also while the cell does nothing; at no cost to its end."""
         try:
-            thread.start()
+            _start(self._flush_often, (self._cell,))
         except RuntimeError:  # no more threads: flushed at the end
             return
-        self._flusher = thread
+        self._flushing = True
 
-    def _flush_often(self, stop: threading.Event) -> None:
-        while not stop.wait(_FLUSH_SECONDS):
+    def _flush_often(self, cell: int) -> None:
+        _sleep(_FLUSH_SECONDS)
+        while self._open and self._cell == cell:
             if self._pending:
                 self.flush()
+            _sleep(_FLUSH_SECONDS)
 
 
 class Printed(io.TextIOBase):

@@ -47,6 +47,7 @@ class Repl:
         Repl.isolation = isolation.mode
         self = cls(corpus, config, on_call, isolation)
         self._worker = await self._new_worker()
+        self._worker.prepare()
         return self
 
     async def run(
@@ -78,7 +79,9 @@ class Repl:
             raise
         finally:
             self._cell = None
-        if not result.kept:
+        if result.kept:
+            worker.prepare()
+        else:
             await self._discard()
         result.kept = result.kept and not lost
         return result
@@ -102,7 +105,8 @@ class Repl:
 
     async def _ready_worker(self) -> tuple[Worker, bool]:
         """Return a worker, and whether variables were lost between two cells."""
-        lost = self._worker is not None and not self._worker.usable
+        worker = self._worker
+        lost = worker is not None and not worker.usable and not (await worker.undo()).kept
         if lost:
             await self._discard()
         if self._worker is None:  # the last cell was killed, and its variables with it

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -53,12 +54,15 @@ class Worker(Protocol):
 
     frames: Frames[FromCell]
     started: Started
-    over_quota: asyncio.Event
-    """Set when its scratch directory is too full."""
+    on_over_quota: Callable[[], None]
+    """Called when its scratch directory is too full; a cell puts its own here."""
 
     @property
     def usable(self) -> bool:
         """Whether it can take another cell."""
+
+    def prepare(self) -> None:
+        """Make the way back from the next cell ahead of it, where that is possible."""
 
     def begin(self) -> None:
         """A cell is about to be sent."""
@@ -120,6 +124,10 @@ async def restored(frames: Frames[FromCell]) -> int | None:
     if not isinstance(message, Restored):
         raise FrameError("it did not come back")
     return message.ending
+
+
+def nothing() -> None:
+    """Where nobody wants to know."""
 
 
 def shut(*sockets: socket.socket) -> None:

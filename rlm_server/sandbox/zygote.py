@@ -42,7 +42,6 @@ _PRELOAD = (
     "ast",
     "linecache",
     "concurrent.futures.thread",
-    "asyncio",
     "difflib",
     "bisect",
     "operator",

@@ -88,3 +88,31 @@ async def test_the_server_survives_a_guardian_that_is_killed(tmp_path: Path) -> 
         result = await b.run("1")
         assert (result.status, result.kept) == ("ok", False)
         assert isinstance(b.repl, Repl)
+
+
+DIE_ONCE_AHEAD = """
+import os, time, _thread
+keep = 1
+def die():
+    while not llm_query.__self__._channel._reading:  # it waits for the next cell
+        time.sleep(0.0001)
+    open("once", "w").close()
+    os._exit(3)
+def hook():
+    if not os.path.exists("once"):
+        _thread.start_new_thread(die, ())
+os.register_at_fork(after_in_child=hook)
+"""
+
+
+async def test_a_process_that_dies_between_cells_costs_nothing(tmp_path: Path) -> None:
+    # The next cell's process is made ahead of it, and its twin is there by then.
+    async with bench(tmp_path) as b:
+        await b.ok(DIE_ONCE_AHEAD)
+        worker = b.repl._worker
+        assert worker is not None
+        while worker.usable:
+            await asyncio.sleep(0.001)
+        result = await b.run("print(keep)")
+        assert (result.output, result.kept) == ("1\n", True)
+        assert b.repl._worker is worker
