@@ -364,11 +364,17 @@ Events of unknown kinds come from newer servers and are passed over."
 
 (cl-defmethod rlm-draw-event ((_ (eql 'answer)) event run)
   "Draw EVENT, the answer of RUN or a piece of it."
-  (let ((node (or (gethash "answer" rlm-node-table)
-                  (rlm-draw--begin-answer event))))
-    (setf (rlm-run-answer run) (concat (rlm-run-answer run) (plist-get event :text)))
+  (let* ((begun (gethash "answer" rlm-node-table))
+         (node (or begun (rlm-draw--begin-answer event)))
+         (typed (eq (plist-get event :typed) t)))
+    (setf (rlm-run-answer run) (concat (rlm-run-answer run) (plist-get event :text))
+          (rlm-run-typed run) typed)
+    (when (and typed (not begun))
+      (rlm-node-write node 'prose "```json\n"))
     (rlm-node-write node 'prose (plist-get event :text))
     (unless (eq (plist-get event :more) t)
+      (when typed
+        (rlm-node-write node 'prose "\n```\n"))
       (rlm-node-end-part node)
       (rlm-draw--evidence-list run node (plist-get event :evidence)))))
 

@@ -41,6 +41,7 @@
   (cost 0.0 :documentation "US dollars; nil where a price is unknown.")
   (reason nil :documentation "Why it has ended, in a sentence.")
   (answer nil :documentation "The answer as the model gave it, or nil.")
+  (typed nil :documentation "Whether the answer is JSON that fits the schema asked for.")
   (evidence nil :documentation "List of (FILE-OR-URI LINE PATH QUOTE).")
   (transcript nil :documentation "File name of the saved transcript, or nil.")
   (log nil :documentation "File name of the log."))
@@ -69,6 +70,13 @@
 (defun rlm-run-live-p (run)
   "Return non-nil if RUN has not ended, as far as is known."
   (and (member (rlm-run-status run) '("asking" "running")) t))
+
+(defun rlm-run-value (run)
+  "Return the typed answer of RUN as Lisp, or nil if its answer is not typed.
+Objects are plists and arrays vectors; null is nil, false is `:json-false'."
+  (and (rlm-run-typed run)
+       (json-parse-string (rlm-run-answer run) :object-type 'plist
+                          :null-object nil :false-object :json-false)))
 
 (defun rlm-run-elapsed (run)
   "Return for how many seconds RUN has been or was going on, or nil."

@@ -40,6 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     """Run the command that was named; each imports what it needs."""
     match options.command:
+        case "ask":
+            return asyncio.run(_ask(options))
         case "config":
             return _show_config()
         case "doctor":
@@ -83,6 +85,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser("serve", help="answer clients; what is done without a command")
+    ask = commands.add_parser("ask", help="ask a question, and print its answer")
+    ask.add_argument("question", metavar="QUESTION")
+    ask.add_argument("paths", nargs="+", metavar="PATH", help="file or directory; -: what is piped")
+    ask.add_argument("--schema", type=Path, metavar="FILE", help="JSON Schema of the answer")
+    ask.add_argument("--model", metavar="NAME", help="root model")
+    ask.add_argument("--sub-model", metavar="NAME", help="model for sub-calls")
     commands.add_parser("doctor", help="try every part, and say what to do about what fails")
     commands.add_parser("config", help="print the effective configuration")
     commands.add_parser("models", help="list the models with their servers, prices and health")
@@ -130,6 +138,18 @@ def _serve(tcp: str | None, token_file: Path | None, *, no_cache: bool) -> int:
 
     asyncio.run(run())
     return 0
+
+
+async def _ask(options: argparse.Namespace) -> int:
+    from rlm_server.doors.asking import ask_command
+    from rlm_server.protocol import AskOptions
+
+    asked = AskOptions(root_model=options.model, sub_model=options.sub_model)
+    engine = _engine(no_cache=options.no_cache)
+    try:
+        return await ask_command(engine, options.question, options.paths, asked, options.schema)
+    finally:
+        await engine.close()
 
 
 async def _doctor() -> int:

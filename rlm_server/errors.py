@@ -8,6 +8,7 @@ The tree::
     ├── UnknownRunError        no run has this id
     ├── LogError               a run's log can't be written
     ├── ExportError            a run can't be written in another form
+    ├── SchemaError            the JSON Schema of an answer can't be used, or no answer fitted it
     ├── ClosingError           the server is stopping
     ├── SandboxError           the REPL process can't start, or is gone
     └── ModelError             a call to a model failed
@@ -70,6 +71,13 @@ class ExportError(RlmError):
 
     code = -32016
     kind = "export"
+
+
+class SchemaError(RlmError):
+    """The JSON Schema of an answer can't be used, or the model gave no answer that fits it."""
+
+    code = -32017
+    kind = "schema"
 
 
 class ClosingError(RlmError):

@@ -8,7 +8,7 @@ name says characters or tokens. A cost of ``null`` means unknown, never free.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -163,6 +163,8 @@ class AskOptions(Strict):
     """Neither use kept answers nor keep new ones."""
     fresh: bool = False
     """Ask anew, whatever answers are kept; the new ones take their place."""
+    schema: dict[str, Any] | None = None
+    """JSON Schema that the answer has to fit; null: the answer is text."""
 
 
 # ------------------------------------------------------------------------------ requests, results
@@ -869,6 +871,12 @@ class Answer(Event, tag="answer"):
     """Given with the last piece of the answer."""
     more: bool = False
     """True where another piece follows."""
+    typed: bool = False
+    """True where a schema was given and the answer fits it: the text of all pieces is its JSON
+    then. False under a schema: the text is what there is, and does not fit."""
+    value: Any | msgspec.UnsetType = msgspec.UNSET
+    """What that JSON means, with the last piece; left out where there are several pieces, or an
+    integer in it has more than 64 bits."""
 
 
 class RunResumed(Event, tag="runResumed"):

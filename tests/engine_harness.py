@@ -148,19 +148,16 @@ def prepare(
     config: Config | None = None,
     store: Store | None = None,
     prices: dict[str, tuple[float | None, float | None]] | None = None,
+    options: AskOptions | None = None,
     windows: dict[str, int] | None = None,
-    sub_model: str | None = None,
     **limits: Any,
 ) -> Played:
     """Make a run that is not started yet."""
     models = ScriptedModels(replies, sub)
     models.prices = prices or {}
     models.windows = windows or {}
-    params = AskParams(
-        question="What is in it?",
-        sources=list(sources),
-        options=AskOptions(limits=LimitOverrides(**limits), sub_model=sub_model),
-    )
+    options = msgspec.structs.replace(options or AskOptions(), limits=LimitOverrides(**limits))
+    params = AskParams(question="What is in it?", sources=list(sources), options=options)
     run = Run(
         "test",
         params,

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import ast
 import asyncio
 from typing import Literal
 
 from rlm_server.engine import prompt
+from rlm_server.engine.accepting import Acceptance
 from rlm_server.engine.calls import Calls
 from rlm_server.engine.emitter import Emitter
 from rlm_server.engine.history import Feedback, History
 from rlm_server.engine.ledger import Ledger, LimitReached
 from rlm_server.engine.nearing import Nearing
 from rlm_server.engine.reply import ReplyParser
+from rlm_server.engine.typed import AnswerType
 from rlm_server.protocol import (
     MAX_EVENT_TEXT,
     CellDone,
@@ -33,9 +34,6 @@ MOST_CELLS = 20
 LEAST_SECONDS = 0.1
 """What a cell gets where the time is as good as over."""
 
-READING = frozenset(("context", "grep", "search", "cite"))
-"""Names in the REPL by which a cell reads the context."""
-
 
 class Loop:
     """The iterations of a run, or of a child run, over one REPL."""
@@ -48,6 +46,7 @@ class Loop:
         *,
         node: str,
         model: str,
+        answer_type: AnswerType | None = None,
     ) -> None:
         """Prepare a loop below ``node`` that asks ``model`` within the limits of ``ledger``."""
         self.node = node
@@ -64,6 +63,7 @@ class Loop:
         self._ledger = ledger
         self._nearing = Nearing(ledger)
         self._cell_began = 0.0
+        self._acceptance = Acceptance(answer_type)
         self._cells_run = 0
         self._refused = False
         self._in_cell = False
@@ -88,7 +88,10 @@ class Loop:
             self._repl.allow(max(LEAST_SECONDS, left))
 
     async def run(self, repl: Repl, history: History) -> str:
-        """Go on until the answer is ready, and return it. Raises LimitReached, ModelError."""
+        """Go on until the answer is ready, and return it.
+
+        Raises LimitReached, ModelError, SchemaError.
+        """
         self._repl = repl
         while self.iterations < self._ledger.limits.iterations:
             self.iterations += 1
@@ -135,11 +138,12 @@ class Loop:
         feedback = prompt.outputs(results, first, len(reply.cells), SHOWN)
         if not results[-1].ready:
             return feedback, False
-        if self._nothing_read(reply):
-            self._refused = True
-            self._notice(node, "An answer that read nothing of the context was refused.")
-            return feedback.and_also(prompt.UNREAD), False
-        return feedback, True
+        refusal = self._acceptance.refuse(self.iterations, reply, results[-1].answer)
+        if refusal is None:
+            return feedback, True
+        self._refused = True
+        self._notice(node, refusal.notice)
+        return feedback.and_also(refusal.told), False
 
     async def _cell(self, node: str, number: int, code: str, reply: str) -> CellResult:
         assert self._repl is not None
@@ -150,6 +154,8 @@ class Loop:
             result = await self._run_code(node, number, code, reply)
         finally:
             self._in_cell = False
+        # A cell that never happened has not heard of the refusal.
+        self._refused = self._refused and result.status not in ("ok", "error")
         self.best = result.answer or self.best
         self._emitter.emit(
             CellDone,
@@ -172,6 +178,7 @@ class Loop:
         return await self._repl.run(
             code,
             reply=reply,
+            refused=self._refused,
             timeout=self._cell_seconds(),
             on_output=lambda stream, text: self._emitter.stream(
                 Output, node, text, cell=number, stream=stream
@@ -183,22 +190,7 @@ class Loop:
         """What a cell that begins now may take."""
         return min(self._ledger.limits.cell_seconds, max(LEAST_SECONDS, self._ledger.seconds_left))
 
-    def _nothing_read(self, reply: ReplyParser) -> bool:
-        """Whether this first reply answered from nothing; asked once in a run."""
-        if self.iterations > 1 or self._refused:
-            return False
-        return not any(_reads_context(code) for code in reply.cells)
-
     def _notice(
         self, node: str, text: str, *, level: Literal["info", "warning"] = "warning"
     ) -> None:
         self._emitter.emit(Notice, node, level=level, text=text)
-
-
-def _reads_context(code: str) -> bool:
-    """Whether a cell names the context, or a function that looks through it."""
-    try:
-        tree = ast.parse(code)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    return any(isinstance(node, ast.Name) and node.id in READING for node in ast.walk(tree))

@@ -32,11 +32,12 @@ def system_prompt(role: str) -> str:
     return resources.files("rlm_server.engine").joinpath(f"prompts/{role}.md").read_text("utf-8")
 
 
-def opening(question: str, corpus: Corpus | Part) -> list[Message]:
-    """The messages a run begins with."""
+def opening(question: str, corpus: Corpus | Part, task: str = "") -> list[Message]:
+    """The messages a run begins with; ``task`` is what is asked beside the question."""
+    asked = f"Question: {question}\n\n{shape(corpus)}" + (f"\n\n{task}" if task else "")
     return [
         {"role": "system", "content": system_prompt("root")},
-        {"role": "user", "content": f"Question: {question}\n\n{shape(corpus)}"},
+        {"role": "user", "content": asked},
     ]
 
 

@@ -19,22 +19,21 @@ from rlm_server.context.store import Store
 from rlm_server.engine.calls import Calls, account_of, run_error
 from rlm_server.engine.child import Children, Place
 from rlm_server.engine.emitter import Emitter
-from rlm_server.engine.evidence import find_evidence
 from rlm_server.engine.history import History
 from rlm_server.engine.ledger import Ledger, LimitReached
 from rlm_server.engine.loop import Loop
 from rlm_server.engine.prompt import opening
 from rlm_server.engine.similar import Question
+from rlm_server.engine.telling import tell_answer
+from rlm_server.engine.typed import AnswerType
 from rlm_server.errors import LogError, RlmError
 from rlm_server.models import Models
 from rlm_server.models.cache.semantic import Similar
 from rlm_server.protocol import (
     MAX_EVENT_TEXT,
-    Answer,
     AskParams,
     ContextProgress,
     ContextReady,
-    Evidence,
     Isolation,
     KeptOverlay,
     KeptSource,
@@ -48,7 +47,7 @@ from rlm_server.protocol import (
 )
 from rlm_server.runs.log import RunLog
 from rlm_server.sandbox import Repl
-from rlm_server.text import clip, pieces
+from rlm_server.text import clip
 
 logger = logging.getLogger(__name__)
 
@@ -107,6 +106,8 @@ class Run:
         default_sub = models.sub if params.options.root_model is None else self._root
         self._sub = models.resolve(params.options.sub_model, default=default_sub)
         self._emitter = Emitter(run_id, log, on_failure=self._log_failed)
+        schema = params.options.schema
+        self._answer_type = AnswerType(schema) if schema is not None else None
         self._ledger = Ledger(merge_limits(config.limits, params.options.limits))
         self.account = account_of(run_id, params)
         deeper = [] if params.options.sub_model else config.depth_sub_models
@@ -239,7 +240,12 @@ class Run:
         if self._similar:
             return
         self._loop = loop = Loop(
-            self._emitter, self._calls, self._ledger, node="0", model=self._root
+            self._emitter,
+            self._calls,
+            self._ledger,
+            node="0",
+            model=self._root,
+            answer_type=self._answer_type,
         )
         self._children = children = self._make_children()
         children.add(loop)
@@ -249,7 +255,9 @@ class Run:
             config=self._config.sandbox,
             on_call=lambda call: children.on_call(place, call),
         )
-        history = History(opening(self._params.question, corpus), self._models.window(self._root))
+        task = self._answer_type.task() if self._answer_type else ""
+        messages = opening(self._params.question, corpus, task)
+        history = History(messages, self._models.window(self._root))
         answer = await loop.run(self._repl, history)
         await self._question.keep(corpus, answer)
 
@@ -299,11 +307,13 @@ class Run:
         if self._loop:
             text = self._loop.best or ("" if done else self._loop.last_prose)
         if text or done:
-            *early, last = pieces(text, MAX_EVENT_TEXT)
-            for piece in early:
-                self._emitter.emit(Answer, text=piece, partial=not done, evidence=[], more=True)
-            evidence = await self._find_evidence(text)
-            self._emitter.emit(Answer, text=last, partial=not done, evidence=evidence)
+            await tell_answer(
+                self._emitter,
+                text,
+                partial=not done,
+                corpus=self._corpus,
+                answer_type=self._answer_type,
+            )
         self.ended = self._emitter.emit(
             RunEnded,
             status=end.status,
@@ -314,15 +324,6 @@ class Run:
             subcalls=self._ledger.subcalls_started,
             seconds=self._ledger.seconds,
         )
-
-    async def _find_evidence(self, text: str) -> list[Evidence]:
-        if self._corpus is None:
-            return []
-        try:
-            return await asyncio.to_thread(find_evidence, text, self._corpus)
-        except Exception:
-            logger.exception("evidence of run %s can't be found", self.run_id)
-            return []
 
     def _log_failed(self, error: LogError) -> None:
         """The log takes no more: stop, since what isn't logged isn't shown."""

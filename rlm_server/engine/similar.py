@@ -38,7 +38,7 @@ class Question:
         self._fresh = options.fresh
         self._emitter = emitter
         # Limits are left out: a finished answer is as good as one found with less.
-        decisive = [system_prompt("root"), system_prompt("sub"), str(depth)]
+        decisive = [system_prompt("root"), system_prompt("sub"), str(depth), str(options.schema)]
         self._asked = b"".join(
             [models.identity(name) for name in names]
             + [hashlib.sha256(text.encode()).digest() for text in decisive]

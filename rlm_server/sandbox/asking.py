@@ -9,7 +9,8 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from .schema import check_schema, problems, read_json
+from .json_reply import read_json
+from .schema import check_schema, problems
 from .subcalls import Calls, SubcallError, SubcallFailure
 
 _SHOWN = 4000  # characters of a wrong reply that are shown again

@@ -85,11 +85,19 @@ class Cell:
         self._worker.kill()
 
     async def run(
-        self, worker: Worker, number: int, code: str, seconds: float, reply: str = ""
+        self,
+        worker: Worker,
+        number: int,
+        code: str,
+        seconds: float,
+        *,
+        reply: str = "",
+        refused: bool = False,
     ) -> CellResult:
         """Run the code in this worker for at most these seconds; the worker is usable after.
 
-        ``reply`` is the model's reply that the code stood in.
+        ``reply`` is the model's reply that the code stood in, ``refused`` whether an answer that
+        was ready before it was refused.
         """
         begun = time.monotonic()
         loop = asyncio.get_running_loop()
@@ -97,10 +105,13 @@ class Cell:
         reason = f"TimeoutError: the cell ran longer than {seconds:g} seconds"
         self._deadline = loop.call_later(seconds, self.stop, "timeout", reason)
         worker.on_over_quota = self._over_quota
+        order = Execute(
+            token=self._token, cell=number, code=clean(code), reply=clean(reply), refused=refused
+        )
         try:
             worker.begin()
             self._worker = worker
-            done, broken = await self._conduct(worker, number, code, reply)
+            done, broken = await self._conduct(worker, order)
         finally:
             worker.on_over_quota = nothing
             self._deadline.cancel()
@@ -123,11 +134,8 @@ class Cell:
         result.seconds = time.monotonic() - begun
         return result
 
-    async def _conduct(
-        self, worker: Worker, number: int, code: str, reply: str
-    ) -> tuple[Done | None, str]:
+    async def _conduct(self, worker: Worker, order: Execute) -> tuple[Done | None, str]:
         """Send the cell and serve it to its end; a broken protocol is named."""
-        order = Execute(token=self._token, cell=number, code=clean(code), reply=clean(reply))
         try:
             await worker.frames.send(msgspec.json.encode(order))
             if self._stopped is not None:  # before there was a process to stop

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import io
+import json
 import linecache
 import mmap
 import os
@@ -71,6 +72,8 @@ class Repl:
     def run(self, order: dict[str, Any]) -> dict[str, Any]:
         """Run a cell and return what is to be said of it; the output has been sent by then."""
         self._final = []
+        if order.get("refused"):
+            self._reopen()
         self._recorder.start()
         done: dict[str, Any] = {"type": "done", "token": order["token"], "memory": False}
         sys.stdout, sys.stderr, sys.stdin = self._stdout, self._stderr, io.StringIO()
@@ -137,6 +140,12 @@ class Repl:
             return _bounded(answer.get("content")), bool(answer.get("ready"))
         return _bounded(answer), False
 
+    def _reopen(self) -> None:
+        """The answer was refused: it is not ready any more."""
+        answer = self.namespace.get("answer")
+        if isinstance(answer, dict):
+            answer["ready"] = False
+
     def _say_final(self, value: Any) -> None:
         """Give the final answer."""
         self._final = [value]
@@ -202,10 +211,18 @@ def _shown(value: Any) -> str:
     return repr(value)
 
 
+def _json(value: Any) -> str:
+    """Return a value as JSON, or where that can't be, as Python shows it."""
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return str(value)
+
+
 def _bounded(value: Any) -> str | None:
     if value is None:
         return None
-    text = value if isinstance(value, str) else str(value)
+    text = value if isinstance(value, str) else _json(value)
     if len(text) > _ANSWER_LIMIT:
         text = f"{text[:_ANSWER_LIMIT]}\n[cut here; {len(text):,} characters in all]"
     return clean(str(text)) or None

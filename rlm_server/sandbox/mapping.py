@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from .schema import read_json
+from .json_reply import read_json
 from .subcalls import SubcallError, SubcallFailure
 
 _ROOM = 100_000  # characters of items in one prompt

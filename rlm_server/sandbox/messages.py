@@ -98,6 +98,8 @@ class Execute(Message, tag="execute"):
     code: str
     reply: str = ""
     """The model's reply that the code stood in, for ``history``."""
+    refused: bool = False
+    """Whether the answer that was set before it was refused."""
 
 
 class Reply(Message, tag="reply"):

@@ -58,11 +58,13 @@ class Repl:
         on_output: OnOutput,
         show: int = 8000,
         reply: str = "",
+        refused: bool = False,
     ) -> CellResult:
         """Run a cell for at most ``timeout`` seconds and say how it went.
 
         ``on_output`` gets what is printed while it runs; the result has at most ``show``
         characters of it. ``reply``, in which the model wrote the code, is kept in ``history``.
+        ``refused`` says that an answer which was ready is not accepted; it isn't ready any more.
         Raises SandboxError where no process can be started.
         """
         if self._closed:
@@ -73,7 +75,9 @@ class Repl:
         cell = self._cell = Cell(self._config, self._on_call, on_output, Clip(show))
         try:
             worker, lost = await self._ready_worker()
-            result = await cell.run(worker, self._cells, code, timeout, reply)
+            result = await cell.run(
+                worker, self._cells, code, timeout, reply=reply, refused=refused
+            )
         except BaseException:
             await self._discard()  # nobody waits for the cell any more
             raise

@@ -1,5 +1,6 @@
 """The command line: what it prints, and its exit status."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from rpc_client import server_environment
+from scripted_provider import ScriptedProvider
 
 
 def rlm_server(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -118,3 +120,64 @@ def test_export_writes_a_file(tmp_path: Path) -> None:
     result = rlm_server(tmp_path, "export", "last", "--output", str(page))
     assert (result.returncode, result.stdout) == (0, "")
     assert page.read_text().startswith("<!DOCTYPE html>")
+
+
+async def ask(home: Path, provider: ScriptedProvider, *arguments: str) -> tuple[int, str, str]:
+    """Run ``rlm-server ask`` with a scripted model; status, standard output, standard error."""
+    (home / "config.toml").write_text(
+        'discover = false\nroot = "m"\n'
+        f'[models.m]\nmodel = "openai/m"\nbase-url = "{provider.url}"\nretries = 0\n'
+    )
+    (home / "poem.txt").write_text("The sea is calm tonight.\n")
+    (home / "schema.json").write_text('{"type": "object", "required": ["word"]}')
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "rlm_server", "ask", "Which word?",
+        *(str(home / one) if "." in one else one for one in arguments),
+        env=server_environment(home), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await asyncio.wait_for(process.communicate(b"The piped sea.\n"), 50)
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+async def test_ask_prints_the_answer_to_a_question_about_a_file(tmp_path: Path) -> None:
+    async with ScriptedProvider(["```repl\nFINAL(context[4:7])\n```"]) as provider:
+        assert await ask(tmp_path, provider, "poem.txt") == (0, "sea\n", "")
+
+
+async def test_ask_reads_standard_input_and_directories(tmp_path: Path) -> None:
+    reply = "```repl\nFINAL(sorted(d.path for d in context.documents))\n```"
+    async with ScriptedProvider([reply]) as provider:
+        status, out, _ = await ask(tmp_path, provider, "-", "poem.txt")
+    assert (status, out) == (0, '["poem.txt", "stdin"]\n')
+
+
+async def test_ask_with_a_schema_prints_json_that_fits(tmp_path: Path) -> None:
+    replies = ["```repl\nFINAL(context[4:7])\n```", '```repl\nFINAL({"word": context[4:7]})\n```']
+    async with ScriptedProvider(replies) as provider:
+        status, out, err = await ask(tmp_path, provider, "poem.txt", "--schema", "schema.json")
+    assert (status, json.loads(out)) == (0, {"word": "sea"})
+    assert "does not fit the schema" in err
+
+
+async def test_ask_fails_clearly_where_no_answer_fits(tmp_path: Path) -> None:
+    async with ScriptedProvider(["```repl\nFINAL(context[4:7])\n```"] * 9) as provider:
+        status, out, err = await ask(tmp_path, provider, "poem.txt", "--schema", "schema.json")
+    assert (status, out) == (1, "")
+    assert "\nsea\n" in err
+    assert "5 answers did not fit the schema" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [(["gone.txt"], "gone.txt."), (["poem.txt", "--schema", "poem.txt"], "as JSON")],
+)
+async def test_ask_says_what_it_can_not_use(
+    tmp_path: Path, arguments: list[str], told: str
+) -> None:
+    async with ScriptedProvider([]) as provider:
+        status, out, err = await ask(tmp_path, provider, *arguments)
+    assert (status, out) == (1, "")
+    assert told in err
+    assert "Traceback" not in err

@@ -952,6 +952,24 @@ The value is the list of what was sent; a symbol among ANSWERS is signalled."
   "Return ANSWER, or signal it."
   (if (and answer (symbolp answer)) (signal answer nil) answer))
 
+(ert-deftest rlm-test-typed-answer-is-drawn-as-json-and-can-be-had-as-lisp ()
+  (rlm-test-with-run buffer
+    (let ((run (rlm-run-in-buffer buffer)))
+      (rlm-trajectory-push buffer (car events))
+      (seq-do-indexed
+       (pcase-lambda (`(,text . ,more) number)
+         (rlm-trajectory-push
+          buffer (list :kind "answer" :runId "r" :seq (1+ number) :time 0 :node "0" :text text
+                       :partial :json-false :evidence [] :more more :typed t)))
+       '(("{\n  \"words\": [\n    \"* a" . t)
+         ("\"\n  ],\n  \"none\": null,\n  \"no\": false\n}" . :json-false)))
+      (rlm-trajectory-flush buffer)
+      (should (string-match-p "^#\\+begin_src json\n{\n  \"words\": \\[\n    \"\\* a\"\n  ],\n"
+                              (rlm-test-buffer-text buffer)))
+      (should (equal '(:words ["* a"] :none nil :no :json-false) (rlm-run-value run)))
+      (setf (rlm-run-typed run) nil)
+      (should-not (rlm-run-value run)))))
+
 (ert-deftest rlm-test-set-limits-sends-one-limit-in-the-words-of-the-protocol ()
   (let ((sent (rlm-test-setting-limits (list "Iterations (20)" 40.0)
                 (call-interactively (key-binding "L")))))

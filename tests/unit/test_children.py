@@ -8,6 +8,7 @@ import pytest
 from engine_harness import Played, cell, final, play, prepare
 from rlm_server.config import Config
 from rlm_server.protocol import (
+    AskOptions,
     CellDone,
     ChildDone,
     ChildStarted,
@@ -317,5 +318,7 @@ async def test_the_sub_model_of_a_question_serves_all_depths(tmp_path: Path) -> 
         "What is in it": [cell('y = rlm_query("second?", "text")'), DONE],
         "second": [cell('x = llm_query("a")'), DONE],
     }
-    run = await play_tree(tmp_path, replies, config=config, sub_model="sub-of-mine")
+    run = await play_tree(
+        tmp_path, replies, config=config, options=AskOptions(sub_model="sub-of-mine")
+    )
     assert [e.model for e in run.of(SubcallStarted)] == ["sub-of-mine"]

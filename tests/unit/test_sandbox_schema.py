@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_server.sandbox.schema import check_schema, problems, read_json
+from rlm_server.sandbox.json_reply import read_json
+from rlm_server.sandbox.schema import check_schema, problems
 
 PERSON = {
     "title": "A person",
@@ -63,6 +64,50 @@ def test_what_does_not_fit_is_named_with_its_place(part: Any, problem: str) -> N
     assert found
 
 
+TREE = {
+    "$defs": {"node": {
+        "type": "object",
+        "properties": {"name": {"type": "string", "format": "date"},
+                       "below": {"type": "array", "items": {"$ref": "#/$defs/node"}}},
+        "required": ["name"],
+    }},
+    "$ref": "#/$defs/node",
+}  # fmt: skip
+
+
+def test_a_schema_may_refer_to_its_parts_and_to_itself() -> None:
+    check_schema(TREE)
+    assert list(problems({"name": "a", "below": [{"name": "b", "below": []}]}, TREE)) == []
+    assert list(problems({"name": "a", "below": [{"name": "b", "below": [{}]}]}, TREE)) == [
+        "$.below[0].below[0] has no 'name'"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("schema", "fits", "does_not", "problem"),
+    [
+        ({"oneOf": [{"type": "integer"}, {"minimum": 5}]}, 4, 6, "fits 2 forms"),
+        ({"oneOf": [{"type": "integer"}, {"type": "null"}]}, None, "x", "fits none of 2 forms"),
+        ({"allOf": [{"minimum": 1}, {"maximum": 3}]}, 2, 4, "at most 3"),
+        ({"not": {"type": "string"}}, 1, "x", "must not fit"),
+        ({"exclusiveMinimum": 1}, 1.5, 1, "more than 1"),
+        ({"exclusiveMaximum": 1}, 0, 1, "less than 1"),
+        ({"multipleOf": 0.5}, 1.5, 1.2, "a multiple of 0.5"),
+        ({"uniqueItems": True}, [1, 2], [1, 1], "the same item twice"),
+        ({"minProperties": 1}, {"a": 1}, {}, "at least 1 fields"),
+        ({"maxProperties": 1}, {"a": 1}, {"a": 1, "b": 2}, "at most 1 fields"),
+        ({"prefixItems": [{"type": "string"}], "items": {"type": "integer"}}, ["a", 1], ["a", "b"],
+         r"$[1] has to be integer"),
+        ({"prefixItems": [{"type": "string"}], "items": False}, ["a"], ["a", 1],
+         "$[1] is not allowed"),
+    ],
+)  # fmt: skip
+def test_the_less_usual_keywords(schema: Any, fits: Any, does_not: Any, problem: str) -> None:
+    check_schema(schema)
+    assert list(problems(fits, schema)) == []
+    assert problem in " ".join(problems(does_not, schema))
+
+
 def test_what_is_required() -> None:
     assert list(problems({}, PERSON)) == ["$ has no 'name'"]
     assert list(problems([], PERSON)) == ["$ has to be object, not []"]
@@ -74,10 +119,15 @@ def test_what_is_required() -> None:
 @pytest.mark.parametrize(
     ("schema", "problem"),
     [
-        ({"format": "date"}, "'format' is not supported; supported are "),
-        ({"properties": {"a": {"$ref": "#"}}}, "schema.properties.a: '\\$ref' is not"),
-        ({"items": {"oneOf": []}}, "schema.items: 'oneOf' is not"),
-        ({"anyOf": [{"not": {}}]}, r"schema.anyOf\[0\]: 'not' is not"),
+        ({"contains": {}}, "'contains' is not supported; supported are "),
+        ({"properties": {"a": {"if": {}}}}, "schema.properties.a: 'if' is not"),
+        ({"items": {"oneOf": []}}, "schema.items: 'oneOf' can't be"),
+        ({"anyOf": [{"not": {"then": 1}}]}, r"schema.anyOf\[0\].not: 'then' is not"),
+        ({"$ref": "#/$defs/gone"}, r"schema.\$ref: there is no '#/\$defs/gone'"),
+        ({"$ref": "https://example.org/schema"}, "leads nowhere within the schema"),
+        ({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}, "leads nowhere"),
+        ({"$defs": {"a": {"type": "text"}}}, r"schema.\$defs.a: 'type' can't be"),
+        ({"multipleOf": 0}, "'multipleOf' can't be 0"),
         ({"type": "text"}, "'type' can't be 'text'"),
         ({"type": {}}, "'type' can't be {}"),
         ({"type": []}, "'type' can't be"),

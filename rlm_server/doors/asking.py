@@ -1,0 +1,76 @@
+"""``rlm-server ask``: one question from a shell, its answer on standard output."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+import msgspec
+
+from rlm_server.engine.service import Engine
+from rlm_server.errors import SchemaError, SourceError
+from rlm_server.protocol import (
+    Answer,
+    AnyEvent,
+    AskOptions,
+    AskParams,
+    FileSource,
+    Notice,
+    RunEnded,
+    Source,
+    TextSource,
+    TreeSource,
+)
+
+
+async def ask_command(
+    engine: Engine, question: str, paths: list[str], options: AskOptions, schema: Path | None
+) -> int:
+    """Ask, print the answer, and return the exit status: 0 only for an answer that is complete.
+
+    Notices, and what there is of an answer that isn't, go to standard error. Raises RlmError.
+    """
+    options.schema = await asyncio.to_thread(_read_schema, schema) if schema else None
+    sources = [await asyncio.to_thread(_source, path) for path in paths]
+    run = await engine.ask(AskParams(question=question, sources=sources, options=options))
+    text, typed, end = "", False, None
+    async for line in engine.follow(run.run_id, 0):
+        event = msgspec.json.decode(line, type=AnyEvent)
+        if isinstance(event, Notice):
+            print(f"{event.level}: {event.text}", file=sys.stderr)
+        elif isinstance(event, Answer):
+            text, typed = text + event.text, event.typed
+        elif isinstance(event, RunEnded):
+            end = event
+    if end is not None and end.status == "done" and typed == (schema is not None):
+        print(text)
+        return 0
+    if text:
+        print(text, file=sys.stderr)
+    print(f"rlm-server: {end.reason if end else 'The run has no end.'}", file=sys.stderr)
+    return 1
+
+
+def _source(path: str) -> Source:
+    """What a path on the command line means; ``-`` is standard input."""
+    if path == "-":
+        return TextSource(text=sys.stdin.read(), name="stdin")
+    absolute = Path(path).absolute()
+    if absolute.is_dir():
+        return TreeSource(root=str(absolute))
+    if not absolute.exists():
+        raise SourceError(f"There is no {path}.", cure="Name files and directories that exist.")
+    return FileSource(path=str(absolute))
+
+
+def _read_schema(path: Path) -> dict[str, object]:
+    """Raises SchemaError."""
+    try:
+        schema = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise SchemaError(f"{path} can't be read as JSON: {error}.", cure="Check it.") from error
+    if not isinstance(schema, dict):
+        raise SchemaError(f"{path} holds no JSON Schema.", cure="It has to be a JSON object.")
+    return schema

@@ -1,0 +1,56 @@
+"""Accepting: whether an answer that the model calls ready is taken, and what it is told if not."""
+
+from __future__ import annotations
+
+import ast
+from typing import NamedTuple
+
+from rlm_server.engine import prompt, typed
+from rlm_server.engine.reply import ReplyParser
+from rlm_server.engine.typed import AnswerType
+
+READING = frozenset(("context", "grep", "search", "cite"))
+"""Names in the REPL by which a cell reads the context."""
+
+
+class Refusal(NamedTuple):
+    """Why an answer is not taken."""
+
+    notice: str
+    """For the person at the screen."""
+    told: str
+    """For the model."""
+
+
+class Acceptance:
+    """The rules for the answers of one loop."""
+
+    def __init__(self, answer_type: AnswerType | None = None) -> None:
+        self._type = answer_type
+        self._refused_unread = False
+
+    def refuse(self, iteration: int, reply: ReplyParser, answer: str | None) -> Refusal | None:
+        """Why the answer that a reply has made ready is not taken; None where it is.
+
+        Raises SchemaError once too many answers did not fit.
+        """
+        if iteration == 1 and not self._refused_unread and _nothing_read(reply):
+            self._refused_unread = True
+            return Refusal("An answer that read nothing of the context was refused.", prompt.UNREAD)
+        if self._type and (wrong := self._type.refuse(answer)):
+            notice = f"An answer was refused, since it does not fit the schema: {wrong[0]}."
+            return Refusal(notice, typed.feedback(wrong))
+        return None
+
+
+def _nothing_read(reply: ReplyParser) -> bool:
+    return not any(_reads_context(code) for code in reply.cells)
+
+
+def _reads_context(code: str) -> bool:
+    """Whether a cell names the context, or a function that looks through it."""
+    try:
+        tree = ast.parse(code)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return any(isinstance(node, ast.Name) and node.id in READING for node in ast.walk(tree))
