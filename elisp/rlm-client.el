@@ -112,7 +112,7 @@ OPTIONS, a plist, goes before what the user has set."
   "Return the options of a question, a plist without what is not set.
 MORE, such a plist, goes before what the user has set."
   (let* ((limits (mapcan (pcase-lambda (`(,name . ,value))
-                           (list (rlm-client--camel name) value))
+                           (list (rlm-limit-keyword name) value))
                          (copy-sequence rlm-limits)))
          (options (append (when rlm-root-model (list :rootModel rlm-root-model))
                           (when rlm-sub-model (list :subModel rlm-sub-model))
@@ -122,11 +122,6 @@ MORE, such a plist, goes before what the user has set."
     (append more (cl-loop for (name value) on options by #'cddr
                           unless (plist-member more name)
                           nconc (list name value)))))
-
-(defun rlm-client--camel (name)
-  "Return NAME, a symbol such as `cell-seconds', as the keyword `:cellSeconds'."
-  (let ((words (split-string (symbol-name name) "-")))
-    (intern (concat ":" (car words) (mapconcat #'capitalize (cdr words) "")))))
 
 (defun rlm-client--wanted-p (buffer)
   "Return non-nil if the question of BUFFER still waits to be asked."

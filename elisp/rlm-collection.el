@@ -364,15 +364,15 @@ plist as for `rlm-ask-about'."
                                (url-unhex-string (file-name-sans-extension file)) 'utf-8))
                (directory-files rlm-collection-directory nil "\\`[^.].*\\.eld\\'"))))
 
-(defun rlm-collection--read-new-name (default)
-  "Read the name to save under, with completion; DEFAULT is that of before."
+(defun rlm-collection-read-new-name (prompt default names)
+  "Read with PROMPT a name to save under; DEFAULT is that of before, or nil.
+NAMES are completed, but another may be entered."
   (minibuffer-with-setup-hook
       (lambda ()
         ;; Names may have blanks.
         (use-local-map (make-composed-keymap '(keymap (?\s . self-insert-command))
                                              (current-local-map))))
-    (completing-read (format-prompt "Save the collection as" default)
-                     (rlm-collection-names) nil nil nil
+    (completing-read (format-prompt prompt default) names nil nil nil
                      'rlm-collection-history default)))
 
 ;;;###autoload
@@ -385,7 +385,8 @@ text that they are now."
      (when (rlm-collection-empty-p)
        (user-error "Nothing is collected"))
      (let* ((default (rlm-collection-name rlm-collection-current))
-            (name (rlm-collection--read-new-name default)))
+            (name (rlm-collection-read-new-name
+                   "Save the collection as" default (rlm-collection-names))))
        (unless (or (equal name default)
                    (not (member name (rlm-collection-names)))
                    (y-or-n-p (format "Replace the collection %s? " name)))

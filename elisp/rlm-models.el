@@ -224,8 +224,8 @@ Return DEFAULT if nothing is entered; nil is the server's choice."
   "Return what to show beside NAME, that of one of MODELS."
   (when-let ((model (seq-find (lambda (model) (equal name (plist-get model :name))) models)))
     (let ((row (cadr (rlm-models--row model))))
-      (format "  %s, %s/%s $/M, key %s, %s" (aref row 1) (aref row 4) (aref row 5)
-              (aref row 6) (aref row 7)))))
+      (format "  %s, window %s, %s/%s $/M, key %s, %s" (aref row 1) (aref row 3)
+              (aref row 4) (aref row 5) (aref row 6) (aref row 7)))))
 
 (provide 'rlm-models)
 ;;; rlm-models.el ends here

@@ -85,6 +85,9 @@
 (autoload 'rlm-load-collection "rlm-collection" nil t)
 (autoload 'rlm-delete-collection "rlm-collection" nil t)
 (autoload 'rlm-clear-collection "rlm-collection" nil t)
+(autoload 'rlm-save-preset "rlm-settings" nil t)
+(autoload 'rlm-delete-preset "rlm-settings" nil t)
+(autoload 'rlm-ask-with-preset "rlm-settings" nil t)
 (autoload 'rlm-models "rlm-models" nil t)
 (autoload 'rlm-costs "rlm-costs" nil t)
 (autoload 'rlm-set-limits "rlm-limits" nil t)
@@ -159,8 +162,11 @@ anew in spite of what is kept, use `rlm-ask-anew'."
                                             nil 'rlm-question-history))))
     (when (string-empty-p question)
       (user-error "No question"))
-    ;; Raw bytes can't be sent.
-    (replace-regexp-in-string "[\x3fff80-\x3fffff]" "\ufffd" question)))
+    (rlm-clean-question question)))
+
+(defun rlm-clean-question (question)
+  "Return QUESTION without raw bytes, which can't be sent."
+  (replace-regexp-in-string "[\x3fff80-\x3fffff]" "\ufffd" question))
 
 (defun rlm-read-options ()
   "Read, with completion, the models of the question that is being asked.
@@ -281,6 +287,23 @@ With a prefix argument, choose the models first."
         ((derived-mode-p 'dired-mode) #'rlm-ask-dired)
         (t #'rlm-ask-buffer)))
 
+(defun rlm-limit-keyword (name)
+  "Return NAME, a symbol such as `cell-seconds', as the keyword `:cellSeconds'."
+  (let ((words (split-string (symbol-name name) "-")))
+    (intern (concat ":" (car words) (mapconcat #'capitalize (cdr words) "")))))
+
+;;;###autoload
+(defun rlm ()
+  "Show the menu of a question: what about, by which models, at what price.
+Without transient, which Emacs has since version 28.1, ask as `rlm-ask' does."
+  (interactive)
+  (if (require 'transient nil t)
+      (progn
+        (require 'rlm-menu)
+        (call-interactively 'rlm-menu))
+    (message "There is no menu without transient")
+    (call-interactively #'rlm-ask)))
+
 ;;;; Runs
 
 (defun rlm-live-run ()
@@ -398,6 +421,7 @@ SUMMARY is a plist as the server's `rlm/runs' gives it."
 ;;;###autoload (autoload 'rlm-command-map "rlm" "The commands of rlm." nil 'keymap)
 (defvar rlm-command-map
   (let ((map (make-sparse-keymap)))
+    (define-key map "t" #'rlm)
     (define-key map "a" #'rlm-ask)
     (define-key map "r" #'rlm-ask-region)
     (define-key map "b" #'rlm-ask-buffer)

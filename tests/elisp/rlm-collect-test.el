@@ -368,7 +368,7 @@ End Tag Table
         (when (string-prefix-p "rlm test page" (process-name process))
           (delete-process process))))))
 
-(defun rlm-test-answer (type body &optional status)
+(defun rlm-test-page-answer (type body &optional status)
   "Return an answer of a web server: BODY of TYPE, with STATUS."
   (let ((bytes (encode-coding-string body (if (string-match-p "8859" type) 'latin-1 'utf-8))))
     (format "HTTP/1.1 %s\r\nContent-Type: %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s"
@@ -388,7 +388,7 @@ End Tag Table
 (ert-deftest rlm-collect-a-page-by-its-address ()
   (rlm-test-collecting
     (rlm-test-serve
-     (rlm-test-answer "text/html; charset=utf-8" "<html><head><title>Boats\n and ß</title></head>
+     (rlm-test-page-answer "text/html; charset=utf-8" "<html><head><title>Boats\n and ß</title></head>
 <body><h1>Boats</h1><p>They are <b>green</b>, says Jürgen.</p><script>no()</script></body></html>")
      (lambda (url)
        (let ((buffers (buffer-list)))
@@ -407,7 +407,7 @@ End Tag Table
 
 (ert-deftest rlm-collect-plain-text-in-its-charset ()
   (rlm-test-collecting
-    (rlm-test-serve (rlm-test-answer "text/plain; charset=iso-8859-1" "Grün\r\nund rot\r\n")
+    (rlm-test-serve (rlm-test-page-answer "text/plain; charset=iso-8859-1" "Grün\r\nund rot\r\n")
                     (lambda (url)
                       (rlm-add-url url)
                       (rlm-test-wait (lambda () (not (rlm-collection-empty-p))))
@@ -415,9 +415,9 @@ End Tag Table
 
 (ert-deftest rlm-collect-what-is-no-page-says-why ()
   (rlm-test-collecting
-    (dolist (case `((,(rlm-test-answer "text/html" "gone" "404 Not Found") "was not added: .*404")
-                    (,(rlm-test-answer "application/pdf" "%PDF") "It is application/pdf, not text")
-                    (,(rlm-test-answer "text/plain" " \n") "nothing but blanks")
+    (dolist (case `((,(rlm-test-page-answer "text/html" "gone" "404 Not Found") "was not added: .*404")
+                    (,(rlm-test-page-answer "application/pdf" "%PDF") "It is application/pdf, not text")
+                    (,(rlm-test-page-answer "text/plain" " \n") "nothing but blanks")
                     (nil "did not answer within 0.3 seconds")))
       (let ((said nil) (rlm-url-timeout (if (car case) 30 0.3)))
         (setq said

@@ -34,8 +34,10 @@
 (require 'rlm-costs)
 (require 'rlm-dired)
 (require 'rlm-limits)
+(require 'rlm-menu)
 (require 'rlm-models)
 (require 'rlm-project)
+(require 'rlm-settings)
 
 (defconst rlm-test-here (file-name-directory (or load-file-name buffer-file-name))
   "Directory of the tests.")
@@ -84,6 +86,7 @@
          (rlm-server-address nil)
          (rlm-use-auth-source nil)
          (rlm-collection-directory (rlm-test-file "collections/"))
+         (rlm-settings-file (rlm-test-file "settings.eld"))
          (rlm-collection-current (rlm-collection--make))
          (rlm-confirm 'cost)
          (rlm-flush-seconds 0.01)
@@ -163,6 +166,13 @@ Fail with WHAT after half a minute."
   "Return the text of BUFFER without properties."
   (with-current-buffer buffer
     (buffer-substring-no-properties (point-min) (point-max))))
+
+(defun rlm-test-python-words (code)
+  "Return the words that CODE, Python that knows the server, prints."
+  (with-temp-buffer
+    (let ((default-directory rlm-test-root))
+      (should (eql 0 (call-process rlm-test-python nil t nil "-c" code))))
+    (split-string (buffer-string))))
 
 ;;;; Models that follow a script
 

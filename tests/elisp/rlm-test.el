@@ -1112,13 +1112,6 @@ if test \"$2\" = venv; then mkdir -p \"$4/bin\"; cp \"$0\" \"$4/bin/python\"; fi
   (should-not (rlm-test-missing-from-manual
                (append (rlm-test-symbols 'commands) (rlm-test-symbols 'options)))))
 
-(defun rlm-test-python-words (code)
-  "Return the words that CODE, Python that knows the server, prints."
-  (with-temp-buffer
-    (let ((default-directory rlm-test-root))
-      (should (eql 0 (call-process rlm-test-python nil t nil "-c" code))))
-    (split-string (buffer-string))))
-
 (defun rlm-test-missing-from-manual (names)
   "Return those of NAMES that the manual does not have."
   (let ((manual (rlm-test-text (expand-file-name "elisp/rlm.org" rlm-test-root))))

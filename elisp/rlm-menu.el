@@ -1,0 +1,339 @@
+;;; rlm-menu.el --- The menu of a question  -*- lexical-binding: t; -*-
+
+;; This program is free software: you can redistribute it and/or modify
+;; it under the terms of the GNU General Public License as published by
+;; the Free Software Foundation, either version 3 of the License, or
+;; (at your option) any later version.
+
+;; This program is distributed in the hope that it will be useful,
+;; but WITHOUT ANY WARRANTY; without even the implied warranty of
+;; MERCHANTABILITY or FITNESS FOR A PARTICULAR PURPOSE.  See the
+;; GNU General Public License for more details.
+
+;; You should have received a copy of the GNU General Public License
+;; along with this program.  If not, see <https://www.gnu.org/licenses/>.
+
+
+;;; Commentary:
+
+;; The menu of the command `rlm': the question, what it is about, and how it
+;; is asked.  What is set here is for the questions asked here; it is
+;; remembered for each project, and can be saved as a preset.
+;;
+;; This file alone needs transient, which Emacs has since version 28.1.
+
+;;; Code:
+
+(require 'cl-lib)
+(require 'seq)
+(require 'subr-x)
+(require 'transient)
+(require 'rlm)
+(require 'rlm-client)
+(require 'rlm-context)
+(require 'rlm-models)
+(require 'rlm-rpc)
+(require 'rlm-settings)
+
+(defvar rlm-menu--settings nil
+  "The settings of the menu, a plist.")
+
+(defvar rlm-menu--place nil
+  "What the settings of the menu are remembered by.")
+
+(defvar rlm-menu--subject nil
+  "What the question is about, a symbol.")
+
+(defvar rlm-menu--question nil
+  "The question, or nil as long as none was entered.")
+
+(defvar rlm-menu--models 'unknown
+  "The models that the server has, or the symbol unknown.")
+
+(defmacro rlm-menu--reading (default &rest body)
+  "Return the value of BODY; DEFAULT, where it is quit or the input is wrong.
+The menu stays in any case: an error in it would close it."
+  (declare (indent 1) (debug t))
+  `(condition-case problem
+       (let ((overriding-terminal-local-map nil)
+             (enable-recursive-minibuffers t))
+         ,@body)
+     (quit ,default)
+     (error (message "%s" (error-message-string problem))
+            (sit-for 1)
+            ,default)))
+
+;;;; Settings in the menu
+
+(defclass rlm-menu-setting (transient-infix)
+  ((setting :initarg :setting
+            :documentation "Name of the setting, a keyword.")
+   (unset :initarg :unset :initform "as configured"
+          :documentation "What stands in the menu where nothing is set.")
+   (format :initform " %k %d %v"))
+  "A setting that is read in the minibuffer; empty means as configured.")
+
+(defclass rlm-menu-flag (rlm-menu-setting) ()
+  "A setting with the values t and nil.")
+
+(cl-defmethod transient-init-value ((menu-item rlm-menu-setting))
+  "Show in MENU-ITEM what is set."
+  (oset menu-item value (plist-get rlm-menu--settings (oref menu-item setting))))
+
+(cl-defmethod transient-infix-set ((menu-item rlm-menu-setting) value)
+  "Let VALUE be set by MENU-ITEM."
+  (setq rlm-menu--settings (plist-put rlm-menu--settings (oref menu-item setting) value))
+  (oset menu-item value value))
+
+(cl-defmethod transient-infix-read ((menu-item rlm-menu-setting))
+  "Read a value for MENU-ITEM; if that is quit, the old one stays."
+  (rlm-menu--reading (oref menu-item value)
+    (let ((value (funcall (oref menu-item reader) (oref menu-item value))))
+      (unless (equal value "")
+        value))))
+
+(cl-defmethod transient-infix-read ((menu-item rlm-menu-flag))
+  "Switch MENU-ITEM, which is on or off, to the other."
+  (not (oref menu-item value)))
+
+(cl-defmethod transient-format-value ((menu-item rlm-menu-setting))
+  "Return what is set by MENU-ITEM, as it is shown."
+  (let ((value (oref menu-item value)))
+    (if value
+        (propertize (rlm-menu--shown value) 'face 'transient-value)
+      (propertize (oref menu-item unset) 'face 'transient-inactive-value))))
+
+(defun rlm-menu--shown (value)
+  "Return VALUE as it is shown in the menu."
+  (cond ((eq value t) "on")
+        ((floatp value) (format "%.10g" value))
+        (t (format "%s" value))))
+
+(defun rlm-menu--number-reader (prompt test wanted)
+  "Return a reader of numbers with PROMPT.
+It has to pass TEST; WANTED says in words what does."
+  (lambda (old)
+    (let ((text (string-trim (read-string (format "%s (empty: as configured): " prompt)
+                                          (and old (rlm-menu--shown old))))))
+      (unless (string-empty-p text)
+        (let ((number (and (string-match-p "\\`[0-9.]+\\'" text) (string-to-number text))))
+          (if (and number (funcall test number))
+              number
+            (user-error "This has to be %s" wanted)))))))
+
+(defun rlm-menu--model-reader (prompt)
+  "Return a reader of names of models with PROMPT."
+  (lambda (_old)
+    (when (eq rlm-menu--models 'unknown)
+      (setq rlm-menu--models (rlm-models-fetch)))
+    (rlm-models-read prompt rlm-menu--models nil)))
+
+(transient-define-infix rlm-menu-root-model ()
+  "Choose the root model of the question."
+  :class 'rlm-menu-setting :setting :rootModel
+  :description "Root model" :unset "the server's choice"
+  :reader (rlm-menu--model-reader "Root model"))
+
+(transient-define-infix rlm-menu-sub-model ()
+  "Choose the model for sub-calls."
+  :class 'rlm-menu-setting :setting :subModel
+  :description "Sub model " :unset "the server's choice"
+  :reader (rlm-menu--model-reader "Sub model"))
+
+(transient-define-infix rlm-menu-depth ()
+  "Set how deep child runs may be nested."
+  :class 'rlm-menu-setting :setting :maxDepth
+  :description "Depth     "
+  :reader (rlm-menu--number-reader
+           "Depth of child runs" (lambda (number) (and (integerp number) (<= 1 number 10)))
+           "a whole number from 1 to 10"))
+
+(transient-define-infix rlm-menu-cost ()
+  "Set what the question may cost."
+  :class 'rlm-menu-setting :setting :cost
+  :description "Cost, $   "
+  :reader (rlm-menu--number-reader "US dollars at most" (lambda (number) (>= number 0))
+                                   "a number of US dollars"))
+
+(transient-define-infix rlm-menu-seconds ()
+  "Set how long the question may take."
+  :class 'rlm-menu-setting :setting :seconds
+  :description "Seconds   "
+  :reader (rlm-menu--number-reader "Seconds at most" #'cl-plusp "a number above 0"))
+
+(transient-define-infix rlm-menu-iterations ()
+  "Set how often the root model may reply."
+  :class 'rlm-menu-setting :setting :iterations
+  :description "Iterations"
+  :reader (rlm-menu--number-reader
+           "Replies of the root model at most"
+           (lambda (number) (and (integerp number) (>= number 1))) "a whole number above 0"))
+
+(transient-define-infix rlm-menu-fresh ()
+  "Ask anew, in spite of kept answers; the new ones take their place."
+  :class 'rlm-menu-flag :setting :fresh :description "Ask anew  " :unset "off")
+
+(transient-define-infix rlm-menu-no-cache ()
+  "Neither use kept answers nor keep new ones."
+  :class 'rlm-menu-flag :setting :noCache :description "No cache  " :unset "off")
+
+;;;; Question and subject
+
+(transient-define-suffix rlm-menu-question ()
+  "Enter the question, to be asked by RET."
+  :transient t
+  :description (lambda () (concat "Question  " (rlm-menu--question-text)))
+  (interactive)
+  (setq rlm-menu--question
+        (rlm-menu--reading rlm-menu--question
+          (let ((text (string-trim
+                       (read-string (format "Ask about %s (empty: enter it later): "
+                                            (rlm-settings-subject-label rlm-menu--subject))
+                                    rlm-menu--question 'rlm-question-history))))
+            (unless (string-empty-p text)
+              (rlm-clean-question text))))))
+
+(defun rlm-menu--question-text ()
+  "Return the question as it is shown."
+  (if rlm-menu--question
+      (propertize (truncate-string-to-width
+                   (replace-regexp-in-string "[ \t\n]+" " " rlm-menu--question) 70 nil nil t)
+                  'face 'transient-value)
+    (propertize "is asked for" 'face 'transient-inactive-value)))
+
+(transient-define-suffix rlm-menu-subject ()
+  "Let the question be about the next thing that it can be about here."
+  :transient t
+  :description (lambda () (concat "About     " (rlm-menu--subject-text)))
+  (interactive)
+  (let ((subjects (rlm-settings-subjects)))
+    (setq rlm-menu--subject
+          (or (cadr (memq rlm-menu--subject subjects)) (car subjects)))))
+
+(defun rlm-menu--subject-text ()
+  "Return what the question is about, and what else it could be about."
+  (concat (propertize (rlm-settings-subject-label rlm-menu--subject) 'face 'transient-value)
+          (propertize (format "  (or: %s)"
+                              (mapconcat #'symbol-name
+                                         (remq rlm-menu--subject (rlm-settings-subjects))
+                                         ", "))
+                      'face 'transient-inactive-value)))
+
+(transient-define-suffix rlm-menu-add ()
+  "Add what is meant here to what is collected, and ask about that."
+  :transient t
+  :description "Add what is meant"
+  (interactive)
+  (condition-case problem
+      (progn
+        (require 'rlm-add)
+        (call-interactively 'rlm-add)
+        (setq rlm-menu--subject 'collection))
+    (error (message "%s" (error-message-string problem)))))
+
+;;;; Asking and presets
+
+(transient-define-suffix rlm-menu-ask ()
+  "Ask the question."
+  :description "Ask"
+  (interactive)
+  (let ((settings rlm-menu--settings))
+    (rlm-settings-ask rlm-menu--subject settings rlm-menu--question)
+    (rlm-settings-remember rlm-menu--place settings)
+    (setq rlm-menu--question nil)))
+
+(transient-define-suffix rlm-menu-estimate ()
+  "Say what the question would read and could cost."
+  :transient t
+  :description "Estimate the cost"
+  (interactive)
+  (if (eq rlm-menu--subject 'files)
+      (message "The files are chosen when the question is asked")
+    (condition-case problem
+        (let ((context (rlm-settings-subject-context rlm-menu--subject)))
+          (message "Measuring...")
+          (rlm-rpc-ask 'rlm/estimate
+                       (rlm-client-params context (rlm-settings-options rlm-menu--settings))
+                       (lambda (estimate)
+                         (rlm-context-release context)
+                         (message "%s" (rlm-client-estimate-text estimate)))
+                       (lambda (text)
+                         (rlm-context-release context)
+                         (message "rlm: %s" text))))
+      (error (message "%s" (error-message-string problem))))))
+
+(transient-define-suffix rlm-menu-use-preset ()
+  "Take the settings of a preset."
+  :transient t
+  :description "Take a preset"
+  (interactive)
+  (rlm-menu--take (rlm-menu--reading rlm-menu--settings
+                    (copy-sequence (rlm-preset (rlm-settings-read-preset "Preset: "))))))
+
+(transient-define-suffix rlm-menu-save-preset ()
+  "Save these settings as a preset."
+  :transient t
+  :description "Save as preset"
+  (interactive)
+  (rlm-menu--reading nil
+    (rlm-save-preset (rlm-collection-read-new-name
+                      "Save as preset" nil
+                      (mapcar #'car (plist-get (rlm-settings--read) :presets)))
+                     (or rlm-menu--settings (user-error "Nothing is set")))))
+
+(transient-define-suffix rlm-menu-reset ()
+  "Let everything be as it is configured."
+  :transient t
+  :description "Reset"
+  (interactive)
+  (rlm-menu--take nil))
+
+(defun rlm-menu--take (settings)
+  "Let SETTINGS be those of the menu, and show them."
+  (setq rlm-menu--settings settings)
+  (dolist (suffix transient-current-suffixes)
+    (when (cl-typep suffix 'rlm-menu-setting)
+      (transient-init-value suffix))))
+
+;;;; The menu
+
+(transient-define-prefix rlm-menu ()
+  "Ask a question: what about, by which models, and at what price."
+  [["Ask"
+    ("q" rlm-menu-question)
+    ("w" rlm-menu-subject)]]
+  [["Models"
+    ("m" rlm-menu-root-model)
+    ("s" rlm-menu-sub-model)
+    ("d" rlm-menu-depth)]
+   ["Limits"
+    ("b" rlm-menu-cost)
+    ("t" rlm-menu-seconds)
+    ("i" rlm-menu-iterations)]
+   ["How"
+    ("F" rlm-menu-fresh)
+    ("N" rlm-menu-no-cache)]]
+  [["Question"
+    ("RET" rlm-menu-ask)
+    ("e" rlm-menu-estimate)]
+   ["Collection"
+    ("+" rlm-menu-add)
+    ("x" "List it" rlm-context)]
+   ["Presets"
+    ("p" rlm-menu-use-preset)
+    ("P" rlm-menu-save-preset)
+    ("R" rlm-menu-reset)]
+   ["Elsewhere"
+    ("o" "Open a run" rlm-open-run)
+    ("M" "Models" rlm-models)
+    ("C" "Costs" rlm-costs)
+    ("?" "Doctor" rlm-doctor)]]
+  (interactive)
+  (setq rlm-menu--place (rlm-settings-place)
+        rlm-menu--settings (copy-sequence (rlm-settings-remembered rlm-menu--place))
+        rlm-menu--subject (car (rlm-settings-subjects))
+        rlm-menu--models 'unknown)
+  (transient-setup 'rlm-menu))
+
+(provide 'rlm-menu)
+;;; rlm-menu.el ends here

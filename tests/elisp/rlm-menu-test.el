@@ -1,0 +1,135 @@
+;;; rlm-menu-test.el --- Tests of settings, presets and the menu  -*- lexical-binding: t; -*-
+
+;; This program is free software: you can redistribute it and/or modify
+;; it under the terms of the GNU General Public License as published by
+;; the Free Software Foundation, either version 3 of the License, or
+;; (at your option) any later version.
+
+;; This program is distributed in the hope that it will be useful,
+;; but WITHOUT ANY WARRANTY; without even the implied warranty of
+;; MERCHANTABILITY or FITNESS FOR A PARTICULAR PURPOSE.  See the
+;; GNU General Public License for more details.
+
+;; You should have received a copy of the GNU General Public License
+;; along with this program.  If not, see <https://www.gnu.org/licenses/>.
+
+
+;;; Commentary:
+
+;; What the menu of a question sets, and what becomes of it.  The terminal's
+;; tests press the keys of the menu itself.
+
+;;; Code:
+
+(require 'rlm-test-lib)
+(require 'rlm-menu)
+(require 'rlm-settings)
+
+(ert-deftest rlm-menu-test-settings-become-options ()
+  (let ((rlm-limits '((cell-seconds . 5) (cost . 9))))
+    (should (equal '(:rootModel "big" :fresh t)
+                   (rlm-settings-options '(:rootModel "big" :subModel nil :fresh t))))
+    ;; Limits that are set elsewhere count beside those of the menu.
+    (should (equal '(:maxDepth 2 :limits (:cost 0.5 :iterations 3 :cellSeconds 5))
+                   (rlm-settings-options '(:cost 0.5 :maxDepth 2 :iterations 3))))
+    (let ((rlm-root-model "big") (rlm-use-cache nil))
+      (should (equal '(:rootModel "big" :noCache t :cellSeconds 5 :cost 9)
+                     (rlm-settings-of-options))))))
+
+(ert-deftest rlm-menu-test-settings-are-those-of-the-protocol ()
+  (let ((known (rlm-test-python-words "import msgspec
+from rlm_server.protocol import AskOptions, LimitOverrides
+for struct in (AskOptions, LimitOverrides):
+    print(*(field.encode_name for field in msgspec.structs.fields(struct)))")))
+    (mapatoms
+     (lambda (symbol)
+       (when-let ((suffix (get symbol 'transient--suffix)))
+         (when (cl-typep suffix 'rlm-menu-setting)
+           (should (member (substring (symbol-name (oref suffix setting)) 1) known))))))))
+
+(ert-deftest rlm-menu-test-settings-are-remembered-by-place ()
+  (rlm-test-with
+    (rlm-settings-remember "~/one/" '(:cost 0.5 :fresh t :rootModel nil))
+    (rlm-settings-remember t '(:cost 2))
+    (should (equal '(:cost 0.5) (rlm-settings-remembered "~/one/")))
+    (should (equal '(:cost 2) (rlm-settings-remembered t)))
+    (should-not (rlm-settings-remembered "~/two/"))
+    (should (= #o600 (file-modes rlm-settings-file)))
+    ;; Nothing is written where nothing has changed, nothing is kept of what is unset.
+    (let ((before (file-attribute-inode-number (file-attributes rlm-settings-file))))
+      (rlm-settings-remember t '(:cost 2))
+      (should (equal before (file-attribute-inode-number (file-attributes rlm-settings-file)))))
+    (rlm-settings-remember t nil)
+    (should-not (rlm-settings-remembered t))
+    ;; There is a bound, and what was used last stays.
+    (dotimes (index (+ 5 rlm-settings--projects))
+      (rlm-settings-remember (format "~/%d/" index) '(:cost 1)))
+    (should (= rlm-settings--projects
+               (length (plist-get (rlm-settings--read) :projects))))
+    (should-not (rlm-settings-remembered "~/one/"))
+    ;; A file that can't be read is one without settings.
+    (rlm-test-file "settings.eld" "(:version 1 :presets")
+    (should-not (rlm-settings-remembered "~/5/"))))
+
+(ert-deftest rlm-menu-test-presets-without-the-menu ()
+  (rlm-test-with
+    (should-error (call-interactively #'rlm-ask-with-preset) :type 'user-error)
+    (should-error (rlm-save-preset "empty") :type 'user-error)
+    (let ((rlm-root-model "offline") (rlm-limits '((cost . 1))))
+      (rlm-save-preset "one"))
+    (should (equal '(:rootModel "offline" :cost 1) (rlm-preset "one")))
+    (rlm-delete-preset "one")
+    (should-not (rlm-preset "one"))))
+
+(ert-deftest rlm-menu-test-a-preset-counts ()
+  (rlm-test-with-odd-server '()
+    (setq rlm-confirm nil)
+    (rlm-save-preset "one" '(:rootModel "big" :iterations 2))
+    (with-current-buffer (get-buffer-create "a note")
+      (setq default-directory rlm-test-directory)
+      (insert "text")
+      (switch-to-buffer (current-buffer))
+      (execute-kbd-macro (kbd "M-x rlm-ask-with-preset RET one RET W e l l ? RET"))
+      (rlm-test-wait (lambda () (rlm-test-requests "rlm/ask")))
+      (let ((asked (car (rlm-test-requests "rlm/ask"))))
+        (should (equal "Well?" (plist-get asked :question)))
+        (should (equal '(:rootModel "big" :limits (:iterations 2))
+                       (plist-get asked :options)))))))
+
+(ert-deftest rlm-menu-test-subjects-of-a-place ()
+  (rlm-test-with
+    (with-temp-buffer
+      (setq default-directory rlm-test-directory)
+      (should (equal '(files) (rlm-settings-subjects)))
+      (insert "text")
+      (should (equal '(buffer files) (rlm-settings-subjects)))
+      (rlm-collection-add (list (rlm-item-of-file (rlm-test-file "a.txt" "x") "chosen")))
+      (let ((transient-mark-mode t))
+        (push-mark (point-min) t t)
+        (should (equal '(region collection buffer files) (rlm-settings-subjects))))
+      (call-process "git" nil nil nil "init" "-q" rlm-test-directory)
+      (should (memq 'project (rlm-settings-subjects)))
+      (dolist (subject '(buffer collection project))
+        (should (rlm-context-sources (rlm-settings-subject-context subject)))))
+    (with-current-buffer (dired-noselect rlm-test-directory)
+      (should (equal '(marked collection project files) (rlm-settings-subjects)))
+      (should (rlm-context-sources (rlm-settings-subject-context 'marked))))))
+
+(ert-deftest rlm-menu-test-without-transient ()
+  (rlm-test-with
+    (with-temp-buffer
+      (setq default-directory rlm-test-directory)
+      (insert "text")
+      (let ((require (symbol-function 'require))
+            asked)
+        (cl-letf (((symbol-function 'rlm-ask)
+                   (lambda () (interactive) (setq asked t)))
+                  ((symbol-function 'require)
+                   (lambda (feature &rest rest)
+                     (unless (eq feature 'transient)
+                       (apply require feature rest)))))
+          (call-interactively #'rlm))
+        (should asked)))))
+
+(provide 'rlm-menu-test)
+;;; rlm-menu-test.el ends here
