@@ -170,7 +170,7 @@ class CacheConfig(Section):
     """Seconds that an answer is kept: what a name like ``gpt-4.1`` stands for changes."""
     semantic: bool = False
     """Whether a whole question may be answered by the kept answer of a similar one."""
-    threshold: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.85
+    threshold: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.90
     """Cosine similarity from which questions may count as the same; see the manual's table."""
     embedding_model: str | None = None
     """Name of a configured model that compares questions, or litellm's id of one, such as

@@ -10,6 +10,7 @@ import json
 import math
 import re
 import zlib
+from collections.abc import Callable
 
 from scripted_provider import Reply, Request
 
@@ -33,14 +34,18 @@ def embed(text: str) -> list[float]:
     return [number / length for number in vector]
 
 
-def embeddings(request: Request) -> Reply:
-    """What an OpenAI-compatible embeddings endpoint answers."""
+def embeddings(request: Request, embed: Callable[[str], list[float]] = embed) -> Reply:
+    """What an embeddings endpoint answers: Ollama's, or one that is compatible with OpenAI's."""
     texts = request.body["input"]
-    texts = [texts] if isinstance(texts, str) else texts
-    rows = [
-        {"object": "embedding", "index": index, "embedding": embed(text)}
-        for index, text in enumerate(texts)
-    ]
-    usage = {"prompt_tokens": 1, "total_tokens": 1}
-    body = {"object": "list", "data": rows, "model": request.body["model"], "usage": usage}
-    return Reply(body=json.dumps(body).encode())
+    vectors = [embed(text) for text in ([texts] if isinstance(texts, str) else texts)]
+    model = request.body["model"]
+    if request.path.endswith("/api/embed"):
+        answer = {"model": model, "embeddings": vectors, "prompt_eval_count": 1}
+    else:
+        rows = [
+            {"object": "embedding", "index": index, "embedding": vector}
+            for index, vector in enumerate(vectors)
+        ]
+        usage = {"prompt_tokens": 1, "total_tokens": 1}
+        answer = {"object": "list", "data": rows, "model": model, "usage": usage}
+    return Reply(body=json.dumps(answer).encode())

@@ -41,6 +41,8 @@ from rlm_server.models.cache.guard_words import DECISIVE, NEGATIONS, NUMBERS, ST
         ("Which tests fail only on Linux?", "Which tests fail on Linux?"),
         ("Who wrote the letter to Anna?", "Who wrote the letter to Clara?"),
         ("What is rlm-run for?", "What is rlm-runs for?"),
+        ("List the contributors.", "List the contributors and their affiliations."),
+        ("Which modules have tests?", "Which modules lack tests?"),
     ],
 )
 def test_what_means_something_else_is_stopped(one: str, other: str) -> None:

@@ -50,7 +50,10 @@ def difference(one: str, other: str) -> str:
     shared = left.words.keys() & right.words.keys()
     if [w for w in left.words if w in shared] != [w for w in right.words if w in shared]:
         return "order"
-    if len(only_left) == len(only_right) == 1 and not _same(*only_left, *only_right):
+    only_left, only_right = _unmatched(only_left, only_right), _unmatched(only_right, only_left)
+    if bool(only_left) != bool(only_right):
+        return "one asks for more"
+    if len(only_left) == len(only_right) == 1:
         return "one word"
     return ""
 
@@ -130,6 +133,11 @@ def _opposed(these: Iterable[str], those: Iterable[str]) -> bool:
         if left & one and right & other:
             return True
     return any(prefix + word in right for word in left for prefix in _PREFIXES)
+
+
+def _unmatched(these: Iterable[str], those: Iterable[str]) -> set[str]:
+    """The words of one side for which the other has none that means the same."""
+    return {one for one in these if not any(_same(one, other) for other in those)}
 
 
 def _same(one: str, other: str) -> bool:
