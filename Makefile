@@ -38,7 +38,7 @@ in_each_emacs = @for emacs in "$$EMACS" "$(emacs_30)"; do \
 	"$$emacs" -Q --batch $(1) || exit 1; \
 	done
 
-.PHONY: help demo try test lint bench ert pytest clean lock setup-demo setup-test
+.PHONY: help demo try test lint bench proxy ert pytest clean lock setup-demo setup-test
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -70,6 +70,16 @@ ert: setup-test ## run the tests in Emacs alone
 
 bench: setup-test ## run the benchmarks
 	$(python) tests/bench/run.py
+
+# As big as all the rest together, so for this one test alone.
+proxy: setup-test ## run the test against a LiteLLM proxy, which takes 750 MB and a minute to install
+	@cmp -s tests/proxy.lock .cache/proxy/lock || { \
+	    $(python) -m venv --clear .cache/proxy && \
+	    .cache/proxy/bin/python -m pip -qq --disable-pip-version-check install \
+	        --require-hashes --only-binary :all: --requirement tests/proxy.lock && \
+	    cp tests/proxy.lock .cache/proxy/lock; }
+	RLM_TEST_LITELLM_PROXY=$(CURDIR)/.cache/proxy/bin/litellm \
+	    $(python) -m pytest tests/e2e/test_litellm_proxy.py
 
 lock: ## renew the lock files; UPGRADE=1 takes the newest versions
 	sh .ci/lock

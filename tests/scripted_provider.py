@@ -19,8 +19,9 @@ The script is a JSON list of rules, tried in order::
      "body": "raw text", "contentType": "text/html", "delay": 0.5, "silent": true,
      "disconnectAfter": 2}
 
-All keys are optional; a request that no rule matches gets what ``--rlm`` would say. Only the
-standard library is used, so that it runs under any Python.
+All keys are optional; a request that no rule matches gets what ``--rlm`` would say. Requests for
+vectors of texts, as OpenAI's or Ollama's clients make them, get those of ``ngram_embedder``. Only
+the standard library is used, so that it runs under any Python.
 """
 
 from __future__ import annotations
@@ -415,7 +416,11 @@ class RuleScript:
         self.rules = [dict(rule) for rule in rules]
 
     def __call__(self, request: Request) -> Reply:
-        """Answer by the first rule that fits, else as ``rlm_script`` does."""
+        """Answer by the first rule that fits, else as ``rlm_script`` does; give vectors too."""
+        if request.path.endswith(("/embeddings", "/api/embed")):
+            from ngram_embedder import embeddings
+
+            return embeddings(request)
         for rule in self.rules:
             if self._fits(rule, request):
                 if "times" in rule:

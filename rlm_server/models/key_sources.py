@@ -114,7 +114,7 @@ async def _of_keyring(place: str) -> str:
     try:
         keyring: Any = await asyncio.to_thread(importlib.import_module, "keyring")
     except ImportError:
-        raise _NotFoundError("can't be asked: the keyring package is not installed") from None
+        raise _NotFoundError("can't be asked: rlm-server[keyring] is not installed") from None
     service, _, user = place.rpartition("/")
     try:
         found = await asyncio.to_thread(keyring.get_password, service, user)

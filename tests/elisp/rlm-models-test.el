@@ -245,6 +245,53 @@
       (should (equal '("all" "total" "" "8" "2") (seq-subseq total 1 6)))
       (should (equal "0" (car (last total)))))))
 
+(defun rlm-models-test-compare-questions ()
+  "Let the server of the test answer similar questions alike."
+  (let ((text (rlm-test-text (rlm-test-file "config.toml"))))
+    (string-match "base-url = .*" text)
+    (rlm-test-file "config.toml"
+                   (concat text "[models.e]\nmodel = \"openai/e\"\n" (match-string 0 text)
+                           "\n[cache]\nsemantic = true\nembedding-model = \"e\"\nthreshold = 0.7\n"))))
+
+(ert-deftest rlm-models-e2e-a-similar-question-is-answered-and-asked-anyway-by-a-key ()
+  "Through the real server and its embeddings; the negated question is never taken for it."
+  (rlm-test-with-models
+      (vector (list :role "root" :reply "Now.\n\n```repl\nFINAL(llm_query('Which? ' + context))\n```\n")
+              (list :role "sub" :reply "Green ones."))
+    (rlm-models-test-compare-questions)
+    (let* ((rlm-confirm nil)
+           (file (rlm-test-file "boats.txt" "Boats are painted green.\n"))
+           (asked "Which boats are in the list?")
+           (similar "Tell me which boats are in the list.")
+           (first (rlm-test-wait-end (rlm-ask-files asked (list file))))
+           (buffer (rlm-ask-files similar (list file)))
+           (run (rlm-test-wait-end buffer)))
+      (should (equal '("done" nil) (list (rlm-run-status first) (rlm-run-similar first))))
+      (should (equal (list "done" asked) (list (rlm-run-status run) (rlm-run-similar run))))
+      (should (equal "Green ones." (string-trim (rlm-run-answer run))))
+      (let ((text (rlm-test-buffer-text buffer)))
+        (should (string-match-p "^\\*+ Kept answer to a similar question" text))
+        (should (string-match-p (concat "^ *" (regexp-quote asked) "$") text))
+        (should-not (string-match-p "Iteration 1" text)))
+      (with-current-buffer buffer
+        (should (eq #'rlm-ask-anew (key-binding (kbd "A"))))
+        (let* ((again (call-interactively (key-binding (kbd "A"))))
+               (run (rlm-test-wait-end again)))
+          (should (equal '("done" nil) (list (rlm-run-status run) (rlm-run-similar run))))
+          (should (string-match-p "Iteration 1" (rlm-test-buffer-text again)))))
+      (let ((run (rlm-test-wait-end (rlm-ask-files "Which boats are not in the list?"
+                                                   (list file)))))
+        (should (equal '("done" nil) (list (rlm-run-status run) (rlm-run-similar run))))))
+    (should (seq-some (lambda (row) (equal "e" (car row)))
+                      (rlm-test-table rlm-models--buffer #'rlm-models)))
+    ;; It is in the list, and not among those that a question may go to.
+    (cl-letf (((symbol-function 'completing-read)
+               (lambda (_ names &rest _)
+                 (should (member "scripted" names))
+                 (should-not (member "e" names))
+                 "")))
+      (should-not (rlm-models-read "Model" (rlm-models-fetch) nil)))))
+
 (ert-deftest rlm-models-e2e-installed-server-answers ()
   "Where packages may be fetched, which CI=1 says; it takes half a minute."
   (skip-unless (equal (getenv "CI") "1"))

@@ -121,7 +121,7 @@ async def test_a_keyring_is_asked_by_service_and_user(monkeypatch) -> None:
 
 async def test_a_keyring_without_its_package_is_told(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "keyring", None)
-    with pytest.raises(NoKeyError, match="keyring package is not installed"):
+    with pytest.raises(NoKeyError, match=r"rlm-server\[keyring\] is not installed"):
         await call(key_keyring="a/b")
 
 
@@ -158,6 +158,25 @@ def test_memory_is_kept_out_of_core_dumps() -> None:
     ).stdout.split()
     assert told[0] == "0"
     assert sys.platform != "linux" or told[1] == "0"
+
+
+async def test_the_real_keyring_package_is_asked(tmp_path: Path, monkeypatch) -> None:
+    """Where it is installed, with a vault that is a file: ``pip install keyring keyrings.alt``."""
+    keyring = pytest.importorskip("keyring")
+    file = pytest.importorskip("keyrings.alt.file")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    vault = file.PlaintextKeyring()
+    vault.file_path = str(tmp_path / "vault")
+    before = keyring.get_keyring()
+    keyring.set_keyring(vault)
+    try:
+        keyring.set_password("work/openai", "me", KEY)
+        requests, _ = await call(key_keyring="work/openai/me")
+        assert requests[0].headers["authorization"] == f"Bearer {KEY}"
+        with pytest.raises(NoKeyError, match="no such entry"):
+            await call(key_keyring="work/openai/nobody")
+    finally:
+        keyring.set_keyring(before)
 
 
 async def test_a_key_that_has_expired_is_fetched_again_once_for_all(tmp_path: Path) -> None:
