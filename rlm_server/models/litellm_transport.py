@@ -50,6 +50,7 @@ def load() -> Any:
                 warnings.simplefilter("ignore")
                 litellm: Any = importlib.import_module("litellm")
                 _quieten(litellm)
+                _ask_no_ollama()
                 _loaded.append(litellm)
                 with contextlib.suppress(Exception):
                     asyncio.run(_rehearse(litellm))
@@ -68,6 +69,28 @@ def _quieten(litellm: Any) -> None:
     litellm.turn_off_message_logging = True
     for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def _ask_no_ollama() -> None:
+    """Let litellm take all models of Ollama for unknown and free.
+
+    It would ask the server, about whatever model a reply names, blocking the event loop meanwhile.
+    """
+    module = importlib.import_module("litellm.llms.ollama.common_utils")
+
+    def unknown(_: Any, model: str, **__: Any) -> dict[str, Any]:
+        return {
+            "key": model,
+            "litellm_provider": "ollama_chat",
+            "mode": "chat",
+            "input_cost_per_token": 0.0,
+            "output_cost_per_token": 0.0,
+            "max_tokens": None,
+            "max_input_tokens": None,
+            "max_output_tokens": None,
+        }
+
+    module.OllamaModelInfo.get_runtime_model_info = unknown
 
 
 async def _rehearse(litellm: Any) -> None:
@@ -105,7 +128,6 @@ class LitellmTransport:
 
     def __init__(self) -> None:
         self._litellm: Any = None
-        self._registered: set[str] = set()
 
     @property
     def ready(self) -> bool:
@@ -148,7 +170,6 @@ class LitellmTransport:
             await self._litellm.module_level_aclient.client._transport.aclose()
 
     async def _send(self, request: Request) -> Reply:
-        self._register(request.deployment)
         arguments = _arguments(request)
         if request.delta:
             arguments |= {"stream": True, "stream_options": {"include_usage": True}}
@@ -180,20 +201,6 @@ class LitellmTransport:
             raise tell(GARBLED, deployment, detail="a reply without a vector")
         tokens = getattr(getattr(response, "usage", None), "prompt_tokens", None)
         return Vector(numbers=numbers, prompt_tokens=tokens or None)
-
-    def _register(self, deployment: Deployment) -> None:
-        """Tell litellm of an Ollama model; it would ask the server, blocking the loop."""
-        model = deployment.model
-        if deployment.provider == "ollama_chat" and model not in self._registered:
-            self._registered.add(model)
-            entry = {
-                "litellm_provider": "ollama_chat",
-                "mode": "chat",
-                "input_cost_per_token": 0.0,
-                "output_cost_per_token": 0.0,
-                "max_tokens": deployment.window,
-            }
-            self._litellm.register_model({model: entry, model.removeprefix("ollama_chat/"): entry})
 
 
 def _arguments(request: Request) -> dict[str, Any]:
