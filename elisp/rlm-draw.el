@@ -87,6 +87,7 @@ Events of unknown kinds come from newer servers and are passed over."
             ("RLM_STARTED" . ,(format-time-string "[%F %a %T]" (rlm-run-started run)))
             ("RLM_MODEL" . ,(rlm-run-model run))
             ("RLM_SUB_MODEL" . ,(rlm-run-sub-model run))
+            ("RLM_PROFILE" . ,(plist-get event :profile))
             ("RLM_PROJECT" . ,(rlm-run-project run))
             ("RLM_ISOLATION" . ,(plist-get event :isolation))
             ("RLM_SERVER" . ,(plist-get event :serverVersion))))

@@ -186,6 +186,50 @@ class CostsConfig(Section):
     """US dollars by the project's name, kept beside the limit for all."""
 
 
+class ProfileConfig(Section):
+    """``[profiles.NAME]``: how models of a family are spoken to.
+
+    What is left out comes from ``base``, else from the built-in profile of that name, else from
+    ``default``::
+
+        [profiles.qwen-coder]
+        most-calls = 300
+
+        [profiles.mine]
+        base = "llama"
+        match = ['my-finetune']
+        direct-tokens = 20_000
+    """
+
+    base: str | None = None
+    """Name of the profile that this one differs from."""
+    match: list[str] | None = None
+    """Regular expressions; the profile is for models in whose litellm id one of them is found,
+    in capitals or not. The longest find decides."""
+    weight: int | None = None
+    """A profile of greater weight is taken before any of less; the built-in ones have 0 or 1."""
+    fence: Literal["repl", "python"] | None = None
+    """What the model is told to write behind the fence of a code block; both are understood."""
+    answer: Literal["dict", "final"] | None = None
+    """Whether the model is told to set ``answer`` or to call ``FINAL``; both are understood."""
+    sub_characters: Annotated[int, msgspec.Meta(ge=1000)] | None = None
+    """Characters that one prompt to this model as sub model may have; what its window takes is
+    the most in any case."""
+    batch: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    """Prompts that a batch is said to take."""
+    most_calls: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    """Sub-calls that the code of one reply may make before it is told to make fewer, larger ones;
+    default: as many as the limits allow."""
+    direct_tokens: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    """A context of up to so many tokens goes straight to the model, without code; 0: none."""
+    history_characters: Annotated[int, msgspec.Meta(ge=10_000)] | None = None
+    """Characters of a conversation beyond which its older part is summed up."""
+    advice: str | None = None
+    """A last paragraph of the system prompt; ``{characters}`` stands for the size of a sub-call."""
+    prompt_file: str | None = None
+    """A file to be used in place of the built-in system prompt."""
+
+
 class Config(Section):
     """The whole file; every field has a default, so an empty file is right."""
 
@@ -206,6 +250,7 @@ class Config(Section):
     """Whether to look for keys in the environment and for a local Ollama or vLLM."""
     limits: Limits = msgspec.field(default_factory=Limits)
     models: dict[str, ModelConfig] = {}
+    profiles: dict[str, ProfileConfig] = {}
     pool: PoolConfig = msgspec.field(default_factory=PoolConfig)
     context: ContextConfig = msgspec.field(default_factory=ContextConfig)
     sandbox: SandboxConfig = msgspec.field(default_factory=SandboxConfig)

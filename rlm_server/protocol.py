@@ -165,6 +165,8 @@ class AskOptions(Strict):
     """Ask anew, whatever answers are kept; the new ones take their place."""
     schema: dict[str, Any] | None = None
     """JSON Schema that the answer has to fit; null: the answer is text."""
+    profile: str | None = None
+    """Name of the profile by which the root model is spoken to; null: by the model's name."""
 
 
 # ------------------------------------------------------------------------------ requests, results
@@ -648,6 +650,8 @@ class RunStarted(Event, tag="runStarted"):
     isolation_limits: list[str]
     """What this mode does not promise."""
     project: str | None
+    profile: str = "default"
+    """Name of the profile by which the root model is spoken to."""
     sources: list[KeptSource] = []
     """What the question is about; texts that came along are named by what is in them."""
     overlays: list[KeptOverlay] = []

@@ -47,6 +47,7 @@ class ScriptedModels:
         self.in_flight = 0
         self.prices: dict[str, tuple[float | None, float | None]] = {}
         self.windows: dict[str, int] = {}
+        self.ids: dict[str, str] = {}
 
     def resolve(self, name: str | None, *, default: str) -> str:
         if not (name or default).startswith(("root", "sub")):
@@ -58,6 +59,9 @@ class ScriptedModels:
 
     def price(self, name: str) -> tuple[float | None, float | None]:
         return self.prices.get(name, (0.0, 0.0))
+
+    def model_id(self, name: str) -> str:
+        return self.ids.get(name, f"scripted/{name}")
 
     def window(self, name: str) -> int | None:
         return self.windows.get(name)
@@ -150,12 +154,14 @@ def prepare(
     prices: dict[str, tuple[float | None, float | None]] | None = None,
     options: AskOptions | None = None,
     windows: dict[str, int] | None = None,
+    ids: dict[str, str] | None = None,
     **limits: Any,
 ) -> Played:
     """Make a run that is not started yet."""
     models = ScriptedModels(replies, sub)
     models.prices = prices or {}
     models.windows = windows or {}
+    models.ids = ids or {}
     options = msgspec.structs.replace(options or AskOptions(), limits=LimitOverrides(**limits))
     params = AskParams(question="What is in it?", sources=list(sources), options=options)
     run = Run(

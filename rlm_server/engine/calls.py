@@ -182,6 +182,10 @@ class Calls:
             self._settle(reservation, used)
         return embedding.numbers
 
+    def made(self, parent: str) -> int:
+        """How many sub-calls and child runs an iteration has begun."""
+        return self._numbers.get(parent, 0)
+
     def number(self, parent: str) -> int:
         """The next number of a sub-call or a child run in an iteration, from 1."""
         number = self._numbers[parent] = self._numbers.get(parent, 0) + 1

@@ -15,10 +15,10 @@ from rlm_server.context.corpus import Corpus
 from rlm_server.context.part import Part
 from rlm_server.engine.calls import Calls, limit_error, prompt_hash, run_error
 from rlm_server.engine.emitter import Emitter
-from rlm_server.engine.history import History
 from rlm_server.engine.ledger import Ledger, LimitReached
 from rlm_server.engine.loop import Loop
-from rlm_server.engine.prompt import opening
+from rlm_server.engine.overcalls import OverCalls
+from rlm_server.engine.speech import Speech
 from rlm_server.errors import RlmError, SandboxError, SourceError
 from rlm_server.models import Models
 from rlm_server.protocol import (
@@ -62,6 +62,7 @@ class Children:
         ledger: Ledger,
         calls: Calls,
         models: Models,
+        speech: Speech,
         *,
         max_depth: int,
         depth_models: Sequence[str],
@@ -73,6 +74,8 @@ class Children:
         self._ledger = ledger
         self._calls = calls
         self._models = models
+        self._speech = speech
+        self._over_calls = OverCalls(emitter, calls)
         self._max_depth = max_depth
         self._depth_models = depth_models
         self._directory = directory
@@ -86,6 +89,9 @@ class Children:
     async def on_call(self, place: Place, call: Call) -> CallReply:
         """Answer what a cell asks for."""
         parent = place.loop.current
+        characters = self._speech.sub_characters(place.depth)
+        if refused := self._over_calls.refuse(parent, place.loop.profile, characters):
+            return refused
         if call.function == "llm_query":
             return await self._calls.sub(parent, call, place.depth)
         if place.depth + 1 >= self._max_depth:
@@ -196,6 +202,7 @@ class Children:
             self._ledger,
             node=node,
             model=model,
+            profile=self._speech.profile(model, depth),
         )
         self.add(loop)
         return loop
@@ -207,8 +214,8 @@ class Children:
             on_call=lambda call: self.on_call(place, call),
         )
         try:
-            window = self._models.window(loop.model)
-            return await loop.run(repl, History(opening(question, place.context), window))
+            history = self._speech.begin(loop.model, question, place.context, depth=place.depth)
+            return await loop.run(repl, history)
         finally:
             await repl.close()
 

@@ -27,7 +27,7 @@ SHARE = 0.7
 """Of the window that the conversation may take; the rest is for the next reply."""
 
 ROOM = 100_000
-"""Characters that turns take at most, however large the window: each is paid for every time."""
+"""Characters that turns take, however large the window, since each is paid for every time."""
 
 LEAST_ROOM = 6_000
 """Characters that turns may take, however small the window."""
@@ -65,12 +65,15 @@ class _Turn:
 class History:
     """The messages of one loop, to which turns are added and of which old ones are summed up."""
 
-    def __init__(self, opening: list[Message], window: int | None) -> None:
-        """Begin with the ``opening``; ``window`` is the model's, in tokens, None where unknown."""
+    def __init__(self, opening: list[Message], window: int | None, room: int = ROOM) -> None:
+        """Begin with the ``opening``; ``window`` is the model's, in tokens, None where unknown.
+
+        ``room`` is what turns may take at most, in characters.
+        """
         self._opening = list(opening)
         share = int((window or WINDOW) * CHARACTERS_A_TOKEN * SHARE)
         fixed = sum(len(message["content"]) for message in opening)
-        self._room = max(LEAST_ROOM, min(ROOM, share - fixed))
+        self._room = max(LEAST_ROOM, min(room, share - fixed))
         self._turns: list[_Turn] = []
         self._summary: list[str] = []
         self._forgotten = 0

@@ -12,6 +12,7 @@ from rlm_server.engine.emitter import Emitter
 from rlm_server.engine.history import Feedback, History
 from rlm_server.engine.ledger import Ledger, LimitReached
 from rlm_server.engine.nearing import Nearing
+from rlm_server.engine.profile import Profile
 from rlm_server.engine.reply import ReplyParser
 from rlm_server.engine.typed import AnswerType
 from rlm_server.protocol import (
@@ -46,11 +47,13 @@ class Loop:
         *,
         node: str,
         model: str,
+        profile: Profile,
         answer_type: AnswerType | None = None,
     ) -> None:
         """Prepare a loop below ``node`` that asks ``model`` within the limits of ``ledger``."""
         self.node = node
         self.model = model
+        self.profile = profile
         self.iterations = 0
         self.best = ""
         """The best answer so far: what the code has set, ready or not."""
@@ -127,7 +130,7 @@ class Loop:
         if not reply.cells:
             self.last_prose = text.strip()
             self._notice(node, "The reply held no code to run; the model was told so.")
-            told = prompt.no_code(reply)
+            told = prompt.no_code(reply, self.profile)
             return Feedback(told, told), False
         first = self._cells_run + 1
         results: list[CellResult] = []

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from functools import cache
 from importlib import resources
+from pathlib import PurePosixPath
 
 from rlm_server.context.corpus import Corpus
 from rlm_server.context.part import Part
 from rlm_server.engine.history import Feedback
+from rlm_server.engine.profile import Profile
 from rlm_server.engine.reply import ReplyParser
 from rlm_server.models import Message
 from rlm_server.sandbox import CellResult
@@ -22,35 +25,35 @@ PREVIEW = 3
 FIRST_WORDS = 80
 """Characters of such an output that are repeated once it has been seen."""
 
+KINDS = 8
+"""Suffixes named in it."""
+
 LONGEST = 8
 """Documents named in the context's shape."""
 
 
 @cache
-def system_prompt(role: str) -> str:
-    """The constant part for ``root`` or ``sub``; byte-stable, so that providers cache it."""
-    return resources.files("rlm_server.engine").joinpath(f"prompts/{role}.md").read_text("utf-8")
+def prompt_file(name: str) -> str:
+    """A file of ``prompts``, by its name without suffix."""
+    return resources.files("rlm_server.engine").joinpath(f"prompts/{name}.md").read_text("utf-8")
 
 
-def opening(question: str, corpus: Corpus | Part, task: str = "") -> list[Message]:
+def opening(system: str, question: str, corpus: Corpus | Part, task: str = "") -> list[Message]:
     """The messages a run begins with; ``task`` is what is asked beside the question."""
     asked = f"Question: {question}\n\n{shape(corpus)}" + (f"\n\n{task}" if task else "")
-    return [
-        {"role": "system", "content": system_prompt("root")},
-        {"role": "user", "content": asked},
-    ]
+    return [{"role": "system", "content": system}, {"role": "user", "content": asked}]
 
 
 def sub_messages(prompt: str) -> list[Message]:
     """The messages of a sub-call."""
     return [
-        {"role": "system", "content": system_prompt("sub")},
+        {"role": "system", "content": prompt_file("sub")},
         {"role": "user", "content": prompt},
     ]
 
 
 def shape(corpus: Corpus | Part) -> str:
-    """The size of the context, its longest documents, how it begins and how it ends."""
+    """The size of the context, its kinds and longest documents, how it begins and how it ends."""
     count = len(corpus.documents)
     lines = [
         f"The context holds {count:,} document{'s' if count != 1 else ''}, "
@@ -58,12 +61,22 @@ def shape(corpus: Corpus | Part) -> str:
     ]
     longest = heapq.nlargest(LONGEST, corpus.documents, key=lambda d: d.end - d.start)
     names = ", ".join(f"{d.path} ({d.end - d.start:,} characters)" for d in longest)
+    if count > 1:
+        lines.append(f"Kinds: {_kinds(corpus)}")
     lines.append(f"{'Longest: ' if count > 1 else 'Document: '}{names}")
     if corpus.characters <= 2 * EDGE:
         lines += ["It reads:", corpus.head(2 * EDGE)]
     else:
         lines += ["It begins:", corpus.head(EDGE), "It ends:", corpus.tail(EDGE)]
     return "\n".join(lines)
+
+
+def _kinds(corpus: Corpus | Part) -> str:
+    """How many documents there are of each suffix, the commonest first."""
+    counts = Counter(PurePosixPath(d.path).suffix.lower() or "none" for d in corpus.documents)
+    named = [f"{suffix[:20]} {count:,}" for suffix, count in counts.most_common(KINDS)]
+    rest = len(counts) - len(named)
+    return ", ".join(named) + (f", and {rest:,} more" if rest else "")
 
 
 def outputs(results: list[CellResult], first_number: int, total: int, show: int) -> Feedback:
@@ -113,16 +126,17 @@ def stopped(result: CellResult) -> str:
     return f"The cell was stopped: {result.error or result.status}. {kept}"
 
 
-def no_code(reply: ReplyParser) -> str:
+def no_code(reply: ReplyParser, profile: Profile) -> str:
     """Feedback on a reply without a cell."""
     if reply.other_fences:
         named = ", ".join(f"```{language[:20]}" for language in reply.other_fences[:5])
         found = f"Your reply has a fenced block that is not run ({named})"
     else:
         found = "Your reply has no code block, so nothing was run"
+    how = {"dict": 'answer["content"] = ...; answer["ready"] = True', "final": "FINAL(...)"}
     return (
-        f"{found}. Write your code in a block that starts with ```repl. If you have the answer, "
-        'set it in such a block: answer["content"] = ...; answer["ready"] = True'
+        f"{found}. Write your code in a block that starts with ```{profile.fence}. If you have the "
+        f"answer, give it in such a block: {how[profile.answer]}"
     )
 
 

@@ -19,11 +19,10 @@ from rlm_server.context.store import Store
 from rlm_server.engine.calls import Calls, account_of, run_error
 from rlm_server.engine.child import Children, Place
 from rlm_server.engine.emitter import Emitter
-from rlm_server.engine.history import History
 from rlm_server.engine.ledger import Ledger, LimitReached
 from rlm_server.engine.loop import Loop
-from rlm_server.engine.prompt import opening
 from rlm_server.engine.similar import Question
+from rlm_server.engine.speech import Speech
 from rlm_server.engine.telling import tell_answer
 from rlm_server.engine.typed import AnswerType
 from rlm_server.errors import LogError, RlmError
@@ -117,8 +116,10 @@ class Run:
         names = config.depth_models or [self._sub]
         self._depth_models = [models.resolve(name, default=self._sub) for name in names]
         names = [self._root, *subs, *self._depth_models]
+        self._speech = Speech(config.profiles, models, subs, params.options.profile)
+        system = self._speech.system(self._root)
         self._question = Question(
-            params, models, self._emitter, names, self._max_depth, self._calls.embed
+            params, models, self._emitter, names, self._max_depth, system, self._calls.embed
         )
         self._similar: Similar | None = None
         self._children: Children | None = None
@@ -144,6 +145,7 @@ class Run:
             isolation=self._isolation.mode,
             isolation_limits=self._isolation.limits,
             project=self._params.project,
+            profile=self._speech.profile(self._root).name,
             sources=self._kept.sources,
             overlays=self._kept.overlays,
             options=self._params.options,
@@ -245,6 +247,7 @@ class Run:
             self._ledger,
             node="0",
             model=self._root,
+            profile=self._speech.profile(self._root),
             answer_type=self._answer_type,
         )
         self._children = children = self._make_children()
@@ -256,8 +259,7 @@ class Run:
             on_call=lambda call: children.on_call(place, call),
         )
         task = self._answer_type.task() if self._answer_type else ""
-        messages = opening(self._params.question, corpus, task)
-        history = History(messages, self._models.window(self._root))
+        history = self._speech.begin(self._root, self._params.question, corpus, task=task)
         answer = await loop.run(self._repl, history)
         await self._question.keep(corpus, answer)
 
@@ -268,6 +270,7 @@ class Run:
             self._ledger,
             self._calls,
             self._models,
+            self._speech,
             max_depth=self._max_depth,
             depth_models=self._depth_models,
             directory=self._directory,

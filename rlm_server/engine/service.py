@@ -13,6 +13,7 @@ from rlm_server.config import Config, cache_dir, state_dir
 from rlm_server.context.build import measure
 from rlm_server.context.store import open_store
 from rlm_server.engine.ledger import Price
+from rlm_server.engine.profile import Profiles
 from rlm_server.engine.run import Kept, Run, merge_limits
 from rlm_server.errors import ClosingError, ExportError, RlmError, UnknownRunError
 from rlm_server.models import Models
@@ -46,7 +47,9 @@ class Engine:
     """All runs of one server."""
 
     def __init__(self, config: Config, models: Models) -> None:
+        """Raises ConfigError for profiles that can't be used."""
         self.config = config
+        Profiles(config.profiles)
         self.models = models
         self.log_directory = state_dir() / "runs"
         self._texts = Texts(state_dir() / "texts")

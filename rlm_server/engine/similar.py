@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rlm_server.context.corpus import Corpus
 from rlm_server.engine.emitter import Emitter
 from rlm_server.engine.ledger import LimitReached
-from rlm_server.engine.prompt import system_prompt
+from rlm_server.engine.prompt import prompt_file
 from rlm_server.errors import RlmError
 from rlm_server.models import Models
 from rlm_server.models.cache.semantic import Embed, Similar
@@ -25,10 +25,12 @@ class Question:
         emitter: Emitter,
         names: Sequence[str],
         depth: int,
+        system: str,
         embed: Embed,
     ) -> None:
         """``names`` are all models that the run may ask, in the order of their roles.
 
+        ``system`` is the system prompt of the root model.
         ``embed`` makes vectors on the run's account; it raises ModelError or LimitReached.
         """
         self._embed = embed
@@ -38,7 +40,7 @@ class Question:
         self._fresh = options.fresh
         self._emitter = emitter
         # Limits are left out: a finished answer is as good as one found with less.
-        decisive = [system_prompt("root"), system_prompt("sub"), str(depth), str(options.schema)]
+        decisive = [system, prompt_file("sub"), str(depth), str(options.schema)]
         self._asked = b"".join(
             [models.identity(name) for name in names]
             + [hashlib.sha256(text.encode()).digest() for text in decisive]

@@ -136,6 +136,10 @@ class Models:
         """
         return self._catalogue.find(name or default).name
 
+    def model_id(self, name: str) -> str:
+        """Litellm's id of a model, by which its family is known."""
+        return self._catalogue.find(name).model
+
     def check(self, name: str) -> None:
         """See that a run could use this model: UnknownModelError or NoKeyError if not."""
         self._catalogue.check_key(self._catalogue.find(name))

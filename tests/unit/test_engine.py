@@ -7,7 +7,6 @@ import pytest
 
 from engine_harness import cell, final, play, prepare
 from rlm_server.engine.ledger import ANSWER_TOKENS
-from rlm_server.engine.prompt import opening, system_prompt
 from rlm_server.errors import LogError, RefusedError, TransientError
 from rlm_server.protocol import (
     Answer,
@@ -153,7 +152,7 @@ async def test_the_limit_of_subcalls_is_an_error_in_the_cell(tmp_path: Path) -> 
 
 
 async def test_a_token_limit_ends_the_run_before_the_call(tmp_path: Path) -> None:
-    enough_for_one = len(system_prompt("root")) // 4 + ANSWER_TOKENS + 400
+    enough_for_one = 5_000 // 4 + ANSWER_TOKENS
     cells = [cell('answer["content"] = "early"')] * 9
     run = await play(tmp_path, cells, tokens=enough_for_one)
     assert (run.end.status, run.answer) == ("limit", "early")
@@ -382,9 +381,3 @@ async def test_a_broken_off_and_a_cancelled_call_are_counted(tmp_path: Path) -> 
     )
     assert run.end.status == "done"
     assert run.end.usage.prompt_tokens > 1000
-
-
-def test_the_base_prompt_is_small_and_constant() -> None:
-    assert len(system_prompt("root")) / 4 < 900
-    assert system_prompt("root") is system_prompt("root")
-    assert opening.__doc__

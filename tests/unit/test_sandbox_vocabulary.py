@@ -162,8 +162,8 @@ async def test_a_batch_is_checked_one_by_one(tmp_path: Path) -> None:
 async def test_an_unknown_keyword_costs_no_call(tmp_path: Path) -> None:
     script = Script()
     async with bench(tmp_path, on_call=script) as b:
-        failed = await b.run("llm_query('x', schema={'type': 'string', 'format': 'date'})")
-        assert failed.error.startswith("ValueError: schema: 'format' is not supported")
+        failed = await b.run("llm_query('x', schema={'type': 'string', 'contains': {}})")
+        assert failed.error.startswith("ValueError: schema: 'contains' is not supported")
     assert script.prompts == []
 
 
