@@ -29,6 +29,7 @@
 (require 'rlm-project)
 (require 'rlm-client)
 (require 'rlm-run)
+(require 'rlm-provenance)
 
 (defconst rlm-demo--seconds 3600
   "Seconds after which the demo gives up.")
@@ -107,6 +108,8 @@ The exit status is zero if the question was answered."
     (rlm-demo--say "\nEvidence:")
     (pcase-dolist (`(,_file ,line ,path ,quote) (rlm-run-evidence run))
       (rlm-demo--say "  %s:%d: %s" path line quote)))
+  (when-let ((drawn (rlm-provenance-sentence (rlm-run-provenance run))))
+    (rlm-demo--say "\n%s." drawn))
   (unless (equal (rlm-run-status run) "done")
     (rlm-demo--say "\n%s: %s" (capitalize (rlm-run-status run)) (rlm-run-reason run)))
   (rlm-demo--say "\nFigures: %s" (rlm-demo--figures run))

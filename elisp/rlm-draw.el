@@ -26,6 +26,7 @@
 (require 'rlm-org)
 (require 'rlm-node)
 (require 'rlm-run)
+(require 'rlm-provenance)
 
 (declare-function url-unhex-string "url-util" (str &optional allow-newlines))
 
@@ -223,8 +224,9 @@ Events of unknown kinds come from newer servers and are passed over."
                              (format "Sub-call %d" (plist-get event :subcall)))))
     (setf (rlm-node-properties node) (list (cons "RLM_MODEL" (plist-get event :model))))
     (rlm-node-append
-     node (format "Prompt, %s:\n"
-                  (rlm-figure-count (plist-get event :promptCharacters) "character")))
+     node (format "Prompt, %s%s:\n"
+                  (rlm-figure-count (plist-get event :promptCharacters) "character")
+                  (rlm-provenance-held (plist-get event :holds))))
     (rlm-node-example node (plist-get event :prompt))
     (rlm-node-fold node)))
 
@@ -377,7 +379,16 @@ Events of unknown kinds come from newer servers and are passed over."
       (when typed
         (rlm-node-write node 'prose "\n```\n"))
       (rlm-node-end-part node)
-      (rlm-draw--evidence-list run node (plist-get event :evidence)))))
+      (rlm-draw--evidence-list run node (plist-get event :evidence))
+      (rlm-provenance-draw run node))))
+
+(cl-defmethod rlm-draw-event ((_ (eql 'provenance)) event run)
+  "Note in RUN what the answer is drawn from, EVENT; it is drawn with the answer."
+  (setf (rlm-run-provenance run) event)
+  (when-let ((read (plist-get event :read)))
+    (rlm-node-set (rlm-draw--root)
+                  `(("RLM_READ" . ,(rlm-provenance-share
+                                    read (plist-get event :characters)))))))
 
 (defun rlm-draw--begin-answer (event)
   "Add the heading for the answer that EVENT begins."
@@ -393,24 +404,24 @@ Events of unknown kinds come from newer servers and are passed over."
   (when (rlm-run-evidence run)
     (let ((node (rlm-node-add "evidence" answer "Evidence")))
       (dolist (place (rlm-run-evidence run))
-        (rlm-node-append node (rlm-draw--evidence-line place))))))
+        (rlm-node-append node (rlm-draw-place-line place))))))
 
 (defun rlm-draw--evidence (evidence)
   "Return EVIDENCE, a plist, as (FILE-OR-URI LINE PATH QUOTE)."
   (let* ((location (plist-get evidence :location))
          (uri (plist-get location :uri))
          (line (1+ (plist-get (plist-get (plist-get location :range) :start) :line))))
-    (list (rlm-draw--file uri) line
+    (list (rlm-draw-file uri) line
           (plist-get evidence :path) (plist-get evidence :quote))))
 
-(defun rlm-draw--file (uri)
+(defun rlm-draw-file (uri)
   "Return the name of the file that URI means, or URI itself."
   (require 'url-util)
   (cond ((string-match "\\`file://\\(?:localhost\\)?\\(/.*\\)\\'" uri)
          (decode-coding-string (url-unhex-string (match-string 1 uri)) 'utf-8))
         (t uri)))
 
-(defun rlm-draw--evidence-line (place)
+(defun rlm-draw-place-line (place)
   "Return the line for PLACE, a list as in `rlm-run-evidence'."
   (pcase-let* ((`(,file ,line ,path ,quote) place)
                (name (format "%s:%d" (rlm-org-line path) line)))

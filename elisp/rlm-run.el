@@ -43,6 +43,7 @@
   (answer nil :documentation "The answer as the model gave it, or nil.")
   (typed nil :documentation "Whether the answer is JSON that fits the schema asked for.")
   (evidence nil :documentation "List of (FILE-OR-URI LINE PATH QUOTE).")
+  (provenance nil :documentation "What the answer is drawn from, an event as a plist, or nil.")
   (transcript nil :documentation "File name of the saved transcript, or nil.")
   (log nil :documentation "File name of the log."))
 

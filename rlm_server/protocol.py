@@ -766,6 +766,9 @@ class SubcallStarted(Event, tag="subcallStarted"):
     prompt_hash: str = ""
     """Names the whole prompt, and the model where the code names one; empty in logs of earlier
     versions."""
+    holds: list[Held] = []
+    """What of the context the prompt holds, as far as it can be traced; the most first, at most
+    8 documents."""
 
 
 class SubcallDelta(Event, tag="subcallDelta"):
@@ -864,6 +867,68 @@ class Progress(Event, tag="progress"):
     seconds: float
 
 
+class Held(Wire):
+    """What a prompt holds of one document of the context."""
+
+    path: str
+    characters: int
+
+
+class Stretch(Wire):
+    """A part of a document that models have read."""
+
+    path: str
+    line: int
+    """Its first line, counted from 1."""
+    last_line: int
+    characters: int
+    location: Location
+
+
+class Quote(Wire):
+    """What an answer quotes, or a place that it names, and whether that stands in the context."""
+
+    text: str
+    """As the answer has it, clipped in the middle beyond 300 characters."""
+    start: Count
+    """Where it stands in the whole answer, in characters."""
+    end: Count
+    kind: Literal["quote", "place"]
+    """``place``: of the form ``path:line``; of these only the missing ones are listed."""
+    status: Literal["found", "like", "missing", "unchecked"]
+    """``found``: but for white space, case, and the kind of quotes and dashes; ``like``: only
+    something like it stands there; ``unchecked``: the context is too large to look everywhere."""
+    path: str = ""
+    line: int | None = None
+    """Where it, or what is like it, begins, counted from 1; null where it stands nowhere."""
+    location: Location | None = None
+
+
+class Provenance(Event, tag="provenance"):
+    """What the answer that follows is drawn from, and whether it can be found there.
+
+    Read is what models have seen: in prompts of sub-calls, and in what cells printed and was
+    shown; parts of lines, and text that code has changed, are not traced.
+    """
+
+    characters: int
+    """Length of the context."""
+    read: int | None
+    """Characters of it that models have read so far, child runs included; null where a kept
+    answer was taken."""
+    looked_through: int
+    """Characters that code has looked through, or more."""
+    documents: int
+    """Documents of which something was read."""
+    strip: list[int]
+    """Percentage that was read of each hundredth of the context, or of each character where it has
+    fewer than a hundred."""
+    stretches: list[Stretch]
+    """The longest that were read, at most 20, in their order."""
+    quotes: list[Quote]
+    """At most 100, in their order."""
+
+
 class Answer(Event, tag="answer"):
     """The answer; one per run, before ``runEnded``."""
 
@@ -959,6 +1024,7 @@ AnyEvent = (
     | Notice
     | LimitsChanged
     | Progress
+    | Provenance
     | Answer
     | RunResumed
     | RunForked

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from bisect import bisect_right
 from collections.abc import Callable
 from pathlib import Path
 
@@ -86,6 +87,7 @@ class Corpus:
         """Length of the text."""
         self._by_path = {document.path: document for document in documents}
         self._by_name: dict[str, list[Document]] | None = None
+        self._starts: list[int] | None = None
 
     def find(self, path: str) -> Document | None:
         """Find a document by its path, else by the end of it, in whole parts, if only one fits."""
@@ -103,6 +105,22 @@ class Corpus:
         candidates = self._by_name.get(_name(path), [])
         fitting = [d for d in candidates if d.path.endswith("/" + path)]
         return fitting[0] if len(fitting) == 1 else None
+
+    def document_at(self, offset: int) -> Document | None:
+        """Find the document that an offset of the text stands in; None between documents."""
+        at = bisect_right(self._begins(), offset) - 1
+        return self.documents[at] if at >= 0 and offset < self.documents[at].end else None
+
+    def next_start(self, offset: int) -> int:
+        """Where the first document behind an offset begins; the end where there is none."""
+        begins = self._begins()
+        at = bisect_right(begins, offset)
+        return begins[at] if at < len(begins) else self.characters
+
+    def _begins(self) -> list[int]:
+        if self._starts is None:
+            self._starts = [document.start for document in self.documents]
+        return self._starts
 
     def line(self, document: Document, line: int) -> str | None:
         """Give a line of a document by its number in the origin, counted from 1, without its end.

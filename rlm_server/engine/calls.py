@@ -17,6 +17,7 @@ from rlm_server.models import Account, Completion, Message, Models, Priority
 from rlm_server.protocol import (
     MAX_EVENT_TEXT,
     AskParams,
+    Held,
     Notice,
     Progress,
     ReplyDelta,
@@ -126,9 +127,17 @@ class Calls:
         return completion.text, listener.parser
 
     async def sub(
-        self, parent: str, call: Call, depth: int, priority: Priority = Priority.SUBCALL
+        self,
+        parent: str,
+        call: Call,
+        depth: int,
+        priority: Priority = Priority.SUBCALL,
+        holds: Sequence[Held] = (),
     ) -> CallReply:
-        """Make a sub-call for a cell at a depth; whatever goes wrong is an error in the reply."""
+        """Make a sub-call for a cell at a depth; whatever goes wrong is an error in the reply.
+
+        ``holds`` is what is told of the context in its prompt.
+        """
         if self._numbers.get(parent, 0) >= self._ledger.limits.subcalls + REFUSALS_SHOWN:
             # Code that goes on calling after it was refused would fill the log.
             return CallReply(text="", error=limit_error(LimitReached("too many sub-calls")))
@@ -143,6 +152,7 @@ class Calls:
             prompt=clip(call.prompt, PROMPT_SHOWN),
             prompt_characters=len(call.prompt),
             prompt_hash=prompt_hash(call.prompt, call.model),
+            holds=list(holds),
         )
         completion: Completion | None = None
         error: RunError | None = None

@@ -14,6 +14,7 @@ from rlm_server.context.build import build_corpus
 from rlm_server.context.corpus import Corpus
 from rlm_server.context.part import Part
 from rlm_server.engine.calls import Calls, limit_error, prompt_hash, run_error
+from rlm_server.engine.coverage import Coverage
 from rlm_server.engine.emitter import Emitter
 from rlm_server.engine.ledger import Ledger, LimitReached
 from rlm_server.engine.loop import Loop
@@ -67,6 +68,7 @@ class Children:
         max_depth: int,
         depth_models: Sequence[str],
         directory: Path,
+        coverage: Coverage,
     ) -> None:
         """``depth_models`` are the models of depth 1, 2, ...; the last serves all that follow."""
         self._config = config
@@ -79,6 +81,7 @@ class Children:
         self._max_depth = max_depth
         self._depth_models = depth_models
         self._directory = directory
+        self._coverage = coverage
         self._loops: dict[str, Loop] = {}
         self._tasks: dict[str, asyncio.Task[CallReply]] = {}
 
@@ -93,7 +96,7 @@ class Children:
         if refused := self._over_calls.refuse(parent, place.loop.profile, characters):
             return refused
         if call.function == "llm_query":
-            return await self._calls.sub(parent, call, place.depth)
+            return await self._sub(place, parent, call, call.holds)
         if place.depth + 1 >= self._max_depth:
             return await self._plain(place, parent, call)
         node = f"{parent}.{self._calls.number(parent)}"
@@ -134,15 +137,26 @@ class Children:
             text=f"rlm_query is a plain sub-call at depth {place.depth + 1} "
             f"(max-depth is {self._max_depth}).",
         )
-        text = call.text
+        text, holds = call.text, call.holds
         if text is None:
             start, end = call.span or (0, place.context.characters)
-            text = place.context.slice(start, min(end, start + PLAIN_PROMPT))
+            holds = [(start, min(end, start + PLAIN_PROMPT))]
+            text = place.context.slice(*holds[0])
             if end - start > PLAIN_PROMPT:
                 text += f"\n[cut here; {end - start:,} characters in all]"
         prompt = f"{call.prompt}\n\nThe text:\n<<<\n{text}\n>>>"
         plain = Call(0, "llm_query", prompt, call.model)
-        return await self._calls.sub(parent, plain, place.depth)
+        return await self._sub(place, parent, plain, holds)
+
+    async def _sub(
+        self, place: Place, parent: str, call: Call, holds: Sequence[tuple[int, int]]
+    ) -> CallReply:
+        """Make a sub-call whose prompt holds these stretches of the context."""
+        told = self._coverage.held(place.context, holds)
+        reply = await self._calls.sub(parent, call, place.depth, holds=told)
+        if reply.error is None:
+            self._coverage.read(place.context, holds)
+        return reply
 
     async def _run(self, place: Place, node: str, call: Call) -> CallReply:
         """Run a child to its end; whatever goes wrong is an error in the reply."""
@@ -158,6 +172,7 @@ class Children:
             depth = place.depth + 1
             model = self._models.resolve(call.model, default=self._model(depth))
             context = await self._context(place.context, node, call)
+            self._coverage.read(place.context, call.holds if call.text is not None else ())
             try:
                 name = await asyncio.to_thread(_name, place.context, call)
                 loop = self._begin(node, depth, model, context, call.prompt, name)
@@ -208,6 +223,8 @@ class Children:
         return loop
 
     async def _converse(self, loop: Loop, place: Place, question: str) -> str:
+        self._coverage.opened(place.context)
+        loop.on_cell = lambda result: self._coverage.cell(place.context, result)
         repl = await Repl.start(
             place.context,
             config=self._config.sandbox,

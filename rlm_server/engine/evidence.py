@@ -19,7 +19,7 @@ _LOOKED_AT = 200
 
 _QUOTE = 200
 _PATH = 1024
-_LINE = re.compile(r":(\d{1,9})\b")
+LINE = re.compile(r":(\d{1,9})\b")
 _SIGNS = "`*\"'()[]<>|,;"
 _WORDS = 8
 """Words that a path with blanks in it may have."""
@@ -32,8 +32,8 @@ def find_evidence(answer: str, corpus: Corpus) -> list[Evidence]:
     """
     found: dict[tuple[str, int], Evidence] = {}
     find = lru_cache(maxsize=None)(corpus.find)
-    for match in itertools.islice(_LINE.finditer(answer), _LOOKED_AT):
-        document = _named(answer[max(0, match.start() - _PATH) : match.start()], find)
+    for match in itertools.islice(LINE.finditer(answer), _LOOKED_AT):
+        document = named_document(answer[max(0, match.start() - _PATH) : match.start()], find)
         line = int(match[1])
         if document is None or (document.path, line) in found:
             continue
@@ -52,7 +52,7 @@ def find_evidence(answer: str, corpus: Corpus) -> list[Evidence]:
     return list(found.values())
 
 
-def _named(text: str, find: Callable[[str], Document | None]) -> Document | None:
+def named_document(text: str, find: Callable[[str], Document | None]) -> Document | None:
     """The document whose path ends the text: its last word, or its last few.
 
     Cut out backwards and within bounds: a pattern would take quadratic time on a long word.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Literal
 
 from rlm_server.engine import prompt
@@ -67,6 +68,8 @@ class Loop:
         self._nearing = Nearing(ledger)
         self._cell_began = 0.0
         self._acceptance = Acceptance(answer_type)
+        self.on_cell: Callable[[CellResult], None] = lambda result: None
+        """Told of each cell that has ended."""
         self._cells_run = 0
         self._refused = False
         self._in_cell = False
@@ -159,6 +162,7 @@ class Loop:
             self._in_cell = False
         # A cell that never happened has not heard of the refusal.
         self._refused = self._refused and result.status not in ("ok", "error")
+        self.on_cell(result)
         self.best = result.answer or self.best
         self._emitter.emit(
             CellDone,

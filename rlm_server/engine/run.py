@@ -6,8 +6,10 @@ import asyncio
 import logging
 import shutil
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -18,6 +20,7 @@ from rlm_server.context.corpus import Corpus
 from rlm_server.context.store import Store
 from rlm_server.engine.calls import Calls, account_of, run_error
 from rlm_server.engine.child import Children, Place
+from rlm_server.engine.coverage import Coverage
 from rlm_server.engine.emitter import Emitter
 from rlm_server.engine.ledger import Ledger, LimitReached
 from rlm_server.engine.loop import Loop
@@ -33,6 +36,7 @@ from rlm_server.protocol import (
     AskParams,
     ContextProgress,
     ContextReady,
+    Evidence,
     Isolation,
     KeptOverlay,
     KeptSource,
@@ -123,6 +127,7 @@ class Run:
         )
         self._similar: Similar | None = None
         self._children: Children | None = None
+        self._coverage = Coverage()
         self._corpus: Corpus | None = None
         self._repl: Repl | None = None
         self._loop: Loop | None = None
@@ -253,6 +258,8 @@ class Run:
         self._children = children = self._make_children()
         children.add(loop)
         place = Place(loop, corpus, 0)
+        loop.on_cell = lambda result: self._coverage.cell(corpus, result)
+        self._coverage.opened(corpus)
         self._repl = await Repl.start(
             corpus,
             config=self._config.sandbox,
@@ -274,6 +281,7 @@ class Run:
             max_depth=self._max_depth,
             depth_models=self._depth_models,
             directory=self._directory,
+            coverage=self._coverage,
         )
 
     async def _build_corpus(self) -> Corpus:
@@ -285,6 +293,7 @@ class Run:
             on_progress=self._tell_progress,
             store=self._store,
         )
+        self._coverage.begin(corpus)
         self._emitter.emit(
             ContextReady,
             documents=len(corpus.documents),
@@ -316,6 +325,7 @@ class Run:
                 partial=not done,
                 corpus=self._corpus,
                 answer_type=self._answer_type,
+                examine=self._examine,
             )
         self.ended = self._emitter.emit(
             RunEnded,
@@ -327,6 +337,11 @@ class Run:
             subcalls=self._ledger.subcalls_started,
             seconds=self._ledger.seconds,
         )
+
+    def _examine(self, answer: str, evidence: Sequence[Evidence]) -> dict[str, Any]:
+        """What an answer is drawn from, as the fields of its event. Blocks."""
+        kept = self._similar is not None
+        return self._coverage.provenance(answer, self._params.question, evidence, kept=kept)
 
     def _log_failed(self, error: LogError) -> None:
         """The log takes no more: stop, since what isn't logged isn't shown."""

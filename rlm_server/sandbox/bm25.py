@@ -102,7 +102,7 @@ def _count(words: list[str], within: Any) -> tuple[list[_Block], int]:
             end = span.end
             if end - start > _BLOCK:
                 end = min(end, span.line_end(start + _BLOCK) + 1, start + 4 * _BLOCK)
-            text = span.text[start:end].lower()
+            text = span.cut(start, end).lower()
             counts = [text.count(word) for word in words]
             if any(counts):
                 counts = [n + there for n, there in zip(counts, in_path, strict=True)]
@@ -129,7 +129,7 @@ def _passages(block: _Block, terms: list[_Term]) -> Iterator[_Scored]:
     path = block.span.path
     in_path = sum(term.weight for term in terms if term.pattern.search(path))
     for start, end in _windows(block):
-        text = block.span.text[start:end]
+        text = block.span.cut(start, end)
         length = _K1 * (1 - _B + _B * len(text) / _AVERAGE)
         score, covered = 0.0, 0
         for term in terms:

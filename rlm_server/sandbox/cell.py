@@ -106,7 +106,12 @@ class Cell:
         self._deadline = loop.call_later(seconds, self.stop, "timeout", reason)
         worker.on_over_quota = self._over_quota
         order = Execute(
-            token=self._token, cell=number, code=clean(code), reply=clean(reply), refused=refused
+            token=self._token,
+            cell=number,
+            code=clean(code),
+            reply=clean(reply),
+            refused=refused,
+            show=self._clip.limit,
         )
         try:
             worker.begin()
@@ -215,6 +220,7 @@ class Cell:
         result = self._result(status, error, kept=True)
         result.answer = clean(done.answer) if done.answer else None
         result.ready = done.ready
+        result.read, result.looked_at = done.read, done.looked_at
         return result
 
     def _died(self, undone: Undone, broken: str) -> CellResult:

@@ -28,6 +28,7 @@ from .channel import Channel, Interrupts, clean
 from .documents import Document
 from .mapped_text import Context, open_context
 from .printed import Printed, Recorder
+from .reading import Reading, shown_of
 from .subcalls import SubcallAnswer, SubcallError, SubcallFailure
 from .variables import Shown, Variables
 from .vocabulary import Helpers
@@ -50,7 +51,8 @@ class Repl:
         self._stderr = Printed(self._recorder, "stderr")
         self._final: list[Any] = []
         self.namespace: dict[str, Any] = {"__name__": "__main__", "__doc__": None}
-        self._helpers = Helpers(context, channel)
+        self._reading = Reading(context)
+        self._helpers = Helpers(context, channel, self._reading)
         offered: dict[str, Any] = {}
         self._variables = Variables(self.namespace, offered)
         offered.update(
@@ -101,6 +103,7 @@ class Repl:
         _reset_timers()
         done["memory"] = _short_of_memory(after_error=done["memory"])
         output = Shown(self._recorder.finish())
+        done.update(self._read(str(output), order["show"]))
         self.namespace[f"_result_{order['cell']}"] = output
         self._helpers.remember(
             order["cell"], order["code"], output, done["error"], order.get("reply", "")
@@ -113,13 +116,23 @@ class Repl:
 
     def _execute(self, code: str, name: str) -> None:
         linecache.cache[name] = (len(code), None, code.splitlines(keepends=True), name)
-        body, last = _compile(code, name)
+        tree = ast.parse(code, name)
+        self._reading.begin(tree)
+        body, last = _compile(tree, name)
         exec(body, self.namespace)  # noqa: S102 - running the model's code is what this is for
         if last is None:
             return
         value = eval(last, self.namespace)  # noqa: S307 - the same
         if value is not None:
             self._recorder.write("value", _shown(value) + "\n")
+
+    def _read(self, output: str, limit: int) -> dict[str, Any]:
+        """Tell what the cell has looked at, and what of it the model is shown."""
+        try:
+            held = self._reading.held_by(shown_of(output, limit), printed=True)
+            return {"read": held, "looked_at": self._reading.looked_at()}
+        except BaseException:  # the code may have broken anything; an interrupt may be late
+            return {}
 
     def _explain(self, error: BaseException) -> str:
         """Print the traceback, cut to the model's own frames, and return its last line."""
@@ -162,9 +175,8 @@ class Repl:
         self._say_final(self.namespace[key])
 
 
-def _compile(code: str, name: str) -> tuple[CodeType, CodeType | None]:
+def _compile(tree: ast.Module, name: str) -> tuple[CodeType, CodeType | None]:
     """Compile a cell, its last expression apart so that the value can be shown."""
-    tree = ast.parse(code, name)
     last = None
     if tree.body and isinstance(tree.body[-1], ast.Expr):
         expression = tree.body.pop()

@@ -64,12 +64,12 @@ def cite(quote: str, within: Any) -> Citation | NotFound:
             at = span.text.find(exactly, span.start, span.end)
             if at >= 0:
                 return _citation(span, at, at + len(exactly), 1.0, exact=True)
-    loosely = _loosely(wanted)
+    pattern = loosely(wanted)
     for span in spans(within):
-        match = loosely.search(span.text, span.start, span.end)
+        match = pattern.search(span.text, span.start, span.end)
         if match:
             return _citation(span, match.start(), match.end(), 1.0, exact=False)
-    return _likest(wanted, within)
+    return likest(wanted, within)
 
 
 def _citation(span: Span, start: int, end: int, score: float, *, exact: bool) -> Citation:
@@ -80,7 +80,7 @@ def _citation(span: Span, start: int, end: int, score: float, *, exact: bool) ->
     return citation
 
 
-def _loosely(quote: str) -> re.Pattern[str]:
+def loosely(quote: str) -> re.Pattern[str]:
     """Match the words whatever is between them, in any case and with any kind of quotes."""
 
     def letter(character: str) -> str:
@@ -93,12 +93,12 @@ def _loosely(quote: str) -> re.Pattern[str]:
     return re.compile(r"\s+".join(words), re.IGNORECASE)
 
 
-def _likest(quote: str, within: Any) -> Citation | NotFound:
+def likest(quote: str, within: Any) -> Citation | NotFound:
     """Compare the quotation with the places that have some of its words."""
     compared = " ".join(quote.split())[:_COMPARED].lower()
     best: tuple[float, Span, int, int] | None = None
     for span, start, end in _candidates(compared, within):
-        first, last, score = _compare(compared, span.text[start:end])
+        first, last, score = _compare(compared, span.cut(start, end))
         if best is None or score > best[0]:
             best = score, span, start + first, start + last
     if best is not None and best[0] >= _ENOUGH:
@@ -123,7 +123,7 @@ def _candidates(quote: str, within: Any) -> Iterator[tuple[Span, int, int]]:
         end = min(span.end, start + len(quote) + 2 * slack)
         key = (span.path, span.base, start // (slack + 1))
         if key not in scored:
-            text = span.text[start:end].lower()
+            text = span.cut(start, end).lower()
             scored[key] = sum(word in text for word in words), span, start, end
     for _, span, start, end in heapq.nlargest(_CLOSELY, scored.values(), key=lambda s: s[0]):
         yield span, start, end
@@ -134,7 +134,7 @@ def _hits(words: list[str], within: Any) -> Iterator[tuple[str, Span, int]]:
     left = dict.fromkeys(words, _HITS)
     for span in spans(within):
         for start in range(span.start, span.end, _BLOCK):
-            text = lowered(span.text[start : min(span.end, start + _BLOCK)])
+            text = lowered(span.cut(start, min(span.end, start + _BLOCK)))
             for word in [word for word in words if left[word]]:
                 at = text.find(word)
                 while at >= 0 and left[word]:

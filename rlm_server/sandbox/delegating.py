@@ -13,15 +13,17 @@ from typing import Any
 from .asking import Asking
 from .channel import Channel
 from .mapped_text import Context
+from .reading import Reading
 from .subcalls import SubcallAnswer, SubcallFailure, checked, plain_call
 
 
 class Delegating(Asking):
     """The calls of the model's code, child runs among them."""
 
-    def __init__(self, channel: Channel, context: Context) -> None:
+    def __init__(self, channel: Channel, context: Context, reading: Reading) -> None:
         super().__init__(channel)
         self._context = context
+        self._reading = reading
 
     def rlm_query(
         self, question: str, context: Any = None, model: str | None = None
@@ -50,6 +52,12 @@ class Delegating(Asking):
         if len(given) != len(asked):
             raise ValueError(f"{len(asked)} questions but {len(given)} contexts")
         return self.many([self._call(q, c, model) for q, c in zip(asked, given, strict=True)])
+
+    def _ask(self, calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Make calls, each with what it holds of the context."""
+        for call in calls:
+            call["holds"] = self._reading.held_by(call.get("text") or call["prompt"])
+        return super()._ask(calls)
 
     def _call(self, question: Any, context: Any, model: Any) -> dict[str, Any]:
         call = {**plain_call(question, model), "function": "rlm_query"}

@@ -12,7 +12,32 @@ from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
 _NEAR = 5  # paths that are named where one was not found
+_item = str.__getitem__
 _SMALL = 1024  # characters; a document of fewer is copied rather than aimed at
+
+
+def _unwatched(start: int, end: int) -> None:
+    """Nobody wants to know."""
+
+
+_cut_out: Callable[[int, int], None] = _unwatched
+_looked_through: Callable[[int, int], None] = _unwatched
+
+
+def watch(cut_out: Callable[[int, int], None], look: Callable[[int, int], None]) -> None:
+    """Have these told, from now on, of what is cut out of the context or looked through."""
+    global _cut_out, _looked_through
+    _cut_out, _looked_through = cut_out, look
+
+
+def cut_out(start: int, end: int) -> None:
+    """Tell that code has these characters of the context now."""
+    _cut_out(start, end)
+
+
+def looked_through(start: int, end: int) -> None:
+    """Tell that code looks through these characters of the context."""
+    _looked_through(start, end)
 
 
 class Document(str):
@@ -26,6 +51,15 @@ class Document(str):
     """Offset of the text in ``context``, in characters."""
     mapped = False
     """Whether its characters are the context's own, so that it takes no memory."""
+
+    def __getitem__(self, which: Any) -> str:
+        """Slice as any text does."""
+        if type(which) is slice:
+            base = getattr(self, "start", None)
+            if base is not None:
+                start, end, _ = which.indices(len(self))
+                _cut_out(base + start, base + end)
+        return _item(self, which)
 
     def line_at(self, offset: int) -> int:
         """Return the line, counted from 1 as in the original, that holds this offset."""
@@ -158,10 +192,11 @@ class Documents(Sequence[Document]):
             return made
         entry = self._entries[number]
         start, end = entry["start"], entry["end"]
+        _cut_out(start, end)
         if self._aim is not None and end - start > _SMALL:
             document = self._views[number] = self._aim(start, end)
             document.mapped = True
         else:
             # Wider text has to be cut by the interpreter, which finds each part's narrowest form.
-            document = Document(self.text[start:end])
+            document = Document(_item(self.text, slice(start, end)))
         return located(document, entry["path"], entry.get("firstLine", 1), start)

@@ -20,7 +20,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from .documents import Document, Documents
+from .documents import Document, Documents, cut_out
 
 HEADER = 4096
 MAGIC = b"RLMCTX01"
@@ -41,6 +41,9 @@ class Context(str):
         """Slice as any text does; a path gives that document."""
         if isinstance(which, str):
             return self.documents[which]
+        if type(which) is slice:
+            start, end, _ = which.indices(len(self))
+            cut_out(start, end)
         return _item(self, which)
 
     def __repr__(self) -> str:

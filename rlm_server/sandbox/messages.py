@@ -60,6 +60,8 @@ class Call(Message, tag="call"):
     """For ``rlm_query``: the part of the context, in characters; None: all of it, or ``text``."""
     text: str | None = None
     """For ``rlm_query``: a text that is no part of the context."""
+    holds: list[tuple[int, int]] = []
+    """Stretches of the context that stand in the prompt, or in ``text``, in characters."""
 
 
 class Done(Message, tag="done"):
@@ -72,6 +74,10 @@ class Done(Message, tag="done"):
     ready: bool
     memory: bool = False
     """True where the cell ended with a MemoryError."""
+    read: list[tuple[int, int]] = []
+    """Stretches of the context that stand in what it printed and the model is shown."""
+    looked_at: list[tuple[int, int]] = []
+    """Stretches of the context that its code looked through."""
 
 
 FromCell = Started | Fatal | Restored | Output | Call | Done
@@ -100,6 +106,8 @@ class Execute(Message, tag="execute"):
     """The model's reply that the code stood in, for ``history``."""
     refused: bool = False
     """Whether the answer that was set before it was refused."""
+    show: int = 8000
+    """Characters of what it prints that the model is shown."""
 
 
 class Reply(Message, tag="reply"):
@@ -141,3 +149,7 @@ class CellResult(msgspec.Struct):
     """What the answer is at the end of the cell; None where it is not set."""
     ready: bool
     """Whether the code said that this is the final answer."""
+    read: list[tuple[int, int]] = []
+    """Stretches of the context, in characters, that stand in what the model is shown."""
+    looked_at: list[tuple[int, int]] = []
+    """Stretches of the context that the code looked through."""

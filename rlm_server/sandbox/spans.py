@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from .documents import Document, Documents
+from .documents import Document, Documents, looked_through
 
 NAMELESS = "text"
 """Path of a text that has none."""
@@ -27,6 +27,10 @@ class Span(NamedTuple):
     """What to add to a place in ``text`` for the place in ``context``."""
     whole: Callable[[], str]
     """Gives the document itself, which may copy it."""
+
+    def cut(self, start: int, end: int) -> str:
+        """Return characters to be looked through, which are not meant for anybody else."""
+        return str.__getitem__(self.text, slice(start, end))
 
     def line_end(self, place: int) -> int:
         """Return where the line that holds this place ends, its newline left out."""
@@ -104,6 +108,7 @@ def spans(within: Any) -> Iterator[Span]:
 
 def _of(documents: Documents) -> Iterator[Span]:
     for number, entry in enumerate(documents.entries()):
+        looked_through(entry["start"], entry["end"])
         yield Span(
             documents.text,
             entry["start"],
@@ -118,6 +123,7 @@ def _of(documents: Documents) -> Iterator[Span]:
 def _alone(text: str, name: str) -> Span:
     if isinstance(text, Document):
         path, first_line, base = text.path, text.first_line, text.start
+        looked_through(base, base + len(text))
     else:
         path, first_line, base = getattr(text, "path", name), 1, 0
     return Span(text, 0, len(text), path, first_line, base, lambda: text)

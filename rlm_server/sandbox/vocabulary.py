@@ -18,6 +18,7 @@ from .documents import Document, Piece
 from .found import Found, FoundList
 from .mapped_text import Context
 from .mapping import Mapping
+from .reading import Reading
 
 _SHOWN = 4000  # characters of an earlier cell's output that ``history`` keeps
 
@@ -41,9 +42,9 @@ class PastCell(NamedTuple):
 class Helpers:
     """The helpers that cost no tokens, bound to one context and one channel."""
 
-    def __init__(self, context: Context, channel: Channel) -> None:
+    def __init__(self, context: Context, channel: Channel, reading: Reading) -> None:
         self._context = context
-        self._asking = Delegating(channel, context)
+        self._asking = Delegating(channel, context, reading)
         self.history: list[PastCell] = []
 
     def vocabulary(self) -> dict[str, Any]:

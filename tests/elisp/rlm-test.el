@@ -140,7 +140,8 @@
 (ert-deftest rlm-test-a-run-cut-short-anywhere-leaves-whole-org ()
   "Its blocks are closed and its headings and keywords are ours."
   (let ((ours (rx bos (or "Which files" "Iteration" "Sub-call" "Child run" "Answer" "Evidence"
-                          "Kept answer to a similar question" "Fork at" "Interrupted")))
+                          "Kept answer to a similar question" "This answer is drawn from"
+                          "Not to be found in the context" "Fork at" "Interrupted")))
         (events (rlm-test-numbered (rlm-test-recorded))))
     (rlm-test-with
       (dotimes (count (length events))
@@ -351,6 +352,37 @@ for kind in AnyEvent.__args__: print(kind.__struct_config__.tag)"))
     (dolist (event (seq-drop events 12)) (rlm-trajectory-push buffer event))
     (rlm-trajectory-flush buffer)
     (should-not (invisible-p (point)))))
+
+(ert-deftest rlm-test-what-is-not-in-the-context-is-marked-in-the-answer ()
+  (rlm-test-with
+    (let ((buffer (rlm-trajectory-create rlm-test-question)))
+      (dolist (event (rlm-test-recorded))
+        (rlm-trajectory-push buffer event))
+      (rlm-trajectory-flush buffer)
+      (with-current-buffer buffer
+        (should (equal '("Two files are bold:" "notes.txt:3" "That is all.")
+                       (mapcar (lambda (overlay)
+                                 (buffer-substring-no-properties (overlay-start overlay)
+                                                                 (overlay-end overlay)))
+                               (sort (seq-filter (lambda (overlay)
+                                                   (eq (overlay-get overlay 'face)
+                                                       'rlm-unverified))
+                                                 (overlays-in (point-min) (point-max)))
+                                     (lambda (a b) (< (overlay-start a) (overlay-start b)))))))
+        (goto-char (point-min))
+        (search-forward "notes.txt:2 to line 9")
+        (should (equal '("rlm-buffer:notes.txt" 2)
+                       (get-text-property (line-beginning-position) 'rlm-evidence)))
+        (should (equal "This answer is drawn from 3.3 % of the context"
+                       (rlm-provenance-sentence
+                        (rlm-run-provenance (rlm-run-in-buffer buffer)))))))))
+
+(ert-deftest rlm-test-shares-say-neither-nothing-nor-all-where-it-is-not-so ()
+  (should (equal '("nothing" "less than 0.1 %" "2.5 %" "3 %" "34 %" "over 99 %" "100 %" "nothing")
+                 (list (rlm-provenance-share 0 100) (rlm-provenance-share 1 100000)
+                       (rlm-provenance-share 25 1000) (rlm-provenance-share 30 1000)
+                       (rlm-provenance-share 337 1000) (rlm-provenance-share 9999 10000)
+                       (rlm-provenance-share 7 7) (rlm-provenance-share 0 0)))))
 
 (ert-deftest rlm-test-drawing-is-cut-into-slices ()
   (rlm-test-with-run buffer

@@ -15,8 +15,7 @@ from rlm_server.config import Config
 from rlm_server.errors import ExportError
 from rlm_server.protocol import ChildStarted, TextSource
 from rlm_server.runs.export import export, export_to
-from rlm_server.runs.export.lines import Lost
-from rlm_server.runs.export.story import Step, Verdict, tell
+from rlm_server.runs.export.story import Lost, Step, Verdict, tell
 
 EVIL = (
     "</pre></details><script>alert(1)</script><img src=x onerror=alert(2)>\u202eevil\x1b[2J\n"
@@ -77,12 +76,11 @@ class Page(HTMLParser):
             self.links.append(href)
         if given.get("id"):
             self.ids.add(given["id"] or "")
-        if tag not in ("meta", "rect"):
+        if tag != "meta":
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
-        if tag != "rect":
-            assert self.open.pop() == tag
+        assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
         self.text += data
@@ -104,6 +102,23 @@ async def test_the_page_links_the_answer_to_its_evidence(run: Played) -> None:
     assert inner
     assert {link[1:] for link in inner} <= page.ids
     assert all(link.startswith(("#", "file:///")) for link in page.links)
+
+
+async def test_the_page_marks_what_is_not_in_the_context(tmp_path: Path) -> None:
+    answer = (
+        "It says “alpha beta gamma” and “delta <b>never</b> came”, see greek.txt:2 and x.txt:9."
+    )
+    run = await play(tmp_path, [cell("print(context[:5])"), final(repr(answer))])
+    text = text_of(run, "html")
+    assert re.findall(r"<mark title=[^>]*>(.*?)</mark>", text) == [
+        "delta &lt;b&gt;never&lt;/b&gt; came",
+        "x.txt:9",
+    ]
+    assert "This answer is drawn from 100 % of the context" in text
+    assert Page(text).tags.count("rect") == len("alpha\nbeta\ngamma\n")
+    markdown = text_of(run, "markdown")
+    assert "- **not in the context**: `delta <b>never</b> came`" in markdown
+    assert "This answer is drawn from 100 % of the context" in markdown
 
 
 async def test_the_page_tells_everything_in_its_place(run: Played) -> None:
@@ -319,19 +334,18 @@ async def test_what_is_missing_of_a_log_is_told(run: Played) -> None:
     lines = run.run.log.path.read_bytes().splitlines(keepends=True)
     torn = [*lines[:10], b"\xff\x00 no event\n", *lines[12:], b'{"kind":"answer"']
     path = damaged(run.run.log.path, torn)
-    assert list(tell(path))[-1] == Lost(lines=2, events=2)
-    assert "The log is damaged" in "".join(export(path, "html"))
-    assert "The log is damaged" in "".join(export(path, "markdown"))
+    assert list(tell(path))[-1] == Lost(events=2)
+    assert "It is damaged: 2 events" in "".join(export(path, "html"))
+    assert "It is damaged: 2 events" in "".join(export(path, "markdown"))
 
 
 async def test_another_runs_lines_are_left_out(run: Played) -> None:
     lines = run.run.log.path.read_bytes().splitlines(keepends=True)
     strange = [line.replace(b'"runId":"test"', b'"runId":"strange"') for line in lines]
     mixed = [line for pair in zip(lines, strange, strict=True) for line in pair]
-    told = list(tell(damaged(run.run.log.path, mixed)))
-    assert isinstance(told[-1], Lost)
-    assert told[-1].lines == len(lines)
-    assert told[:-1] == list(tell(run.run.log.path))
+    page = "".join(export(damaged(run.run.log.path, mixed), "markdown"))
+    own = "".join(export(run.run.log.path, "markdown"))
+    assert page.partition("\n---\n")[0] == own.partition("\n---\n")[0]
 
 
 async def test_events_of_newer_servers_are_passed_over(run: Played) -> None:

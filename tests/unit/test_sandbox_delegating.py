@@ -9,13 +9,15 @@ import pytest
 from rlm_server.sandbox.channel import Channel
 from rlm_server.sandbox.chunks import chunk_lines
 from rlm_server.sandbox.delegating import Delegating
+from rlm_server.sandbox.reading import Reading
 from vocabulary_support import context
 
 CONTEXT = context({"a": "one\ntwo\n", "b": "three\nfour\n"})
 
 
 def part(given: Any) -> Any:
-    call = Delegating(cast("Channel", None), CONTEXT)._call("why?", given, None)
+    delegating = Delegating(cast("Channel", None), CONTEXT, cast("Reading", None))
+    call = delegating._call("why?", given, None)
     return CONTEXT[slice(*call["span"])] if call.get("span") else call["text"]
 
 

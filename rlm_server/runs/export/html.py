@@ -17,10 +17,9 @@ from itertools import chain
 from rlm_server.protocol import ContextReady, Notice, RunEnded, RunStarted
 from rlm_server.runs.export import figures
 from rlm_server.runs.export.answer import answer
-from rlm_server.runs.export.lines import Lost
 from rlm_server.runs.export.markdown import OUTPUT_SHOWN, lost
 from rlm_server.runs.export.python import code_of
-from rlm_server.runs.export.story import Call, Cell, Item, Step, Verdict, joined
+from rlm_server.runs.export.story import Call, Cell, Item, Lost, Step, Verdict, joined
 from rlm_server.runs.export.visible import visible
 from rlm_server.text import clip
 
@@ -157,6 +156,8 @@ def _call(call: Call) -> Iterator[str]:
     yield f'<details><summary><span class="figures">{used}</span>{name}{_text(what)}</summary>\n'
     size = figures.count(call.characters, "character")
     about = f"a context of {size}" if call.depth else f"a prompt of {size}"
+    if call.holds:
+        about += ", with " + ", ".join(f"{one.characters:,} of {one.path}" for one in call.holds)
     yield f'<p class="facts">{_text(f"{call.model}, {about}")}</p>\n'
     yield f"<pre>{_text(clip(call.prompt, OUTPUT_SHOWN))}</pre>\n"
     yield from chain.from_iterable(

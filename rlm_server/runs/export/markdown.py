@@ -11,9 +11,8 @@ from collections.abc import Iterable, Iterator
 
 from rlm_server.protocol import ContextReady, Notice, RunEnded, RunStarted
 from rlm_server.runs.export import figures
-from rlm_server.runs.export.lines import Lost
 from rlm_server.runs.export.python import code_of
-from rlm_server.runs.export.story import Call, Cell, Item, Step, Verdict, joined
+from rlm_server.runs.export.story import Call, Cell, Item, Lost, Step, Verdict, joined
 from rlm_server.text import clip
 
 OUTPUT_SHOWN = 20_000
@@ -57,8 +56,8 @@ def write(story: Iterable[Item]) -> Iterator[str]:
 def lost(item: Lost) -> str:
     """What is missing of the log, in a sentence."""
     return (
-        f"The log is damaged: lines that can't be read: {item.lines:,}; "
-        f"events that are missing: {item.events:,}."
+        f"It is damaged: {figures.count(item.events, 'event')} can't be read or "
+        f"{'is' if item.events == 1 else 'are'} missing."
     )
 
 
@@ -108,6 +107,13 @@ def _verdict(verdict: Verdict) -> Iterator[str]:
         yield "### Evidence\n\n"
         for place in verdict.last.evidence:
             yield f"- {_code(f'{place.path}:{place.line}')} {_code(place.quote)}\n"
+        yield "\n"
+    if verdict.drawn:
+        yield f"{_one_line(figures.drawn(verdict.drawn))}\n\n"
+        doubts = [(quote, figures.doubt(quote)) for quote in verdict.drawn.quotes]
+        yield from (
+            f"- **{_one_line(doubt)}**: {_code(quote.text)}\n" for quote, doubt in doubts if doubt
+        )
         yield "\n"
 
 

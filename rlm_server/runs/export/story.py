@@ -13,6 +13,8 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from rlm_server.protocol import (
     Answer,
     AnyEvent,
@@ -22,9 +24,11 @@ from rlm_server.protocol import (
     ChildDone,
     ChildStarted,
     ContextReady,
+    Held,
     IterationStarted,
     Notice,
     Output,
+    Provenance,
     ReplyDelta,
     ReplyDone,
     RunEnded,
@@ -35,7 +39,7 @@ from rlm_server.protocol import (
     SubcallStarted,
     Usage,
 )
-from rlm_server.runs.export.lines import Lost, Reader
+from rlm_server.runs.chain import Reader, Segment, read
 
 
 @dataclass
@@ -58,6 +62,8 @@ class Call:
     depth: int = 0
     """Of a child run; 0 for a sub-call."""
     documents: int = 0
+    holds: list[Held] = field(default_factory=list)
+    """What of the context the prompt holds."""
     steps: list[Step] = field(default_factory=list)
     """The iterations of a child run."""
 
@@ -110,10 +116,21 @@ class Step:
 
 @dataclass
 class Verdict:
-    """The answer, its pieces put together; ``last`` is the event of the last piece."""
+    """The answer, its pieces put together; ``last`` is the event of the last piece.
+
+    ``drawn`` tells what it is drawn from; None in logs of earlier versions.
+    """
 
     text: str
     last: Answer
+    drawn: Provenance | None
+
+
+@dataclass
+class Lost:
+    """That something is missing of a log, told last; notices stand where it is missing."""
+
+    events: int
 
 
 Item = RunStarted | ContextReady | Step | Notice | Verdict | RunEnded | Lost
@@ -143,12 +160,46 @@ def tell(path: Path) -> Iterator[Item]:
     Raises OSError where the log can't be read.
     """
     teller = _Teller()
-    reader = Reader()
-    for event in reader.events(path):
+    reader = _reader(path)
+    strange = 0
+    for line in _lines(path, reader):
+        try:
+            event = _event.decode(line)
+        except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError):
+            strange += any(line.startswith(kind) for kind in _KINDS)
+            continue
         yield from teller.take(event)
     yield from teller.close()
-    if reader.lost.lines or reader.lost.events:
-        yield reader.lost
+    if reader.lost + strange:
+        yield Lost(reader.lost + strange)
+
+
+_event = msgspec.json.Decoder(AnyEvent)
+_KINDS = [f'{{"kind":"{kind.__struct_config__.tag}"'.encode() for kind in AnyEvent.__args__]
+"""How events begin that are known; what else there is comes from newer servers."""
+
+
+class _First(msgspec.Struct, rename="camel"):
+    run_id: str
+
+
+def _reader(path: Path) -> Reader:
+    """A reader for a log, also for one that was given another name."""
+    with path.open("rb") as file:
+        try:
+            run_id = msgspec.json.decode(file.readline(), type=_First).run_id
+        except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError):
+            run_id = path.stem
+    return read(path) if run_id == path.stem else Reader([Segment(path, run_id, 0, None)])
+
+
+def _lines(path: Path, reader: Reader) -> Iterator[bytes]:
+    yield from reader.earlier()
+    with path.open("rb") as file:
+        for line in file:
+            if line.endswith(b"\n"):
+                yield from reader.take(line[:-1])
+    yield from reader.finish()
 
 
 # ------------------------------------------------------------------------------------- the events
@@ -162,6 +213,7 @@ class _Teller:
         self._steps: dict[str, Step] = {}
         self._calls: dict[str, Call] = {}
         self._answer: list[str] = []
+        self._drawn: Provenance | None = None
 
     def take(self, event: AnyEvent) -> Iterator[Item]:
         """Take the next event; yield what is complete with it."""
@@ -180,8 +232,10 @@ class _Teller:
                 self._answer.append(event.text)
                 if not event.more:
                     yield from self._flush()
-                    yield Verdict("".join(self._answer), event)
-                    self._answer = []
+                    yield Verdict("".join(self._answer), event, self._drawn)
+                    self._answer, self._drawn = [], None
+            case Provenance():
+                self._drawn = event
             case RunEnded():
                 yield from self._flush()
                 yield event
@@ -215,6 +269,7 @@ class _Teller:
             call.depth, call.documents = event.depth, event.documents
         else:
             call.prompt, call.characters = event.prompt, event.prompt_characters
+            call.holds = event.holds
         step = self._steps.get(event.node.rpartition(".")[0])
         if step is not None:
             if not step.cells:  # its beginning is lost
