@@ -9,6 +9,8 @@ The tree::
     ├── LogError               a run's log can't be written
     ├── ExportError            a run can't be written in another form
     ├── SchemaError            the JSON Schema of an answer can't be used, or no answer fitted it
+    ├── NotResumableError      the run can't go on: it has its answer, or its log does not tell how
+    ├── ContextChangedError    what the run is about is not what it was
     ├── ClosingError           the server is stopping
     ├── SandboxError           the REPL process can't start, or is gone
     └── ModelError             a call to a model failed
@@ -78,6 +80,20 @@ class SchemaError(RlmError):
 
     code = -32017
     kind = "schema"
+
+
+class NotResumableError(RlmError):
+    """The run can't go on: it is going on or has its answer, or its log lacks what is needed."""
+
+    code = -32017
+    kind = "notResumable"
+
+
+class ContextChangedError(RlmError):
+    """The sources give another text than when the run began; its record says nothing about it."""
+
+    code = -32018
+    kind = "contextChanged"
 
 
 class ClosingError(RlmError):

@@ -446,6 +446,37 @@ class RunsResult(Wire):
     """How many match, on all pages."""
 
 
+class ResumeParams(Strict):
+    """``rlm/resume``: lets a run that was cut short go on from where it stopped."""
+
+    run_id: str
+    limits: LimitOverrides = msgspec.field(default_factory=LimitOverrides)
+    """In place of those that it had; what was used before counts."""
+    sources: list[Source] | None = None
+    """Where the same text is on this machine, if it is elsewhere than when it was asked about."""
+
+
+class ForkParams(Strict):
+    """``rlm/fork``: a new run that shares what came before an iteration of another one."""
+
+    run_id: str
+    iteration: Annotated[int, msgspec.Meta(ge=1)]
+    """The first that is the new run's own."""
+    code: str | None = None
+    """Runs in that iteration in place of what the model wrote; null: the model is asked."""
+    options: AskOptions = msgspec.field(default_factory=AskOptions)
+    """What is given takes the place of the parent's; limits count what was used before."""
+    note: str = ""
+    """What the model is told before it goes on."""
+
+
+class RerunParams(Strict):
+    """``rlm/rerun``: runs the program of a run again, about its sources as they are now."""
+
+    run_id: str
+    limits: LimitOverrides = msgspec.field(default_factory=LimitOverrides)
+
+
 class DeleteParams(Strict):
     """``rlm/delete``: removes the logs of runs that have ended, for good."""
 
@@ -657,6 +688,8 @@ class RunStarted(Event, tag="runStarted"):
     overlays: list[KeptOverlay] = []
     options: AskOptions = msgspec.field(default_factory=AskOptions)
     """As they were given; ``limits`` has them with what is configured."""
+    question_hash: str = ""
+    """By which the whole question is kept, where it is too long for an event."""
     seed: int = 0
     """What random numbers in cells begin with."""
     rerun_of: str | None = None
@@ -751,6 +784,8 @@ class CellDone(Event, tag="cellDone"):
     """True length of what it printed, also where only a part was sent."""
     kept: bool = True
     """Whether the variables of earlier cells are still there."""
+    undone: bool = False
+    """Whether it is as if the cell had never run: its process had to be killed."""
 
 
 class SubcallStarted(Event, tag="subcallStarted"):

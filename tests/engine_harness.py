@@ -11,6 +11,7 @@ import msgspec
 
 from rlm_server.config import Config
 from rlm_server.context.store import Store
+from rlm_server.engine.past import Past
 from rlm_server.engine.run import Run
 from rlm_server.errors import UnknownModelError
 from rlm_server.models import Account, Completion, Listener, Message, Priority
@@ -20,12 +21,19 @@ from rlm_server.protocol import (
     AskParams,
     Isolation,
     LimitOverrides,
+    Limits,
     RunEnded,
     Source,
     TextSource,
     Usage,
 )
+from rlm_server.runs.chain import events_of, numbers
 from rlm_server.runs.log import RunLog
+from rlm_server.runs.recorded import Record
+
+ISOLATION = Isolation(
+    mode="base", checkpoints=True, mapped=True, canaries={}, limits=[], refused={}
+)
 
 Scripted = str | Exception | Callable[[Sequence[Message]], Any]
 
@@ -123,7 +131,7 @@ class Played:
 
     @property
     def events(self) -> list[AnyEvent]:
-        lines = self.run.log.path.read_bytes().splitlines()
+        lines = events_of(self.run.log.path)
         return [msgspec.json.decode(line, type=AnyEvent) for line in lines]
 
     def of(self, kind: type) -> list[Any]:
@@ -169,12 +177,46 @@ def prepare(
         params,
         config=config or Config(),
         models=models,  # type: ignore[arg-type]
-        isolation=Isolation(
-            mode="base", checkpoints=True, mapped=True, canaries={}, limits=[], refused={}
-        ),
-        log=RunLog(tmp_path / "run.jsonl"),
+        isolation=ISOLATION,
+        log=RunLog(tmp_path / "test.jsonl"),
         directory=tmp_path / "context",
         store=store,
+    )
+    return Played(run, models)
+
+
+def resume(
+    tmp_path: Path,
+    log: bytes,
+    models: ScriptedModels,
+    *,
+    sources: Sequence[Source] = (TextSource(text="alpha\nbeta\ngamma\n", name="greek.txt"),),
+    config: Config | None = None,
+    limits: Limits | None = None,
+) -> Played:
+    """Let a run go on whose log holds these bytes; it is not started yet."""
+    path = tmp_path / "test.jsonl"
+    path.write_bytes(log)
+    run_log = RunLog(path, again=True)
+    record = Record(events_of(path))
+    seed = record.started.seed if record.started else 0
+    past = Past(
+        record=record,
+        corpus=None,
+        seq=numbers(path).free,
+        limits=limits or record.limits or Limits(),
+        seed=seed,
+    )
+    params = AskParams(question="What is in it?", sources=list(sources))
+    run = Run(
+        "test",
+        params,
+        config=config or Config(),
+        models=models,  # type: ignore[arg-type]
+        isolation=ISOLATION,
+        log=run_log,
+        directory=tmp_path / "context",
+        past=past,
     )
     return Played(run, models)
 

@@ -16,6 +16,7 @@ from rlm_server import __version__
 from rlm_server.doors.rpc import Handler, P, Server, Then
 from rlm_server.doors.wire import MAX_BODY, TooLong, Wire
 from rlm_server.engine.doctor import examine
+from rlm_server.engine.run import Run
 from rlm_server.engine.service import Engine
 from rlm_server.protocol import (
     PROTOCOL_VERSION,
@@ -40,6 +41,7 @@ from rlm_server.protocol import (
     KeysResult,
     LimitsParams,
     LimitsResult,
+    ResumeParams,
     RunsParams,
     RunsResult,
     StatusResult,
@@ -95,6 +97,7 @@ class Session:
         self._register("rlm/attach", AttachParams, self._attach)
         self._register("rlm/runs", RunsParams, self._runs)
         self._register("rlm/export", ExportParams, self._export)
+        self._register("rlm/resume", ResumeParams, self._resume)
         self._register("rlm/delete", DeleteParams, self._delete)
         self._register("rlm/status", Empty, self._status)
         self._register("rlm/costs", CostsParams, self._costs)
@@ -176,9 +179,7 @@ class Session:
         return await self._engine.estimate(params)
 
     async def _ask(self, params: AskParams) -> Then:
-        run = await self._engine.ask(params)
-        result = AskResult(run_id=run.run_id, log=str(run.log.path))
-        return Then(result, lambda: self._follow(run.run_id, 0))
+        return self._started(await self._engine.ask(params))
 
     async def _cancel(self, params: CancelParams) -> CancelResult:
         return CancelResult(cancelled=self._engine.cancel(params.run_id, params.node))
@@ -197,6 +198,14 @@ class Session:
 
     async def _runs(self, params: RunsParams) -> RunsResult:
         return await self._engine.runs(params)
+
+    async def _resume(self, params: ResumeParams) -> Then:
+        return self._started(await self._engine.durable.resume(params))
+
+    def _started(self, run: Run) -> Then:
+        """Answer with a run that has begun; its events follow, from the first."""
+        result = AskResult(run_id=run.run_id, log=str(run.log.path))
+        return Then(result, lambda: self._follow(run.run_id, 0))
 
     async def _delete(self, params: DeleteParams) -> DeleteResult:
         return DeleteResult(bytes=await self._engine.delete(params.run_id))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
 from rlm_server.engine.emitter import Emitter
 from rlm_server.engine.ledger import ANSWER_TOKENS, Ledger, LimitReached, Price, Reservation, add
 from rlm_server.engine.prompt import sub_messages
+from rlm_server.engine.replay import Replay
 from rlm_server.engine.reply import Piece, ReplyParser
 from rlm_server.errors import RlmError
 from rlm_server.models import Account, Completion, Message, Models, Priority
@@ -28,6 +30,7 @@ from rlm_server.protocol import (
     SubcallStarted,
     Usage,
 )
+from rlm_server.runs.recorded import PastCall
 from rlm_server.sandbox import Call, CallReply
 from rlm_server.text import clip, pieces
 
@@ -91,7 +94,10 @@ class Calls:
         self._models = models
         self._account = account
         self._subs = subs
+        self.replay: Replay | None = None
+        """Where given, what it has is neither asked nor paid."""
         self._numbers: dict[str, int] = {}
+        self._made: Counter[str] = Counter()
         self._timer: asyncio.TimerHandle | None = None
 
     async def root(self, node: str, model: str, messages: list[Message]) -> tuple[str, ReplyParser]:
@@ -99,6 +105,9 @@ class Calls:
 
         Raises LimitReached, ModelError.
         """
+        if self.replay is not None and (past := self.replay.reply(node)):
+            self._ledger.restore(node, past.done.usage)
+            return past.text, past.parser
         started = time.monotonic()
         listener = _RootListener(self._emitter, node)
         reservation = self._reserve(node, model, messages, subcall=False)
@@ -141,17 +150,20 @@ class Calls:
         if self._numbers.get(parent, 0) >= self._ledger.limits.subcalls + REFUSALS_SHOWN:
             # Code that goes on calling after it was refused would fill the log.
             return CallReply(text="", error=limit_error(LimitReached("too many sub-calls")))
-        number = self.number(parent)
-        node, started = f"{parent}.{number}", time.monotonic()
+        name = prompt_hash(call.prompt, call.model)
+        past = self.recall(parent, name)
+        if past is not None and past.done is not None:
+            return await self.recorded(past)
+        node, started = past.node if past else self.next_node(parent), time.monotonic()
         default = self._subs[min(depth, len(self._subs) - 1)]
         self._emitter.emit(
             SubcallStarted,
             node,
-            subcall=number,
+            subcall=int(node.rpartition(".")[2]),
             model=clip(call.model or default, NAME_SHOWN),
             prompt=clip(call.prompt, PROMPT_SHOWN),
             prompt_characters=len(call.prompt),
-            prompt_hash=prompt_hash(call.prompt, call.model),
+            prompt_hash=name,
             holds=list(holds),
         )
         completion: Completion | None = None
@@ -194,12 +206,47 @@ class Calls:
 
     def made(self, parent: str) -> int:
         """How many sub-calls and child runs an iteration has begun."""
-        return self._numbers.get(parent, 0)
+        return self._made[parent]
 
-    def number(self, parent: str) -> int:
-        """The next number of a sub-call or a child run in an iteration, from 1."""
-        number = self._numbers[parent] = self._numbers.get(parent, 0) + 1
-        return number
+    def next_node(self, parent: str) -> str:
+        """The node of the next sub-call or child run in an iteration; they count from 1."""
+        if parent not in self._numbers:
+            self._numbers[parent] = self.replay.highest(parent) if self.replay else 0
+        self._numbers[parent] += 1
+        self._made[parent] += 1
+        return f"{parent}.{self._numbers[parent]}"
+
+    def recall(self, parent: str, name: str) -> PastCall | None:
+        """What the record has of a call in an iteration; that it has nothing is told once."""
+        if self.replay is None:
+            return None
+        past = self.replay.call(parent, name)
+        self._made[parent] += past is not None
+        if past is None and self.replay.foreign(parent):
+            self._emitter.emit(
+                Notice,
+                parent,
+                level="warning",
+                text="Run anew, the code asks what is not in the record; that is paid for.",
+            )
+        return past
+
+    async def recorded(self, past: PastCall) -> CallReply:
+        """The recorded answer to a call; one that was cut off with its cell never comes."""
+        assert past.done is not None
+        assert self.replay is not None
+        counted = 0 if past.error and past.error.kind == "limit" else self.replay.below(past)
+        self._ledger.restore(past.node, past.done.usage, counted)
+        if past.done.status == "cancelled" and not past.child:
+            await asyncio.Event().wait()
+        error = past.error
+        return CallReply(
+            text=past.answer if error is None else "",
+            error=error,
+            model=past.model,
+            usage=past.done.usage,
+            cached=getattr(past.done, "cached", False),
+        )
 
     def finish(self) -> None:
         """Write the totals one last time."""

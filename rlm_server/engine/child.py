@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,7 @@ class Children:
         depth_models: Sequence[str],
         directory: Path,
         coverage: Coverage,
+        seed: int = 0,
     ) -> None:
         """``depth_models`` are the models of depth 1, 2, ...; the last serves all that follow."""
         self._config = config
@@ -82,6 +84,7 @@ class Children:
         self._depth_models = depth_models
         self._directory = directory
         self._coverage = coverage
+        self._seed = seed
         self._loops: dict[str, Loop] = {}
         self._tasks: dict[str, asyncio.Task[CallReply]] = {}
 
@@ -99,8 +102,12 @@ class Children:
             return await self._sub(place, parent, call, call.holds)
         if place.depth + 1 >= self._max_depth:
             return await self._plain(place, parent, call)
-        node = f"{parent}.{self._calls.number(parent)}"
-        task = asyncio.create_task(self._run(place, node, call), name=f"child {node}")
+        name = await asyncio.to_thread(_name, place.context, call)
+        past = self._calls.recall(parent, name)
+        if past is not None and past.done is not None:
+            return await self._calls.recorded(past)
+        node = past.node if past else self._calls.next_node(parent)
+        task = asyncio.create_task(self._run(place, node, call, name), name=f"child {node}")
         self._tasks[node] = task
         try:
             return await asyncio.shield(task)
@@ -158,7 +165,7 @@ class Children:
             self._coverage.read(place.context, holds)
         return reply
 
-    async def _run(self, place: Place, node: str, call: Call) -> CallReply:
+    async def _run(self, place: Place, node: str, call: Call, name: str) -> CallReply:
         """Run a child to its end; whatever goes wrong is an error in the reply."""
         started = time.monotonic()
         loop: Loop | None = None
@@ -174,7 +181,6 @@ class Children:
             context = await self._context(place.context, node, call)
             self._coverage.read(place.context, call.holds if call.text is not None else ())
             try:
-                name = await asyncio.to_thread(_name, place.context, call)
                 loop = self._begin(node, depth, model, context, call.prompt, name)
                 answer = await self._converse(loop, Place(loop, context, depth), call.prompt)
             finally:
@@ -229,6 +235,7 @@ class Children:
             place.context,
             config=self._config.sandbox,
             on_call=lambda call: self.on_call(place, call),
+            seed=zlib.crc32(loop.node.encode(), self._seed),
         )
         try:
             history = self._speech.begin(loop.model, question, place.context, depth=place.depth)

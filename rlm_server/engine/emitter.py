@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from rlm_server.engine.replay import Replay
 from rlm_server.errors import LogError
-from rlm_server.protocol import MAX_EVENT_TEXT, Event
+from rlm_server.protocol import MAX_EVENT_TEXT, Event, Output
 from rlm_server.runs.log import RunLog
 from rlm_server.text import pieces
 
@@ -37,6 +38,8 @@ class Emitter:
         self._on_failure = on_failure
         self._failed = False
         self._clock = clock
+        self.replay: Replay | None = None
+        """Where given, what the log has already is not written again."""
         self._seq = 0
         self._waiting: tuple[type[Event], str, dict[str, Any]] | None = None
         self._text: list[str] = []
@@ -46,10 +49,20 @@ class Emitter:
     def emit(self, event: type[E], node: str = "0", **fields: Any) -> E:
         """Write an event, after the text that waits, and return it."""
         self.flush()
+        if self.replay is not None and (told := self.replay.told(event, node, fields)):
+            return event(run_id=self.run_id, seq=told[0], time=told[1], node=node, **fields)
         return self._write(event, node, fields)
+
+    def go_on(self, seq: int) -> None:
+        """Give the next event this number."""
+        self._seq = seq
 
     def stream(self, event: type[Event], node: str, text: str, **fields: Any) -> None:
         """Write a piece of text, joined with its neighbours of the same kind."""
+        if self.replay is not None and event is Output:
+            text = self.replay.unprinted(node, fields["cell"], fields["stream"], text)
+        if not text:
+            return
         kind = (event, node, fields)
         if self._waiting != kind:
             self.flush()

@@ -127,6 +127,17 @@ class Ledger:
             self.last_reply = reservation
         return reservation
 
+    def restore(self, node: str, used: Usage, subcalls: int = 0) -> None:
+        """Count what the record of a resumed run has; limits count it too."""
+        self.subcalls_started += subcalls
+        self.subcalls_done += subcalls
+        self.usage = add(self.usage, used)
+        self._charge(node, used)
+
+    def go_on(self, seconds: float) -> None:
+        """Let so much wall time be used already."""
+        self.started = self._clock() - seconds
+
     def settle(self, reservation: Reservation, used: Usage | None) -> None:
         """Replace a reservation by what was used; None for a call that was not paid."""
         self._reserved_tokens -= reservation.tokens

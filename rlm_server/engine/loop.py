@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 from rlm_server.engine import prompt
 from rlm_server.engine.accepting import Acceptance
 from rlm_server.engine.calls import Calls
+from rlm_server.engine.cell_again import run_again
 from rlm_server.engine.emitter import Emitter
 from rlm_server.engine.history import Feedback, History
 from rlm_server.engine.ledger import Ledger, LimitReached
@@ -154,10 +156,12 @@ class Loop:
     async def _cell(self, node: str, number: int, code: str, reply: str) -> CellResult:
         assert self._repl is not None
         self._cells_run += 1
-        self._emitter.emit(CellStarted, node, cell=number, code=clip(code, MAX_EVENT_TEXT))
+        started = self._emitter.emit(
+            CellStarted, node, cell=number, code=clip(code, MAX_EVENT_TEXT)
+        )
         self._in_cell, self._cell_began = True, self._ledger.seconds
         try:
-            result = await self._run_code(node, number, code, reply)
+            result = await self._run_code(node, number, code, reply, started.time)
         finally:
             self._in_cell = False
         # A cell that never happened has not heard of the refusal.
@@ -173,6 +177,7 @@ class Loop:
             seconds=result.seconds,
             output_characters=result.output_characters,
             kept=result.kept,
+            undone=result.undone,
         )
         if self.stopping:
             raise asyncio.CancelledError
@@ -180,17 +185,18 @@ class Loop:
             self._ledger.check_time()
         return result
 
-    async def _run_code(self, node: str, number: int, code: str, reply: str) -> CellResult:
+    async def _run_code(
+        self, node: str, number: int, code: str, reply: str, now: float
+    ) -> CellResult:
         assert self._repl is not None
-        return await self._repl.run(
-            code,
-            reply=reply,
-            refused=self._refused,
+        run = partial(self._repl.run, code, reply=reply, refused=self._refused, now=now, show=SHOWN)
+        if (replay := self._calls.replay) and (past := replay.cell(node, number)):
+            return await run_again(self._repl, run, past, replay, self._notice, SHOWN)
+        return await run(
             timeout=self._cell_seconds(),
             on_output=lambda stream, text: self._emitter.stream(
                 Output, node, text, cell=number, stream=stream
             ),
-            show=SHOWN,
         )
 
     def _cell_seconds(self) -> float:

@@ -24,6 +24,7 @@ from rlm_server.engine.coverage import Coverage
 from rlm_server.engine.emitter import Emitter
 from rlm_server.engine.ledger import Ledger, LimitReached
 from rlm_server.engine.loop import Loop
+from rlm_server.engine.past import Past
 from rlm_server.engine.similar import Question
 from rlm_server.engine.speech import Speech
 from rlm_server.engine.telling import tell_answer
@@ -65,6 +66,8 @@ class Kept:
 
     sources: list[KeptSource] = field(default_factory=list)
     overlays: list[KeptOverlay] = field(default_factory=list)
+    question: str = ""
+    """Hash of a question too long for an event."""
 
 
 @dataclass
@@ -89,10 +92,12 @@ class Run:
         directory: Path,
         store: Store | None = None,
         kept: Kept | None = None,
+        past: Past | None = None,
     ) -> None:
         """Prepare a run with its files in ``directory``, and its corpus there or in ``store``.
 
-        ``kept`` is what the log shall say of the sources. Raises UnknownModelError.
+        ``kept`` is what the log shall say of the sources; ``past`` what it has of the run already.
+        Raises UnknownModelError.
         """
         self.run_id = run_id
         self.log = log
@@ -113,6 +118,7 @@ class Run:
         self._answer_type = AnswerType(schema) if schema is not None else None
         self._ledger = Ledger(merge_limits(config.limits, params.options.limits))
         self.account = account_of(run_id, params)
+        self._past = past
         deeper = [] if params.options.sub_model else config.depth_sub_models
         subs = [self._sub, *(models.resolve(name, default=self._sub) for name in deeper)]
         self._calls = Calls(self._emitter, self._ledger, models, subs=subs, account=self.account)
@@ -125,6 +131,10 @@ class Run:
         self._question = Question(
             params, models, self._emitter, names, self._max_depth, system, self._calls.embed
         )
+        self._seed = zlib.crc32(run_id.encode())
+        if past is not None:
+            self._seed = past.seed
+            past.prepare(self._emitter, self._ledger, self._calls)
         self._similar: Similar | None = None
         self._children: Children | None = None
         self._coverage = Coverage()
@@ -139,6 +149,16 @@ class Run:
 
     def start(self) -> asyncio.Task[None]:
         """Begin; the task ends when the run has ended and its log is closed. Raises LogError."""
+        if self._past is not None:
+            self._past.announce(self._emitter, self._root, self._sub, self._isolation.mode)
+        else:
+            self._tell_start()
+        if self._log_error is not None:
+            raise self._log_error
+        self._task = asyncio.create_task(self._run(), name=f"run {self.run_id}")
+        return self._task
+
+    def _tell_start(self) -> None:
         self._emitter.emit(
             RunStarted,
             question=clip(self._params.question, MAX_EVENT_TEXT),
@@ -154,12 +174,9 @@ class Run:
             sources=self._kept.sources,
             overlays=self._kept.overlays,
             options=self._params.options,
-            seed=zlib.crc32(self.run_id.encode()),
+            question_hash=self._kept.question,
+            seed=self._seed,
         )
-        if self._log_error is not None:
-            raise self._log_error
-        self._task = asyncio.create_task(self._run(), name=f"run {self.run_id}")
-        return self._task
 
     def cancel(self, node: str | None) -> bool:
         """Stop the whole run, a child run, or the cell that runs in an iteration."""
@@ -243,7 +260,8 @@ class Run:
         self._models.check(self._root)
         self._models.check(self._sub)
         self._corpus = corpus = await self._build_corpus()
-        self._similar = await self._question.find(corpus)
+        if self._past is None:
+            self._similar = await self._question.find(corpus)
         if self._similar:
             return
         self._loop = loop = Loop(
@@ -264,6 +282,7 @@ class Run:
             corpus,
             config=self._config.sandbox,
             on_call=lambda call: children.on_call(place, call),
+            seed=self._seed,
         )
         task = self._answer_type.task() if self._answer_type else ""
         history = self._speech.begin(self._root, self._params.question, corpus, task=task)
@@ -282,10 +301,11 @@ class Run:
             depth_models=self._depth_models,
             directory=self._directory,
             coverage=self._coverage,
+            seed=self._seed,
         )
 
     async def _build_corpus(self) -> Corpus:
-        corpus = await build_corpus(
+        corpus = (self._past and self._past.corpus) or await build_corpus(
             self._params.sources,
             self._params.overlays,
             directory=self._directory,

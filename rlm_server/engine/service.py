@@ -12,12 +12,15 @@ from pathlib import Path
 from rlm_server.config import Config, cache_dir, state_dir
 from rlm_server.context.build import measure
 from rlm_server.context.store import open_store
+from rlm_server.engine.durable import Durable
 from rlm_server.engine.ledger import Price
+from rlm_server.engine.past import Past
 from rlm_server.engine.profile import Profiles
 from rlm_server.engine.run import Kept, Run, merge_limits
 from rlm_server.errors import ClosingError, ExportError, RlmError, UnknownRunError
 from rlm_server.models import Models
 from rlm_server.protocol import (
+    MAX_EVENT_TEXT,
     AskParams,
     Estimate,
     EstimateParams,
@@ -56,10 +59,12 @@ class Engine:
         self._index = Index(self.log_directory, state_dir() / "runs.db")
         self._retention = Retention(self._index, self._texts)
         self._contexts = cache_dir() / "contexts"
-        self._store = open_store(config.context)
+        self.store = open_store(config.context)
         self._runs: dict[str, Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
+        self.durable = Durable(self, self._texts)
+        """Lets past runs go on."""
 
     async def warm(self) -> None:
         """Get the parts ready that take a while, so that the first question need not wait.
@@ -74,14 +79,28 @@ class Engine:
 
     async def ask(self, params: AskParams) -> Run:
         """Start a run. Raises UnknownModelError, LogError, SandboxError."""
-        await self.models.look_around()
-        isolation = await choose(self.config.sandbox)
-        if self._closing:
-            raise ClosingError("The server is stopping.", cure="Ask again; it is started anew.")
         kept = await asyncio.to_thread(self._keep, params)
         run_id = new_run_id()
-        log = RunLog(log_path(self.log_directory, run_id))
+        return await self.launch(run_id, params, self._new_log(run_id), kept=kept)
+
+    async def launch(
+        self,
+        run_id: str,
+        params: AskParams,
+        log: RunLog,
+        *,
+        kept: Kept | None = None,
+        past: Past | None = None,
+    ) -> Run:
+        """Start a run, or let a past one go on. Raises UnknownModelError, LogError, SandboxError.
+
+        Where that fails, the log is closed; it is removed if nothing is in it.
+        """
         try:
+            await self.models.look_around()
+            isolation = await choose(self.config.sandbox)
+            if self._closing:
+                raise ClosingError("The server is stopping.", cure="Ask again; it starts anew.")
             run = Run(
                 run_id,
                 params,
@@ -89,14 +108,16 @@ class Engine:
                 models=self.models,
                 isolation=isolation,
                 log=log,
-                directory=self._contexts / run_id,
-                store=self._store,
+                directory=self.directory(run_id),
+                store=self.store,
                 kept=kept,
+                past=past,
             )
             task = run.start()
         except BaseException:
             log.close()
-            log.path.unlink()
+            if log.size == 0:
+                log.path.unlink()
             raise
         self._runs[run_id] = run
         self._tasks.add(task)
@@ -104,18 +125,25 @@ class Engine:
         task.add_done_callback(lambda _: self._runs.pop(run_id, None))
         return run
 
+    def _new_log(self, run_id: str) -> RunLog:
+        return RunLog(log_path(self.log_directory, run_id))
+
+    def directory(self, run_id: str) -> Path:
+        """Where a live run has its files."""
+        return self._contexts / run_id
+
     def cancel(self, run_id: str, node: str | None) -> bool:
         """Stop a run or a cell; False where it had ended. Raises UnknownRunError."""
         if run := self._runs.get(run_id):
             return run.cancel(node)
-        self._path(run_id)
+        self.path(run_id)
         return False
 
     def set_limits(self, run_id: str, limits: LimitOverrides) -> bool:
         """Change a run's limits; False where it had ended. Raises UnknownRunError."""
         if run := self._runs.get(run_id):
             return run.set_limits(limits)
-        self._path(run_id)
+        self.path(run_id)
         return False
 
     async def estimate(self, params: EstimateParams) -> Estimate:
@@ -141,7 +169,7 @@ class Engine:
 
     def summary(self, run_id: str) -> RunSummary:
         """Summarise a run, live or past. Raises UnknownRunError."""
-        path = self._path(run_id)
+        path = self.path(run_id)
         summary = summarise(path, live=self.is_live(run_id) or in_use(path))
         if summary is None:
             raise _unknown(run_id)
@@ -154,11 +182,11 @@ class Engine:
 
     async def delete(self, run_id: str) -> int:
         """Remove a run's log; give the bytes freed. Raises UnknownRunError, LogError."""
-        return await asyncio.to_thread(self._retention.remove, self._path(run_id))
+        return await asyncio.to_thread(self._retention.remove, self.path(run_id))
 
     async def export(self, params: ExportParams) -> ExportResult:
         """Write a run to a file in another form. Raises UnknownRunError, ExportError."""
-        log, path = self._path(params.run_id), Path(params.path)
+        log, path = self.path(params.run_id), Path(params.path)
         if not path.is_absolute():
             raise ExportError(f"{path} is no absolute path.", cure="Name the whole path.")
         size = await asyncio.to_thread(export_to, log, params.format, path)
@@ -170,7 +198,7 @@ class Engine:
 
     async def last_seq(self, run_id: str) -> int:
         """Number of a run's last event so far. Raises UnknownRunError."""
-        return (await asyncio.to_thread(numbers, self._path(run_id))).last
+        return (await asyncio.to_thread(numbers, self.path(run_id))).last
 
     def is_live(self, run_id: str) -> bool:
         """Whether the run is still going on."""
@@ -182,7 +210,7 @@ class Engine:
         run = self._runs.get(run_id)
         ended = False
         with run.account.watched() if run else contextlib.nullcontext():
-            async for line in follow(self._path(run_id), run.log if run else None, from_seq):
+            async for line in follow(self.path(run_id), run.log if run else None, from_seq):
                 ended = line.startswith(b'{"kind":"runEnded"')
                 yield line
         if run and run.ended and not ended:
@@ -200,7 +228,8 @@ class Engine:
     def _keep(self, params: AskParams) -> Kept:
         """Keep the texts that came with a question. Blocks; raises LogError."""
         sources = self._texts.keep_sources(params.sources)
-        return Kept(sources, self._texts.keep_overlays(params.overlays))
+        overlays = self._texts.keep_overlays(params.overlays)
+        return Kept(sources, overlays, self._texts.keep_question(params.question, MAX_EVENT_TEXT))
 
     def _clear_contexts(self) -> None:
         """Remove what servers that were killed have left of prepared contexts.
@@ -211,10 +240,11 @@ class Engine:
             with contextlib.suppress(OSError):  # another server may be faster
                 if time.time() - directory.stat().st_mtime > 86_400:
                     shutil.rmtree(directory, ignore_errors=True)
-        if self._store is not None:
-            self._store.tidy()
+        if self.store is not None:
+            self.store.tidy()
 
-    def _path(self, run_id: str) -> Path:
+    def path(self, run_id: str) -> Path:
+        """Where a run's log is. Raises UnknownRunError."""
         path = log_path(self.log_directory, run_id)
         if not RUN_ID.fullmatch(run_id) or not path.exists():
             raise _unknown(run_id)

@@ -131,8 +131,18 @@ def numbers(path: Path) -> Numbers:
     return Numbers(sieve.next - (not sieve.told_end), free)
 
 
-def events_of(path: Path) -> Iterator[bytes]:
-    """All events of a run as its logs have them now; a torn last line is passed over."""
+def events_of(path: Path, last: int | None = None) -> Iterator[bytes]:
+    """All events of a run as its logs have them now; a torn last line is passed over.
+
+    ``last``: only those up to that number, as if the log ended there.
+    """
+    if last is not None:
+        for line in events_of(path):
+            mark = mark_of(line, path.stem)
+            if mark is None or mark.seq > last:
+                return
+            yield line
+        return
     reader = read(path)
     yield from reader.earlier()
     with path.open("rb") as file:

@@ -49,6 +49,7 @@ class _Total(msgspec.Struct, rename="camel"):
 class _Texts(msgspec.Struct):
     sources: list[dict[str, object]] = []
     overlays: list[dict[str, object]] = []
+    question_hash: str = msgspec.field(name="questionHash", default="")
 
 
 _start = msgspec.json.Decoder(_Start)
@@ -95,7 +96,7 @@ def kept_texts(path: Path) -> list[str]:
     except (OSError, *_WRONG):
         return []
     hashes = (each.get("hash") for each in (*found.sources, *found.overlays))
-    return [each for each in hashes if isinstance(each, str)]
+    return [each for each in (found.question_hash, *hashes) if isinstance(each, str)]
 
 
 def _any_event(path: Path) -> bool:

@@ -37,6 +37,14 @@ class Texts:
         """Keep what a client will not keep, and say by what it is found again. Raises LogError."""
         return [self._kept(source) for source in sources]
 
+    def keep_question(self, question: str, limit: int) -> str:
+        """Keep a question that is too long for an event; give its hash, else an empty string."""
+        return self._keep(question.encode("utf-8", "replace")) if len(question) > limit else ""
+
+    def question(self, name: str) -> str:
+        """Give a long question; an empty string where it was not kept."""
+        return self._found(name).read_text("utf-8") if name else ""
+
     def keep_overlays(self, overlays: Sequence[Overlay]) -> list[KeptOverlay]:
         """Keep unsaved texts; those that are gone already are left out. Raises LogError."""
         found = ((overlay.path, self._keep_file(overlay.spool)) for overlay in overlays)

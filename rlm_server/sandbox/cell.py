@@ -93,11 +93,14 @@ class Cell:
         *,
         reply: str = "",
         refused: bool = False,
+        now: float | None = None,
+        seed: int = 0,
     ) -> CellResult:
         """Run the code in this worker for at most these seconds; the worker is usable after.
 
         ``reply`` is the model's reply that the code stood in, ``refused`` whether an answer that
-        was ready before it was refused.
+        was ready before it was refused, ``now`` what the cell's clock says when it begins,
+        ``seed`` what the namespace's random numbers began with.
         """
         begun = time.monotonic()
         loop = asyncio.get_running_loop()
@@ -112,6 +115,8 @@ class Cell:
             reply=clean(reply),
             refused=refused,
             show=self._clip.limit,
+            now=time.time() if now is None else now,
+            seed=seed,
         )
         try:
             worker.begin()
@@ -232,7 +237,7 @@ class Cell:
             error = f"CpuLimit: the cell used more than {limit} s of processor time"
         if self._stopped is not None:
             status, error = self._stopped
-        return self._result(status, error, kept=undone.kept)
+        return self._result(status, error, kept=undone.kept, undone=True)
 
     def _out_of_memory(self, undone: Undone) -> CellResult:
         limit = f"{self._config.memory:,}"
@@ -240,9 +245,11 @@ class Cell:
         status: Status = "error"
         if self._stopped is not None:
             status, error = self._stopped
-        return self._result(status, error, kept=undone.kept)
+        return self._result(status, error, kept=undone.kept, undone=True)
 
-    def _result(self, status: Status, error: str, *, kept: bool) -> CellResult:
+    def _result(
+        self, status: Status, error: str, *, kept: bool, undone: bool = False
+    ) -> CellResult:
         return CellResult(
             status=status,
             error=clean(error),
@@ -250,6 +257,7 @@ class Cell:
             output_characters=self._clip.characters,
             seconds=0.0,
             kept=kept,
+            undone=undone,
             answer=None,
             ready=False,
         )

@@ -26,6 +26,7 @@ from typing import Any
 
 from .channel import Channel, Interrupts, clean
 from .documents import Document
+from .fixed import fixed
 from .mapped_text import Context, open_context
 from .printed import Printed, Recorder
 from .reading import Reading, shown_of
@@ -78,6 +79,7 @@ class Repl:
             self._reopen()
         self._recorder.start()
         done: dict[str, Any] = {"type": "done", "token": order["token"], "memory": False}
+        fixed.begin(order["now"], order["seed"])
         sys.stdout, sys.stderr, sys.stdin = self._stdout, self._stderr, io.StringIO()
         signal.signal(signal.SIGINT, self._interrupts.handler)
         try:

@@ -14,6 +14,7 @@ ROOM = Path(__file__).parent
 ENVIRONMENT = {
     "LANG": "C.UTF-8",
     "MALLOC_ARENA_MAX": "2",  # each further arena takes 64 MB of address space
+    "PYTHONHASHSEED": "0",  # a set has the same order each time its cell runs
 }
 
 
@@ -31,7 +32,8 @@ def command(module: str, *arguments: object) -> list[str]:
         f"from rlm_sandbox.{module} import main\n"
         f"main(*{arguments!r})\n"
     )
-    return [interpreter(), "-I", "-S", "-X", "utf8", "-c", program]
+    # As with -I, but for the environment, which is the one above and nothing else.
+    return [interpreter(), "-P", "-s", "-S", "-X", "utf8", "-c", program]
 
 
 def interpreter() -> str:

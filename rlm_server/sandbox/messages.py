@@ -108,6 +108,10 @@ class Execute(Message, tag="execute"):
     """Whether the answer that was set before it was refused."""
     show: int = 8000
     """Characters of what it prints that the model is shown."""
+    now: float = 0.0
+    """Seconds since the epoch, at which the cell's clock begins."""
+    seed: int = 0
+    """What the namespace's random numbers begin with."""
 
 
 class Reply(Message, tag="reply"):
@@ -145,6 +149,8 @@ class CellResult(msgspec.Struct):
     seconds: float
     kept: bool
     """Whether the variables of earlier cells are still there."""
+    undone: bool
+    """Whether it is as if the cell had never run, what it did to files and variables included."""
     answer: str | None
     """What the answer is at the end of the cell; None where it is not set."""
     ready: bool

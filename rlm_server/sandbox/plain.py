@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 
-from . import child, confine, system
+from . import child, confine, fixed, system
 
 _PROFILE = """
 (version 1)
@@ -48,6 +48,7 @@ def main(fd: int, parent: int, text: str, directory: str) -> None:
     confine.limit(request, threads=0)
     if request["mode"] == "seatbelt":
         _enter_seatbelt(directory, packages)
+    fixed.install()
     child.serve(socket.socket(fileno=fd), None)
 
 

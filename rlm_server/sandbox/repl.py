@@ -34,18 +34,23 @@ class Repl:
         self._worker: Worker | None = None
         self._cell: Cell | None = None
         self._cells = 0
+        self._seed = 0
         self._closed = False
 
     @classmethod
-    async def start(cls, corpus: CorpusFiles, *, config: SandboxConfig, on_call: OnCall) -> Repl:
+    async def start(
+        cls, corpus: CorpusFiles, *, config: SandboxConfig, on_call: OnCall, seed: int = 0
+    ) -> Repl:
         """Start a sandbox with the corpus open as ``context``.
 
-        Raises SandboxError where none can be started, or code can't be contained on this machine
-        and the configuration does not say that this is all right.
+        ``seed`` is what random numbers begin with: the same cells find the same ones. Raises
+        SandboxError where none can be started, or code can't be contained on this machine and the
+        configuration does not say that this is all right.
         """
         isolation = await choose(config)
         Repl.isolation = isolation.mode
         self = cls(corpus, config, on_call, isolation)
+        self._seed = seed
         self._worker = await self._new_worker()
         self._worker.prepare()
         return self
@@ -59,13 +64,15 @@ class Repl:
         show: int = 8000,
         reply: str = "",
         refused: bool = False,
+        now: float | None = None,
     ) -> CellResult:
         """Run a cell for at most ``timeout`` seconds and say how it went.
 
         ``on_output`` gets what is printed while it runs; the result has at most ``show``
         characters of it. ``reply``, in which the model wrote the code, is kept in ``history``.
         ``refused`` says that an answer which was ready is not accepted; it isn't ready any more.
-        Raises SandboxError where no process can be started.
+        ``now`` is what the cell's clock says when it begins, by default the time. Raises
+        SandboxError where no process can be started.
         """
         if self._closed:
             raise SandboxError("The REPL is closed.")
@@ -76,7 +83,14 @@ class Repl:
         try:
             worker, lost = await self._ready_worker()
             result = await cell.run(
-                worker, self._cells, code, timeout, reply=reply, refused=refused
+                worker,
+                self._cells,
+                code,
+                timeout,
+                reply=reply,
+                refused=refused,
+                now=now,
+                seed=self._seed,
             )
         except BaseException:
             await self._discard()  # nobody waits for the cell any more
@@ -94,6 +108,16 @@ class Repl:
         """Let the running cell take so many seconds from now on, whatever it was given before."""
         if self._cell is not None:
             self._cell.allow(seconds)
+
+    async def skip(self, *, kept: bool) -> None:
+        """Count a cell without running it; unless ``kept``, what earlier ones made is lost."""
+        self._cells += 1
+        if not kept:
+            await self.forget()
+
+    async def forget(self) -> None:
+        """Let the next cell find an empty namespace."""
+        await self._discard()
 
     def interrupt(self) -> None:
         """Stop the running cell; its status will be ``cancelled``. Without one, do nothing."""

@@ -19,7 +19,7 @@ import sys
 import tempfile
 from typing import Any
 
-from . import child, confine, mapped_text, namespaces, system
+from . import child, confine, fixed, mapped_text, namespaces, system
 from .guardian import Guardian
 
 _PRELOAD = (
@@ -107,6 +107,7 @@ def main(fd: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel buries children
     confine.hide()
+    fixed.install()
     for name in _PRELOAD:
         try:
             importlib.import_module(name)

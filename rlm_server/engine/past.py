@@ -1,0 +1,78 @@
+"""What a run that goes on brings along: its record, its text, and how its log tells of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rlm_server import __version__
+from rlm_server.context.corpus import Corpus
+from rlm_server.engine.calls import Calls
+from rlm_server.engine.emitter import Emitter
+from rlm_server.engine.ledger import Ledger
+from rlm_server.engine.replay import Replay
+from rlm_server.protocol import AskOptions, IsolationMode, Limits, RunForked, RunResumed
+from rlm_server.runs.recorded import Record, ranges
+
+
+@dataclass
+class Fork:
+    """Where a fork leaves its parent."""
+
+    parent: str
+    iteration: int
+    options: AskOptions
+    note: str
+    project: str | None
+    max_depth: int
+
+
+@dataclass
+class Past:
+    """The part of a run that is in its log."""
+
+    record: Record
+    corpus: Corpus | None
+    seq: int
+    """The number of the next event."""
+    limits: Limits
+    seed: int
+    fork: Fork | None = None
+
+    def prepare(self, emitter: Emitter, ledger: Ledger, calls: Calls) -> None:
+        """Let the parts of a run go on from here."""
+        replay = Replay(self.record)
+        emitter.go_on(self.seq)
+        ledger.limits = self.limits
+        ledger.go_on(self.record.seconds)
+        ledger.restore("0", replay.unaccounted())
+        emitter.replay = calls.replay = replay
+
+    def announce(self, emitter: Emitter, root: str, sub: str, isolation: IsolationMode) -> None:
+        """Tell in the log that the run goes on."""
+        record = self.record
+        if self.fork is None:
+            emitter.emit(
+                RunResumed,
+                iteration=max(1, record.last_iteration()),
+                void=ranges(record.void),
+                root_model=root,
+                sub_model=sub,
+                limits=self.limits,
+            )
+            return
+        emitter.emit(
+            RunForked,
+            parent_run_id=self.fork.parent,
+            parent_seq=self.seq - 1,
+            iteration=self.fork.iteration,
+            question=record.question,
+            root_model=root,
+            sub_model=sub,
+            limits=self.limits,
+            max_depth=self.fork.max_depth,
+            server_version=__version__,
+            isolation=isolation,
+            project=self.fork.project,
+            options=self.fork.options,
+            added_note=self.fork.note,
+        )
