@@ -46,6 +46,12 @@
 (defvar rlm-client-live-hook nil
   "Hook run when a run may have become live.")
 
+(defvar rlm-client-fail-functions nil
+  "Hook run when a question can't be asked, with its buffer and the reason.")
+
+(defvar rlm-client-display-function #'pop-to-buffer
+  "Function that shows the buffer of a question that is being asked.")
+
 (defvar-local rlm-client--context nil
   "What this buffer's question is about.")
 
@@ -90,7 +96,7 @@ value of `rlm-confirm' that counts."
             rlm-client--params params
             rlm-client--confirm confirm)
       (add-hook 'kill-buffer-hook #'rlm-client--release nil t))
-    (pop-to-buffer buffer)
+    (funcall rlm-client-display-function buffer)
     (if confirm
         (rlm-client--estimate buffer)
       (rlm-client--send buffer))
@@ -139,6 +145,7 @@ What goes wrong is told in BUFFER."
     (rlm-trajectory-fail buffer text)
     (with-current-buffer buffer
       (rlm-client--release))
+    (run-hook-with-args 'rlm-client-fail-functions buffer text)
     (message "rlm: %s" text)))
 
 (defun rlm-client--estimate (buffer)

@@ -61,6 +61,10 @@ Files that ignore files name are left out in any case."
   (project nil :documentation "Name of the project, or nil.")
   (maker nil :documentation "Function that makes it anew, as it is then."))
 
+(defun rlm-context-make (label)
+  "Return a context called LABEL that has nothing in it."
+  (rlm-context--make :label label :project (rlm-context--project-name)))
+
 ;;;; Spooling
 
 (defmacro rlm-context--spooling (context &rest body)
@@ -99,6 +103,21 @@ Return the file's name."
       (widen)
       (write-region beg end file nil 'silent))
     file))
+
+(defun rlm-context-guard (context function)
+  "Return CONTEXT after calling FUNCTION; if that fails, leave no spool behind."
+  (rlm-context--spooling context
+    (funcall function)))
+
+(defun rlm-context-add-text (context name text)
+  "Add TEXT to CONTEXT as a document called NAME."
+  (let ((origin (concat "rlm-buffer:" (buffer-name))))
+    (with-temp-buffer
+      (insert text)
+      (setf (rlm-context-sources context)
+            (append (rlm-context-sources context)
+                    (list (list :kind "file" :name (rlm-context--plain-name name) :origin origin
+                                :path (rlm-context--spool context (point-min) (point-max)))))))))
 
 (defun rlm-context-release (context)
   "Delete what was spooled for CONTEXT."

@@ -73,7 +73,7 @@ The menu stays in any case: an error in it would close it."
    (format :initform " %k %d %v"))
   "A setting that is read in the minibuffer; empty means as configured.")
 
-(defclass rlm-menu-flag (rlm-menu-setting) ()
+(defclass rlm-menu-switch (rlm-menu-setting) ()
   "A setting with the values t and nil.")
 
 (cl-defmethod transient-init-value ((menu-item rlm-menu-setting))
@@ -92,7 +92,7 @@ The menu stays in any case: an error in it would close it."
       (unless (equal value "")
         value))))
 
-(cl-defmethod transient-infix-read ((menu-item rlm-menu-flag))
+(cl-defmethod transient-infix-read ((menu-item rlm-menu-switch))
   "Switch MENU-ITEM, which is on or off, to the other."
   (not (oref menu-item value)))
 
@@ -171,11 +171,11 @@ It has to pass TEST; WANTED says in words what does."
 
 (transient-define-infix rlm-menu-fresh ()
   "Ask anew, in spite of kept answers; the new ones take their place."
-  :class 'rlm-menu-flag :setting :fresh :description "Ask anew  " :unset "off")
+  :class 'rlm-menu-switch :setting :fresh :description "Ask anew  " :unset "off")
 
 (transient-define-infix rlm-menu-no-cache ()
   "Neither use kept answers nor keep new ones."
-  :class 'rlm-menu-flag :setting :noCache :description "No cache  " :unset "off")
+  :class 'rlm-menu-switch :setting :noCache :description "No cache  " :unset "off")
 
 ;;;; Question and subject
 

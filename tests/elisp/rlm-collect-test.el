@@ -374,17 +374,6 @@ End Tag Table
     (format "HTTP/1.1 %s\r\nContent-Type: %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s"
             (or status "200 OK") type (length bytes) bytes)))
 
-(defmacro rlm-test-messages (&rest body)
-  "Evaluate BODY and return what was said meanwhile, newest last."
-  (declare (indent 0) (debug t))
-  `(let (said)
-     (cl-letf (((symbol-function 'message)
-                (lambda (format &rest arguments)
-                  (when format
-                    (push (apply #'format-message format arguments) said)))))
-       ,@body)
-     (nreverse said)))
-
 (ert-deftest rlm-collect-a-page-by-its-address ()
   (rlm-test-collecting
     (rlm-test-serve

@@ -174,6 +174,17 @@ Fail with WHAT after half a minute."
       (should (eql 0 (call-process rlm-test-python nil t nil "-c" code))))
     (split-string (buffer-string))))
 
+(defmacro rlm-test-messages (&rest body)
+  "Evaluate BODY and return what was said meanwhile, newest last."
+  (declare (indent 0) (debug t))
+  `(let (said)
+     (cl-letf (((symbol-function 'message)
+                (lambda (format &rest arguments)
+                  (when format
+                    (push (apply #'format-message format arguments) said)))))
+       ,@body)
+     (nreverse said)))
+
 ;;;; Models that follow a script
 
 (defun rlm-test-call-with-models (rules body)

@@ -1,0 +1,560 @@
+;;; ob-rlm.el --- Org Babel functions for questions to rlm  -*- lexical-binding: t; -*-
+
+;; This program is free software: you can redistribute it and/or modify
+;; it under the terms of the GNU General Public License as published by
+;; the Free Software Foundation, either version 3 of the License, or
+;; (at your option) any later version.
+
+;; This program is distributed in the hope that it will be useful,
+;; but WITHOUT ANY WARRANTY; without even the implied warranty of
+;; MERCHANTABILITY or FITNESS FOR A PARTICULAR PURPOSE.  See the
+;; GNU General Public License for more details.
+
+;; You should have received a copy of the GNU General Public License
+;; along with this program.  If not, see <https://www.gnu.org/licenses/>.
+
+
+;;; Commentary:
+
+;; A source block of the language rlm is a question:
+;;
+;;   #+begin_src rlm :context ~/src/harbour :budget 0.50 :var prices=prices
+;;   Which boats cost more than they should?
+;;   #+end_src
+;;
+;; It is asked in the background.  A placeholder with a link to the run
+;; stands where the result will be; when the run has ended, the result takes
+;; its place, wherever it is by then.  Where a result is needed at once, in
+;; exports, in batch and in references from other blocks, it is waited for,
+;; though not for ever.
+;;
+;; Have it known to Org by `org-babel-do-load-languages', or by
+;;
+;;   (require 'ob-rlm)
+
+;;; Code:
+
+(require 'cl-lib)
+(require 'seq)
+(require 'subr-x)
+(require 'ob)
+(require 'org-table)
+(require 'rlm)
+(require 'rlm-client)
+(require 'rlm-collection)
+(require 'rlm-context)
+(require 'rlm-org)
+(require 'rlm-rpc)
+(require 'rlm-run)
+(require 'rlm-settings)
+
+(defcustom rlm-babel-timeout 900
+  "Seconds to wait for an answer where it is needed at once.
+That is in exports, in batch, in references from other blocks, and with the
+header argument \":async no\".  The header argument \":timeout\" goes before.
+A run that takes longer is cancelled, and its best answer so far is taken."
+  :group 'rlm
+  :type 'number
+  :package-version '(rlm . "0.1.0"))
+
+(defvar org-babel-default-header-args:rlm
+  `((:results . "replace")
+    (:exports . "both")
+    ;; What has an answer is not asked again by an export.
+    (:eval . ,(lambda () (if (and org-babel-exp-reference-buffer (rlm-babel--result-p))
+                             "no-export"
+                           "yes"))))
+  "Default header arguments of rlm blocks.")
+
+(defvar org-babel-header-args:rlm)      ; org-lint and completion look for it
+(set 'org-babel-header-args:rlm
+     '((context . :any) (model . :any) (sub-model . :any) (depth . :any) (budget . :any)
+       (seconds . :any) (iterations . :any) (preset . :any) (fresh . ((yes no)))
+       (async . ((yes no))) (timeout . :any)))
+
+(defun rlm-babel--result-p ()
+  "Return non-nil if the block at point has a result that is not empty."
+  (ignore-errors
+    (when-let ((start (org-babel-where-is-src-block-result)))
+      (save-excursion
+        (goto-char start)
+        (forward-line)
+        (not (looking-at-p "[ \t]*$"))))))
+
+;;;; Questions that are being answered
+
+(cl-defstruct (rlm-babel--job (:constructor rlm-babel--make-job) (:copier nil))
+  "A block that waits for its result."
+  token                                 ; what its placeholder can be found by
+  buffer                                ; that has the block
+  place                                 ; marker at the block
+  run-buffer                            ; that shows the run
+  params                                ; the header arguments
+  post                                  ; the header argument :post
+  inline)                               ; non-nil if it stands in a line
+
+(defvar rlm-babel--jobs nil
+  "The blocks that wait for their results.")
+
+;;;###autoload
+(defun org-babel-execute:rlm (body params)
+  "Ask the question BODY as PARAMS, the header arguments of the block, say.
+This function is called by `org-babel-execute-src-block'."
+  (let ((question (rlm-clean-question (string-trim body)))
+        (options (rlm-settings-options (rlm-babel--settings params)))
+        (schema (rlm-babel--schema params)))
+    (when (string-empty-p question)
+      (user-error "The block has no question"))
+    (rlm-babel--default-to-drawer params)
+    (funcall (if (rlm-babel--at-once-p params) #'rlm-babel--ask-and-wait #'rlm-babel--ask)
+             question
+             (rlm-babel--context params)
+             (append options (when schema (list :schema schema)))
+             params)))
+
+(defun rlm-babel--inline-p ()
+  "Return non-nil if point is on a block or call that stands in a line."
+  (memq (org-element-type (org-element-context)) '(inline-src-block inline-babel-call)))
+
+(defun rlm-babel--default-to-drawer (params)
+  "Let the result be in a drawer, unless PARAMS say what it is to be.
+In a line, it has no drawer."
+  (let ((results (cdr (assq :result-params params))))
+    (when (and results
+               (not (rlm-babel--inline-p))
+               (not (seq-intersection
+                     results '("file" "list" "vector" "table" "scalar" "verbatim" "raw" "html"
+                               "latex" "org" "code" "pp" "drawer" "link" "none" "silent"))))
+      ;; Org has looked at this list already: it is the list itself that has to change.
+      (nconc results (list "drawer")))))
+
+(defun rlm-babel--at-once-p (params)
+  "Return non-nil if the result of the block with PARAMS is needed at once."
+  (or noninteractive
+      org-babel-exp-reference-buffer
+      (equal "no" (rlm-babel--param :async params))
+      (member "file" (cdr (assq :result-params params)))
+      ;; Another block refers to this one.
+      (let ((head (org-babel-where-is-src-block-head))
+            (asked org-babel-current-src-block-location))
+        (and head asked (/= head asked)))))
+
+(defun rlm-babel--ask (question context options params)
+  "Ask QUESTION about CONTEXT with OPTIONS; return what stands for the result.
+PARAMS are the header arguments of the block."
+  (let* ((token (format "asking-%08x%08x" (random #x100000000) (random #x100000000)))
+         (post (assq :post params))
+         (run-buffer (let ((rlm-client-display-function #'ignore)
+                           (rlm-confirm (and (not (rlm-babel--param :budget params)) rlm-confirm)))
+                       (rlm-ask-about question context options)))
+         (job (rlm-babel--make-job
+               :token token :buffer (current-buffer) :params params :run-buffer run-buffer
+               :post (cdr post)
+               :inline (rlm-babel--inline-p)
+               :place (copy-marker (or org-babel-current-src-block-location (point))))))
+    (if (not (rlm-run-live-p (rlm-run-in-buffer run-buffer)))
+        (rlm-babel--failure nil (rlm-run-reason (rlm-run-in-buffer run-buffer)))
+      ;; The placeholder is not to be processed, the result will be.
+      (when post
+        (setcdr post nil))
+      (push job rlm-babel--jobs)
+      (with-current-buffer run-buffer
+        (add-hook 'rlm-after-run-functions #'rlm-babel--on-end nil t)
+        (add-hook 'kill-buffer-hook #'rlm-babel--on-kill nil t))
+      (rlm-babel--link token "being answered"))))
+
+(defun rlm-babel--link (target text)
+  "Return a link to TARGET, the id of a run or the token of a block, with TEXT."
+  (format "[[rlm:%s][%s]]" target text))
+
+(defun rlm-babel--job-in-buffer (buffer)
+  "Return the job whose run is in BUFFER, or nil."
+  (seq-find (lambda (job) (eq buffer (rlm-babel--job-run-buffer job))) rlm-babel--jobs))
+
+(defun rlm-babel--on-live ()
+  "Let the placeholders name their questions, as soon as these are named."
+  (dolist (job rlm-babel--jobs)
+    (when-let* ((run (and (buffer-live-p (rlm-babel--job-run-buffer job))
+                          (rlm-run-in-buffer (rlm-babel--job-run-buffer job))))
+                (id (rlm-run-id run))
+                (token (rlm-babel--job-token job)))
+      (unless (equal id token)
+        (setf (rlm-babel--job-token job) id)
+        (rlm-babel--at-token job token
+                          (lambda ()
+                            (let ((inhibit-read-only t))
+                              (replace-match id t t))))))))
+
+(defun rlm-babel--at-token (job token function)
+  "Call FUNCTION where TOKEN stands in the buffer of JOB, just matched.
+Return nil if it is nowhere there, else non-nil."
+  (when (buffer-live-p (rlm-babel--job-buffer job))
+    (with-current-buffer (rlm-babel--job-buffer job)
+      (org-with-wide-buffer
+       (goto-char (point-min))
+       (when (re-search-forward (format "rlm:\\(%s\\)" (regexp-quote token)) nil t)
+         (set-match-data (list (match-beginning 1) (match-end 1)))
+         (funcall function)
+         t)))))
+
+(defun rlm-babel--on-end (run)
+  "Put the answer of RUN, which has ended, where its block wants it."
+  (when-let ((job (rlm-babel--job-in-buffer (current-buffer))))
+    (rlm-babel--finish job run nil)))
+
+(defun rlm-babel--on-fail (buffer text)
+  "Say where the block wants its result that the question of BUFFER can't be asked.
+TEXT says why."
+  (when-let ((job (rlm-babel--job-in-buffer buffer)))
+    (rlm-babel--finish job (rlm-run-in-buffer buffer) text)))
+
+(defun rlm-babel--on-kill ()
+  "Say in the placeholder that the question was given up with this buffer."
+  (when-let ((job (rlm-babel--job-in-buffer (current-buffer))))
+    (let ((run (rlm-run-in-buffer (current-buffer))))
+      (rlm-babel--finish job run (if (rlm-run-id run) "Its buffer was killed." "Not asked.")))))
+
+(add-hook 'rlm-client-live-hook #'rlm-babel--on-live)
+(add-hook 'rlm-client-fail-functions #'rlm-babel--on-fail)
+
+;;;; Results
+
+(defun rlm-babel--finish (job run problem)
+  "Put the answer of RUN, or PROBLEM, a sentence, in place of JOB's placeholder."
+  (setq rlm-babel--jobs (delq job rlm-babel--jobs))
+  (condition-case failure
+      (cond ((seq-intersection '("none" "silent") (rlm-babel--result-params job))
+             (message "rlm: %s" (or problem (rlm-run-answer run) (rlm-run-reason run))))
+            ((not (rlm-babel--insert job (rlm-babel--post job (rlm-babel--result
+                                                         run problem
+                                                         (rlm-babel--job-params job)
+                                                         (rlm-babel--job-inline job)))
+                                  (or problem (not (equal "done" (rlm-run-status run))))))
+             (rlm-babel--say-lost job)))
+    (error (message "rlm: the result can't be inserted (%s); it is in %s"
+                    (error-message-string failure)
+                    (buffer-name (rlm-babel--job-run-buffer job)))))
+  (set-marker (rlm-babel--job-place job) nil))
+
+(defun rlm-babel--result-params (job)
+  "Return the words of the header argument :results of JOB."
+  (cdr (assq :result-params (rlm-babel--job-params job))))
+
+(defun rlm-babel--say-lost (job)
+  "Say that JOB's placeholder is gone, and where the answer is."
+  (message "rlm: the placeholder of the result is gone; the answer is in %s"
+           (buffer-name (rlm-babel--job-run-buffer job))))
+
+(defun rlm-babel--post (job result)
+  "Return RESULT after the header argument :post of JOB."
+  (if (not (rlm-babel--job-post job))
+      result
+    (with-current-buffer (if (buffer-live-p (rlm-babel--job-buffer job))
+                             (rlm-babel--job-buffer job)
+                           (current-buffer))
+      (save-excursion
+        (cl-progv '(*this*) (list result)
+          (org-babel-ref-resolve (rlm-babel--job-post job)))))))
+
+(defun rlm-babel--insert (job result wrong)
+  "Insert RESULT where JOB's placeholder is; return nil if there is none.
+If it is WRONG, it is not kept as a cached result."
+  (rlm-babel--at-token
+   job (rlm-babel--job-token job)
+   (lambda ()
+     (let ((token (copy-marker (point)))
+           (inhibit-read-only t))
+       (if (and (not (seq-intersection '("append" "prepend") (rlm-babel--result-params job)))
+                (rlm-babel--go-to-block job token))
+           (let ((info (org-babel-get-src-block-info 'light))
+                 (hash (org-babel-current-result-hash)))
+             (when (and wrong hash)
+               (rlm-babel--forget-hash)
+               (setq hash nil))
+             (org-babel-insert-result result (rlm-babel--result-params job) info hash "rlm"))
+         (rlm-babel--replace-link token result))
+       (set-marker token nil)))))
+
+(defun rlm-babel--go-to-block (job token)
+  "Go to the block of JOB, in whose result the position TOKEN is.
+Return nil if it is not found; then point is anywhere."
+  (or (when-let ((place (marker-position (rlm-babel--job-place job))))
+        (goto-char place)
+        (rlm-babel--result-holds-p token))
+      (progn
+        (goto-char token)
+        (let ((case-fold-search t)
+              found)
+          (while (and (not found)
+                      (re-search-backward
+                       "^[ \t]*#\\+\\(?:begin_src[ \t]+rlm\\|call:\\)\\|src_rlm\\|call_" nil t))
+            (setq found (rlm-babel--result-holds-p token)))
+          found))))
+
+(defun rlm-babel--result-holds-p (position)
+  "Return non-nil if POSITION is in the result of the block at point."
+  (when-let ((start (ignore-errors (org-babel-where-is-src-block-result))))
+    (save-excursion
+      (goto-char start)
+      (and (<= start position)
+           (or (= (line-number-at-pos start) (line-number-at-pos position))
+               (progn (forward-line)
+                      (<= position (org-babel-result-end))))))))
+
+(defun rlm-babel--forget-hash ()
+  "Remove the hash of the result of the block at point."
+  (save-excursion
+    (goto-char (org-babel-where-is-src-block-result))
+    (let ((case-fold-search t))
+      (when (looking-at "[ \t]*#\\+results\\(\\[[^]]*\\]\\)")
+        (delete-region (match-beginning 1) (match-end 1))))))
+
+(defun rlm-babel--replace-link (position result)
+  "Replace the link at POSITION by RESULT, whatever that is."
+  (goto-char position)
+  (when (org-in-regexp org-link-bracket-re)
+    (delete-region (match-beginning 0) (match-end 0))
+    (goto-char (match-beginning 0)))
+  (insert (string-trim-right
+           (cond ((stringp result) result)
+                 ((ignore-errors (consp (car result))) (orgtbl-to-orgtbl result nil))
+                 (t (mapconcat (lambda (item) (format "- %s" item)) result "\n"))))))
+
+(defun rlm-babel--result (run problem params &optional inline)
+  "Return the result of RUN, or PROBLEM, a sentence, as PARAMS want it.
+If INLINE is non-nil, this is a single line."
+  (let ((results (cdr (assq :result-params params)))
+        (text (or problem (rlm-run-answer run))))
+    (cond ((and (not problem) (rlm-run-typed run))
+           (rlm-babel--lisp (rlm-run-value run)))
+          ((or problem (null text))
+           (rlm-babel--failure run (or problem (rlm-run-reason run))))
+          (inline (rlm-org-line text))
+          ((or (member "raw" results) (member "drawer" results))
+           (concat (rlm-org-prose text) (rlm-babel--evidence run) (rlm-babel--foot run)))
+          ((member "org" results) (rlm-org-prose text))
+          (t (string-trim text)))))
+
+(defun rlm-babel--lisp (value)
+  "Return VALUE, read from JSON, as Org's tables and lists are in Lisp."
+  (pcase value
+    ((pred vectorp) (mapcar #'rlm-babel--lisp value))
+    (:json-false "false")
+    ('nil "")
+    ((and (pred consp) (guard (keywordp (car value))))
+     (json-serialize value :false-object :json-false))
+    (_ value)))
+
+(defun rlm-babel--failure (run text)
+  "Return what to insert where RUN gave no answer, for the reason TEXT."
+  (let ((id (and run (rlm-run-id run))))
+    (concat "No answer: " (rlm-org-line (or text "") 300)
+            (if id (concat " " (rlm-babel--link id "the run")) ""))))
+
+(defun rlm-babel--evidence (run)
+  "Return the evidence of RUN as a list of links, or the empty string."
+  (if-let ((places (seq-take (rlm-run-evidence run) 10)))
+      (concat "\n"
+              (mapconcat (pcase-lambda (`(,place ,line ,path ,quote))
+                           (concat "- " (rlm-babel--place place line path) " "
+                                   (rlm-org-line quote 80)))
+                         places "\n")
+              "\n")
+    ""))
+
+(defun rlm-babel--place (place line path)
+  "Return a link to LINE of PLACE, a file's name or a URI, with the name PATH."
+  (let ((text (format "%s:%d" (rlm-org-line path) line)))
+    (if (or (string-prefix-p "rlm-buffer:" place) (string-match-p "[][\n]" place))
+        text
+      (format "[[file:%s::%d][%s]]" place line text))))
+
+(defun rlm-babel--foot (run)
+  "Return a line with a link to RUN and what it has used."
+  (format "\n%s\n"
+          (rlm-babel--link (rlm-run-id run)
+                        (format "%s%s, %s, %s"
+                                (if (equal "done" (rlm-run-status run)) ""
+                                  (concat (rlm-run-status run) ": answer so far, "))
+                                (rlm-run-model run)
+                                (if (equal 0.0 (float (or (rlm-run-cost run) 1))) "no cost"
+                                  (rlm-figure-cost (rlm-run-cost run)))
+                                (rlm-figure-seconds (or (rlm-run-elapsed run) 0))))))
+
+;;;; Where the answer is waited for
+
+(defun rlm-babel--ask-and-wait (question context options params)
+  "Ask QUESTION about CONTEXT with OPTIONS; wait for the result and return it.
+PARAMS are the header arguments of the block."
+  (unless (rlm-babel--confirmed-p context options params)
+    (rlm-context-release context)
+    (user-error "Not asked"))
+  (let* ((rlm-client-display-function #'ignore)
+         (rlm-confirm nil)
+         (buffer (rlm-ask-about question context options))
+         (run (rlm-run-in-buffer buffer))
+         (problem (rlm-babel--wait buffer run (rlm-babel--number :timeout params rlm-babel-timeout))))
+    (rlm-trajectory-flush buffer)
+    (rlm-babel--result run problem params (rlm-babel--inline-p))))
+
+(defun rlm-babel--wait (buffer run seconds)
+  "Wait until RUN, that of BUFFER, has ended, at most for SECONDS.
+Return nil, or a sentence on what went wrong.  If the user quits, or
+time is over, the run is cancelled."
+  (let ((end (+ (float-time) seconds))
+        (fail nil)
+        done)
+    (let ((watch (lambda (failed text) (when (eq failed buffer) (setq fail text)))))
+      (add-hook 'rlm-client-fail-functions watch)
+      (unwind-protect
+          (progn
+            (while (and (not fail) (rlm-run-live-p run) (< (float-time) end))
+              (accept-process-output nil 0.05))
+            (when (and (not fail) (rlm-run-live-p run))
+              (rlm-babel--cancel buffer run)
+              (setq end (+ (float-time) 10))
+              (while (and (rlm-run-live-p run) (< (float-time) end))
+                (accept-process-output nil 0.05)))
+            (setq done t))
+        (remove-hook 'rlm-client-fail-functions watch)
+        (unless done
+          (rlm-babel--cancel buffer run))))
+    (or fail
+        (and (rlm-run-live-p run)
+             (format "There was none within %s seconds." seconds)))))
+
+(defun rlm-babel--cancel (buffer run)
+  "Cancel RUN, that of BUFFER, or forget it if it was not asked yet."
+  (if (rlm-run-id run)
+      (rlm-client-cancel (rlm-run-id run))
+    (rlm-client-drop buffer)))
+
+(defun rlm-babel--confirmed-p (context options params)
+  "Return non-nil if the question about CONTEXT may be asked at once.
+OPTIONS are those of the question, PARAMS the header arguments of the block.
+With a budget in the block, it may; else the user is asked as for any question."
+  (or (null rlm-confirm)
+      (rlm-babel--param :budget params)
+      (let ((estimate (rlm-rpc-call 'rlm/estimate (rlm-client-params context options))))
+        (or (and (eq rlm-confirm 'cost) (eq (plist-get estimate :free) t))
+            (if noninteractive
+                (user-error "This could cost money: %s; give the block a :budget"
+                            (rlm-client-estimate-text estimate))
+              (y-or-n-p (format "Ask about %s? " (rlm-client-estimate-text estimate))))))))
+
+;;;; Header arguments
+
+(defun rlm-babel--param (name params)
+  "Return the header argument NAME in PARAMS as a string, or nil."
+  (let ((value (cdr (assq name params))))
+    (cond ((null value) nil)
+          ((and (stringp value) (string-blank-p value)) nil)
+          ((stringp value) (string-trim value "[ \t\n\"]+" "[ \t\n\"]+"))
+          (t (format "%s" value)))))
+
+(defun rlm-babel--number (name params &optional default)
+  "Return the header argument NAME in PARAMS as a number, or DEFAULT."
+  (let ((text (rlm-babel--param name params)))
+    (cond ((null text) default)
+          ((string-match-p "\\`\\$?[0-9]*\\.?[0-9]+\\'" text)
+           (string-to-number (string-remove-prefix "$" text)))
+          (t (user-error "The header argument %s has to be a number, not %s" name text)))))
+
+(defun rlm-babel--settings (params)
+  "Return the settings that PARAMS, header arguments, say."
+  (let ((preset (rlm-babel--param :preset params)))
+    (append (list :rootModel (rlm-babel--param :model params)
+                  :subModel (rlm-babel--param :sub-model params)
+                  :maxDepth (rlm-babel--number :depth params)
+                  :cost (rlm-babel--number :budget params)
+                  :seconds (rlm-babel--number :seconds params)
+                  :iterations (rlm-babel--number :iterations params)
+                  :fresh (equal "yes" (rlm-babel--param :fresh params)))
+            (and preset
+                 (or (rlm-preset preset)
+                     (user-error "There is no preset %s" preset))))))
+
+(defun rlm-babel--schema (params)
+  "Return the JSON Schema of the result that PARAMS want, or nil for text."
+  (let ((results (cdr (assq :result-params params)))
+        (cell '(:type ["string" "number"])))
+    (cond ((or (member "table" results) (member "vector" results))
+           `(:type "array" :items (:type "array" :items ,cell)))
+          ((member "list" results)
+           `(:type "array" :items ,cell)))))
+
+(defun rlm-babel--context (params)
+  "Return what the block with PARAMS is about: its :context and its variables."
+  (let ((items (rlm-babel--items (cdr (assq :context params))))
+        (variables (org-babel--get-vars params)))
+    (unless (or items variables)
+      (user-error "What is the question about?  The block needs a :context or a :var"))
+    (let ((context (if items
+                       (rlm-collection-context items (rlm-babel--label items))
+                     (rlm-context-make (buffer-name)))))
+      (rlm-context-guard context
+        (lambda ()
+          (setf (rlm-context-maker context)
+                (lambda () (user-error "To ask it again, execute its block")))
+          (pcase-dolist (`(,name . ,value) variables)
+            (rlm-context-add-text context (format "%s" name) (rlm-babel--text value))))))))
+
+(defun rlm-babel--label (items)
+  "Return a few words for ITEMS."
+  (if (cdr items) (format "%d things" (length items)) (rlm-item-name (car items))))
+
+(defun rlm-babel--text (value)
+  "Return VALUE, that of a variable, as text: tables with tabs between the cells."
+  (cond ((stringp value) value)
+        ((and (consp value) (seq-every-p (lambda (row) (or (eq row 'hline) (listp row))) value))
+         (orgtbl-to-tsv value nil))
+        ((listp value) (mapconcat (lambda (item) (format "%s" item)) value "\n"))
+        (t (format "%s" value))))
+
+(defun rlm-babel--items (context)
+  "Return what CONTEXT, a header argument, names, as a list of items.
+It is nil, a name, or a list of names."
+  (cond ((null context) nil)
+        ((listp context) (mapcan #'rlm-babel--items-named context))
+        (t (let ((text (string-trim (format "%s" context) "[ \t\"]+" "[ \t\"]+")))
+             (if (file-exists-p text)
+                 (rlm-babel--items-named text)
+               (mapcan #'rlm-babel--items-named (split-string text)))))))
+
+(defun rlm-babel--items-named (name)
+  "Return what NAME, a word of the header argument :context, stands for."
+  (pcase name
+    ("buffer" (list (save-restriction
+                      (widen)
+                      (rlm-item-of-buffer "buffer"))))
+    ("subtree" (save-excursion
+                 (org-back-to-heading t)
+                 (list (rlm-item-of-part (point)
+                                         (save-excursion (org-end-of-subtree t t))
+                                         "subtree"))))
+    ("project" (list (rlm-item-of-file (let ((place (rlm-settings-place)))
+                                         (if (eq place t)
+                                             (user-error "There is no project here")
+                                           place))
+                                       "project")))
+    ("collection" (or (rlm-collection-items rlm-collection-current)
+                      (user-error "Nothing is collected")))
+    (_ (mapcar (lambda (file) (rlm-item-of-file file "block"))
+               (rlm--expand-file name)))))
+
+;;;; Links
+
+(defun rlm-babel-follow (target &rest _)
+  "Show the run that TARGET, the path of a link, names."
+  (let* ((id (car (split-string target "#")))
+         (job (seq-find (lambda (job) (equal id (rlm-babel--job-token job))) rlm-babel--jobs)))
+    (cond (job (pop-to-buffer (rlm-babel--job-run-buffer job)))
+          ((string-prefix-p "asking-" id)
+           (user-error "That question was never asked"))
+          (t (rlm-open-run (list :runId id :question id))))))
+
+(unless (org-link-get-parameter "rlm" :follow)
+  (org-link-set-parameters "rlm" :follow #'rlm-babel-follow))
+
+(provide 'ob-rlm)
+;;; ob-rlm.el ends here
