@@ -123,6 +123,7 @@ MORE, such a plist, goes before what the user has set."
          (options (append (when rlm-root-model (list :rootModel rlm-root-model))
                           (when rlm-sub-model (list :subModel rlm-sub-model))
                           (when rlm-max-depth (list :maxDepth rlm-max-depth))
+                          (rlm-speech-options)
                           (unless rlm-use-cache (list :noCache t))
                           (when limits (list :limits limits)))))
     (append more (cl-loop for (name value) on options by #'cddr

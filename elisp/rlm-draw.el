@@ -151,7 +151,10 @@ Events of unknown kinds come from newer servers and are passed over."
     (when (equal above "0")
       (setf (rlm-run-iterations run) (plist-get event :iteration)))
     (push (cons above (rlm-node-add
-                       id parent (format "Iteration %d" (plist-get event :iteration))))
+                       id parent (format (if (eq (plist-get event :direct) t)
+                                             "Iteration %d, direct"
+                                           "Iteration %d")
+                                         (plist-get event :iteration))))
           rlm-draw--iterations)))
 
 (cl-defmethod rlm-draw-event ((_ (eql 'replyDelta)) event run)

@@ -75,6 +75,7 @@ The limits of `rlm-limits' count where SETTINGS say nothing."
   (append (when rlm-root-model (list :rootModel rlm-root-model))
           (when rlm-sub-model (list :subModel rlm-sub-model))
           (when rlm-max-depth (list :maxDepth rlm-max-depth))
+          (rlm-speech-options)
           (unless rlm-use-cache (list :noCache t))
           (mapcan (pcase-lambda (`(,name . ,value)) (list (rlm-limit-keyword name) value))
                   (copy-sequence rlm-limits))))
@@ -156,8 +157,8 @@ The limits of `rlm-limits' count where SETTINGS say nothing."
 (defun rlm-save-preset (name &optional settings)
   "Save SETTINGS under NAME, to be used again.
 Interactively, these are what is set by `rlm-root-model', `rlm-sub-model',
-`rlm-max-depth', `rlm-limits' and `rlm-use-cache'; the menu of the command
-`rlm' saves its own."
+`rlm-max-depth', `rlm-profile', `rlm-direct', `rlm-limits' and
+`rlm-use-cache'; the menu of the command `rlm' saves its own."
   (interactive (list (rlm-collection-read-new-name
                       "Save what is set as preset" nil
                       (mapcar #'car (plist-get (rlm-settings--read) :presets)))))

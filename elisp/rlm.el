@@ -144,6 +144,27 @@ With 1 there are none: what would be one is a plain sub-call."
                                   ((lambda (value) (and (integerp value) (<= 1 value 10))))))
   :package-version '(rlm . "0.1.0"))
 
+(defcustom rlm-profile nil
+  "Name of the profile by which the root model is spoken to.
+Nil means the profile that is for the model, by its name."
+  :type '(choice (const :tag "By the model's name" nil) string)
+  :package-version '(rlm . "0.1.0"))
+
+(defcustom rlm-direct nil
+  "Whether a text that fits goes straight to the model, without code.
+Nil means as the model's profile says; t means whenever the text fits the
+model's window; the symbol `never' means that the model always looks at it
+with code."
+  :type '(choice (const :tag "As the model's profile says" nil)
+                 (const :tag "Whenever it fits" t)
+                 (const :tag "Never" never))
+  :package-version '(rlm . "0.1.0"))
+
+(defun rlm-speech-options ()
+  "Return `rlm-profile' and `rlm-direct' as options of a question, a plist."
+  (append (when rlm-profile (list :profile rlm-profile))
+          (when rlm-direct (list :direct (if (eq rlm-direct 'never) :json-false t)))))
+
 (defcustom rlm-use-cache t
   "Whether answers that were kept may be used, and new ones are kept.
 With nil every call is made and nothing is kept of it.  To ask one question

@@ -91,6 +91,11 @@ def _parser() -> argparse.ArgumentParser:
     ask.add_argument("--schema", type=Path, metavar="FILE", help="JSON Schema of the answer")
     ask.add_argument("--model", metavar="NAME", help="root model")
     ask.add_argument("--sub-model", metavar="NAME", help="model for sub-calls")
+    ask.add_argument("--profile", metavar="NAME", help="how the root model is spoken to")
+    ask.add_argument(
+        "--direct", action=argparse.BooleanOptionalAction, default=None,
+        help="send a text that fits straight to the model, or never; default: as its profile says",
+    )  # fmt: skip
     commands.add_parser("doctor", help="try every part, and say what to do about what fails")
     commands.add_parser("config", help="print the effective configuration")
     commands.add_parser("models", help="list the models with their servers, prices and health")
@@ -144,7 +149,12 @@ async def _ask(options: argparse.Namespace) -> int:
     from rlm_server.doors.asking import ask_command
     from rlm_server.protocol import AskOptions
 
-    asked = AskOptions(root_model=options.model, sub_model=options.sub_model)
+    asked = AskOptions(
+        root_model=options.model,
+        sub_model=options.sub_model,
+        profile=options.profile,
+        direct=options.direct,
+    )
     engine = _engine(no_cache=options.no_cache)
     try:
         return await ask_command(engine, options.question, options.paths, asked, options.schema)

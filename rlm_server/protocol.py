@@ -167,6 +167,9 @@ class AskOptions(Strict):
     """JSON Schema that the answer has to fit; null: the answer is text."""
     profile: str | None = None
     """Name of the profile by which the root model is spoken to; null: by the model's name."""
+    direct: bool | None = None
+    """Whether a text that fits goes straight to the model, without code; null: as its profile
+    says."""
 
 
 # ------------------------------------------------------------------------------ requests, results
@@ -726,6 +729,8 @@ class IterationStarted(Event, tag="iterationStarted"):
 
     iteration: int
     """Counted from 1."""
+    direct: bool = False
+    """Whether the model is given the whole text, to answer without code."""
 
 
 class ReplyDelta(Event, tag="replyDelta"):

@@ -10,7 +10,14 @@ from rlm_server.engine.calls import Calls
 from rlm_server.engine.emitter import Emitter
 from rlm_server.engine.ledger import Ledger
 from rlm_server.engine.replay import Replay
-from rlm_server.protocol import AskOptions, IsolationMode, Limits, RunForked, RunResumed
+from rlm_server.protocol import (
+    AskOptions,
+    IsolationMode,
+    IterationStarted,
+    Limits,
+    RunForked,
+    RunResumed,
+)
 from rlm_server.runs.recorded import Record, ranges
 
 
@@ -37,6 +44,13 @@ class Past:
     limits: Limits
     seed: int
     fork: Fork | None = None
+
+    def direct(self) -> bool | None:
+        """Whether its text went straight to the model; None where nothing had been asked."""
+        for event in self.record.events:
+            if isinstance(event, IterationStarted) and event.node == "0.1":
+                return event.direct
+        return None
 
     def prepare(self, emitter: Emitter, ledger: Ledger, calls: Calls) -> None:
         """Let the parts of a run go on from here."""

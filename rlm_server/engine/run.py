@@ -21,6 +21,7 @@ from rlm_server.context.store import Store
 from rlm_server.engine.calls import Calls, account_of, run_error
 from rlm_server.engine.child import Children, Place
 from rlm_server.engine.coverage import Coverage
+from rlm_server.engine.direct import Direct
 from rlm_server.engine.emitter import Emitter
 from rlm_server.engine.ledger import Ledger, LimitReached
 from rlm_server.engine.loop import Loop
@@ -275,7 +276,26 @@ class Run:
         )
         self._children = children = self._make_children()
         children.add(loop)
-        place = Place(loop, corpus, 0)
+        answer = await self._direct(loop).answer(loop, self._params.question, corpus)
+        if answer is None:
+            answer = await self._answer_by_code(loop, corpus)
+        await self._question.keep(corpus, answer)
+
+    def _direct(self, loop: Loop) -> Direct:
+        return Direct(
+            self._emitter,
+            self._calls,
+            self._ledger,
+            self._coverage,
+            wanted=self._params.options.direct,
+            before=self._past.direct() if self._past else None,
+            window=self._models.window(loop.model),
+            answer_type=self._answer_type,
+        )
+
+    async def _answer_by_code(self, loop: Loop, corpus: Corpus) -> str:
+        assert self._children is not None
+        children, place = self._children, Place(loop, corpus, 0)
         loop.on_cell = lambda result: self._coverage.cell(corpus, result)
         self._coverage.opened(corpus)
         self._repl = await Repl.start(
@@ -286,8 +306,7 @@ class Run:
         )
         task = self._answer_type.task() if self._answer_type else ""
         history = self._speech.begin(self._root, self._params.question, corpus, task=task)
-        answer = await loop.run(self._repl, history)
-        await self._question.keep(corpus, answer)
+        return await loop.run(self._repl, history)
 
     def _make_children(self) -> Children:
         return Children(

@@ -39,6 +39,14 @@ class AnswerType:
             f"fits this JSON Schema. It is checked.\n{schema}"
         )
 
+    def task_in_text(self) -> str:
+        """What a model is told that answers in text, without code."""
+        schema = json.dumps(self._schema, ensure_ascii=False)
+        return (
+            "Reply with JSON only, without any other word, that fits this JSON Schema; it is "
+            f"checked.\n{schema}"
+        )
+
     def read(self, answer: str | None) -> tuple[Any, list[str]]:
         """The value of an answer as the REPL gave it, and what is wrong with it, if anything.
 
@@ -87,6 +95,15 @@ def feedback(wrong: list[str]) -> str:
         "The answer does not fit its JSON Schema:\n"
         + "\n".join(f"- {problem}" for problem in wrong)
         + '\nSet answer["content"] to a value that fits, and answer["ready"] = True.'
+    )
+
+
+def feedback_in_text(wrong: list[str]) -> str:
+    """The same, for a model that answers in text."""
+    return (
+        "The reply does not fit the JSON Schema:\n"
+        + "\n".join(f"- {problem}" for problem in wrong)
+        + "\nReply again, with JSON only that fits."
     )
 
 
