@@ -60,7 +60,7 @@ async def test_a_run_through_litellm_streams_counts_and_costs(tmp_path: Path) ->
     assert answer["text"] == "see greek.txt:2: about gre"
     assert [e["line"] for e in answer["evidence"]] == [2]
     parts = {e["part"] for e in client.of(run_id, "replyDelta")}
-    assert parts == {"prose", "code", "reasoning"}
+    assert parts == {"prose", "code", "fence", "reasoning"}
     assert len([r for r in provider.requests if r.body.get("stream")]) == 2
     assert all(r.headers["authorization"] == f"Bearer {CANARY}" for r in provider.requests)
 
