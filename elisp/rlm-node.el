@@ -26,6 +26,7 @@
 (require 'cl-lib)
 (require 'subr-x)
 (require 'org)
+(require 'rlm-markdown)
 (require 'rlm-org)
 (require 'rlm-run)
 
@@ -49,6 +50,13 @@ Very long lines make Emacs slow."
   :type 'natnum
   :package-version '(rlm . "0.1.0"))
 
+(defcustom rlm-convert-markdown t
+  "Whether the Markdown that models write is shown as Org.
+With nil it stays Markdown, but for fences and what would break the buffer."
+  :group 'rlm
+  :type 'boolean
+  :package-version '(rlm . "0.1.0"))
+
 ;;;; Nodes and the places where text goes
 
 (cl-defstruct (rlm-node (:constructor rlm-node--make) (:copier nil))
@@ -65,6 +73,8 @@ that neighbours which end at the same place do not mingle."
   (summary "")                ; start of its prose
   part                        ; kind of text being written, or nil
   filter                      ; filter of that text
+  markdown                    ; converter of that text, or nil
+  rest                        ; marker where the text begins that is not converted yet
   block                       ; block that is open
   blocks                      ; code blocks of this reply, newest first
   cells)                      ; alist, number and `rlm-cell'
@@ -224,17 +234,20 @@ Text goes into it through FILTER."
 ;;;; Parts of a reply
 
 (defun rlm-node-write (node part text)
-  "Append TEXT to NODE as PART: `prose', `code', `fence' or `reasoning'.
-Fences are not shown; they tell two pieces of code apart."
+  "Append TEXT to NODE as PART.
+That is `prose', which is Markdown, `plain' text, `code', `reasoning', or
+`fence'.  Fences are not shown; they tell two pieces of code apart."
   (unless (eq part (rlm-node-part node))
     (rlm-node-end-part node)
     (setq text (if (eq part 'fence) "" (string-trim-left text "\n+")))
     (unless (string-empty-p text)
       (rlm-node--begin-part node part)))
   (cond ((null (rlm-node-part node)))
-        ((eq part 'prose)
+        ((memq part '(prose plain))
          (rlm-node--note-summary node text)
-         (rlm-node-append node (rlm-org-feed (rlm-node-filter node) text)))
+         (if (rlm-node-markdown node)
+             (rlm-node--convert node (rlm-markdown-feed (rlm-node-markdown node) text) text)
+           (rlm-node-append node (rlm-org-feed (rlm-node-filter node) text))))
         (t (rlm-block-write node (rlm-node-block node) text))))
 
 (defun rlm-node--note-summary (node text)
@@ -256,9 +269,11 @@ Fences are not shown; they tell two pieces of code apart."
   (let ((place (rlm-node-body node)))
     (setf (rlm-node-part node) part)
     (pcase part
-      ('prose
-       (rlm-node-append node (rlm-node-fresh-line place))
+      ((or 'prose 'plain)
        (rlm-node--note-summary node "\n")
+       (if (and (eq part 'prose) rlm-convert-markdown)
+           (setf (rlm-node-markdown node) (rlm-markdown-make))
+         (rlm-node-append node (rlm-node-fresh-line place)))
        (setf (rlm-node-filter node) (rlm-org-prose-filter)))
       ('code
        (setf (rlm-node-block node)
@@ -274,20 +289,97 @@ Fences are not shown; they tell two pieces of code apart."
   "End the part of NODE that is being written, if any."
   (pcase (rlm-node-part node)
     ('nil)
-    ('prose (rlm-node-append node (rlm-org-finish (rlm-node-filter node))))
+    ((and (or 'prose 'plain) (guard (rlm-node-markdown node)))
+     (rlm-node--convert node (rlm-markdown-finish (rlm-node-markdown node)) nil))
+    ((or 'prose 'plain) (rlm-node-append node (rlm-org-finish (rlm-node-filter node))))
     (part (rlm-block-close node (rlm-node-block node))
           (when (eq part 'reasoning)
             (rlm-node-hide-drawer
              (rlm-block-beginning (rlm-node-block node) ":REASONING:")))))
   (setf (rlm-node-part node) nil
         (rlm-node-filter node) nil
+        (rlm-node-markdown node) nil
         (rlm-node-block node) nil))
 
 (defun rlm-node-paragraph (node text)
-  "Append TEXT, which may be Markdown, to NODE as paragraphs of their own."
+  "Append TEXT, which is no Markdown, to NODE as paragraphs of their own."
   (rlm-node-end-part node)
-  (rlm-node-write node 'prose text)
+  (rlm-node-write node 'plain text)
   (rlm-node-end-part node))
+
+;;;; Markdown
+;; What can't be converted yet is shown as it is; what it becomes takes its
+;; place.  The marker REST is where that text begins.
+
+(defun rlm-node--convert (node work text)
+  "Do the WORK that the converter of NODE gives, having been fed TEXT.
+TEXT is nil at the end."
+  (if (and (null work) text (rlm-node-rest node))
+      (rlm-node-append node (rlm-org-feed (rlm-node-filter node) text))
+    (when (rlm-node-rest node)
+      (setq work (rlm-node--replace-rest node work)))
+    (dolist (step work)
+      (rlm-node--convert-step node step))
+    (let ((rest (rlm-markdown-rest (rlm-node-markdown node))))
+      (unless (string-blank-p rest)
+        (rlm-node--show-rest node (string-trim-left rest "\n+"))))))
+
+(defun rlm-node--convert-step (node step)
+  "Take STEP of the converter in NODE."
+  (pcase step
+    (`(text . ,lines)
+     (rlm-node-append node (concat (rlm-node-fresh-line (rlm-node-body node))
+                                   (string-join lines "\n") "\n")))
+    (`(more . ,lines)
+     (rlm-node-append node (concat (string-join lines "\n") "\n")))
+    (`(open ,begin . ,end)
+     (setf (rlm-node-block node)
+           (rlm-block-open node (rlm-node-body node) begin end
+                           (rlm-org-block-filter (max 10000 rlm-line-limit)))))
+    (`(code . ,text) (rlm-block-write node (rlm-node-block node) text))
+    (_ (rlm-block-close node (rlm-node-block node))
+       (set-marker (rlm-block-after (rlm-node-block node)) nil)
+       (setf (rlm-node-block node) nil))))
+
+(defun rlm-node--show-rest (node text)
+  "Show TEXT in NODE, which can't be converted yet."
+  (setf (rlm-node-rest node) (copy-marker (rlm-node-body node))
+        (rlm-node-filter node) (rlm-org-prose-filter))
+  (rlm-node-append node (concat (rlm-node-fresh-line (rlm-node-body node))
+                                (rlm-org-feed (rlm-node-filter node) text))))
+
+(defun rlm-node--replace-rest (node work)
+  "Do the first of WORK in the place of the unconverted text of NODE.
+Return the rest of it.  Lines that stay the same are left alone, since
+somebody may be reading them."
+  (let* ((beg (marker-position (rlm-node-rest node)))
+         (body (rlm-node-body node))
+         (old (buffer-substring-no-properties beg body))
+         (new (pcase (car work)
+                (`(text . ,lines)
+                 (pop work)
+                 (concat (rlm-node-fresh-line (rlm-node-rest node))
+                         (string-join lines "\n") "\n"))
+                (_ "")))
+         (same (rlm-node--same-lines old new)))
+    (set-marker (rlm-node-rest node) nil)
+    (setf (rlm-node-rest node) nil)
+    (goto-char body)
+    (let ((within (not (bolp))))
+      (delete-region (+ beg same) body)
+      (goto-char body)
+      (when (and within (bolp) (eq (char-after) ?\n))
+        (delete-char 1)))
+    (rlm-node-append node (substring new same))
+    work))
+
+(defun rlm-node--same-lines (old new)
+  "Return how many characters of whole lines are the same in OLD and NEW."
+  (let* ((difference (compare-strings old nil nil new nil nil))
+         (same (if (eq difference t) (length old) (1- (abs difference)))))
+    (if (zerop same)
+        0
+      (or (string-match-p "[^\n]*\\'" (substring new 0 same)) 0))))
 
 ;;;; Cells
 

@@ -57,7 +57,7 @@ Lines are cut at LIMIT characters, if that is non-nil."
 
 (defun rlm-org-feed (filter text)
   "Give TEXT to FILTER; return what can be inserted of it now."
-  (let* ((text (rlm-org--plain (concat (rlm-org-filter-held filter) text)))
+  (let* ((text (rlm-org-plain (concat (rlm-org-filter-held filter) text)))
          (end (string-match-p "[^\n]*\\'" text))
          (parts (and (> end 0) (split-string (substring text 0 (1- end)) "\n")))
          (rest (substring text end)))
@@ -89,12 +89,12 @@ The text that FILTER has given out in all is empty or ends in a newline."
 (defun rlm-org-line (text &optional length)
   "Return TEXT as one line of at most LENGTH characters, fit for any Org line."
   (let ((line (string-trim (replace-regexp-in-string "[ \t\n\r\f]+" " " text))))
-    (rlm-org--inline
+    (rlm-org-inline
      (if (and length (> (length line) length))
          (concat (string-trim-right (substring line 0 (1- length))) "…")
        line))))
 
-(defun rlm-org--plain (text)
+(defun rlm-org-plain (text)
   "Return TEXT with plain line ends and without form feeds.
 A form feed would end the part of a file where Emacs looks for local
 variables, and the transcript ends with one for that reason."
@@ -164,12 +164,12 @@ out to mean something to Org; later the last word is held back."
   (cond ((string-match "\\`[ \t]*\\(```+\\|~~~+\\)[ \t]*\\([[:alnum:]_+-]*\\)[^`]*\\'" line)
          (rlm-org--open-fence filter (match-string 1 line) (match-string 2 line)))
         ((string-match-p "\\`\\*+\\(?:[ \t]\\|\\'\\)" line)
-         (concat " " (rlm-org--inline line)))
+         (concat " " (rlm-org-inline line)))
         ((string-match "\\`#+[ \t]+\\([^*]*[^* \t#]\\)[ \t]*#*[ \t]*\\'" line)
-         (concat "*" (rlm-org--inline (match-string 1 line)) "*"))
+         (concat "*" (rlm-org-inline (match-string 1 line)) "*"))
         ((string-match "\\`[ \t]*\\(?:#\\|:[^ \t:]+:\\|&?%%(\\)" line)
          (rlm-org--guarded line))
-        (t (rlm-org--inline line))))
+        (t (rlm-org-inline line))))
 
 (defun rlm-org--open-fence (filter sign language)
   "Begin a fence of FILTER that opens with SIGN and names LANGUAGE.
@@ -183,13 +183,13 @@ Return the line that begins a block."
   "Return LINE with a guard before its first sign."
   (string-match "\\`[ \t]*" line)
   (concat (match-string 0 line) rlm-org-guard
-          (rlm-org--inline (substring line (match-end 0)))))
+          (rlm-org-inline (substring line (match-end 0)))))
 
 (defun rlm-org--within (filter text)
   "Return TEXT, a part of a line of FILTER, such as Org may see it."
   (if (eq (rlm-org-filter-kind filter) 'block)
       (rlm-org--sexp-guarded text)
-    (rlm-org--inline text)))
+    (rlm-org-inline text)))
 
 (defconst rlm-org--active
   (rx (or (seq word-start (group (or "src" "call"))
@@ -197,7 +197,7 @@ Return the line that begins a block."
           (seq word-start (group (or "elisp" "shell" "file+sys")) (group ":"))))
   "Regexp for prose that Org would run; the guard goes between its groups.")
 
-(defun rlm-org--inline (text)
+(defun rlm-org-inline (text)
   "Return prose TEXT without what Org would run.
 That is diary sexps, inline code, and links to Lisp, shells and programs."
   (let ((case-fold-search nil))

@@ -296,6 +296,51 @@ for kind in AnyEvent.__args__: print(kind.__struct_config__.tag)"))
                       (:kind "cellDone" :node "0.1" :cell 1 :status "died" :error "Killed."
                              :seconds 1.0 :outputCharacters 0 :kept :json-false)))))))
 
+;;;; Markdown in a run
+
+(defun rlm-test-answer-events (&rest pieces)
+  "Return the events of a run whose answer comes in PIECES."
+  (rlm-test-numbered
+   (cons (car (rlm-test-recorded))
+         (mapcar (lambda (piece)
+                   (list :kind "answer" :node "0" :text piece :partial :json-false
+                         :evidence [] :more t))
+                 pieces))))
+
+(ert-deftest rlm-test-markdown-can-be-left-alone ()
+  (let ((events (rlm-test-answer-events "It is **bold**\nand `code`.\n\n")))
+    (should (string-match-p "^It is \\*bold\\*\nand ~code~\\.$" (rlm-test-drawn events)))
+    (let ((rlm-convert-markdown nil))
+      (should (string-match-p "^It is \\*\\*bold\\*\\*\nand `code`\\.$"
+                              (rlm-test-drawn events))))))
+
+(ert-deftest rlm-test-what-cannot-be-converted-yet-is-shown-as-it-is ()
+  (let ((shown (lambda (&rest pieces)
+                 (let ((text (rlm-test-drawn (apply #'rlm-test-answer-events pieces))))
+                   (substring text (string-match "^\\*\\* Answer" text))))))
+    (should (equal "** Answer\n\nIt is **bold " (funcall shown "It is **bo" "ld ")))
+    (should (equal "** Answer\n\nIt is *bold* now.\n"
+                   (funcall shown "It is **bo" "ld** now.\n" "\n")))
+    (should (equal "** Answer\n\n#+begin_src sh\nls\n\n#+end_src\n"
+                   (funcall shown "``" "`sh\nl" "s\n")))
+    (should (equal "** Answer\n\n- a\n- *b*\n\nend\n"
+                   (funcall shown "- a\n- **b" "**\n" "\nend\n" "")))))
+
+(ert-deftest rlm-test-a-reader-stays-where-the-text-stays ()
+  (rlm-test-with
+    (let ((buffer (rlm-trajectory-create "x")))
+      (switch-to-buffer buffer)
+      (dolist (event (rlm-test-answer-events "plain line\nsecond **line**\n"))
+        (rlm-trajectory-push buffer event))
+      (rlm-trajectory-flush buffer)
+      (goto-char (point-min))
+      (search-forward "plain l")
+      (rlm-trajectory-push buffer '(:kind "answer" :node "0" :text "\nmore\n" :seq 2 :evidence []
+                                          :partial :json-false :more t))
+      (rlm-trajectory-flush buffer)
+      (should (looking-back "plain l" (line-beginning-position)))
+      (should (string-match-p "second \\*line\\*$" (rlm-test-buffer-text buffer))))))
+
 ;;;; The buffer of a run
 
 (defmacro rlm-test-with-run (buffer &rest body)
