@@ -23,6 +23,7 @@
 
 (require 'cl-lib)
 (require 'subr-x)
+(require 'rlm-markdown-org)
 (require 'rlm-org)
 (require 'rlm-node)
 (require 'rlm-run)
@@ -101,7 +102,8 @@
                     (rlm-figure-count (plist-get stretch :characters) "character")))))
 
 (defun rlm-provenance--place (thing words)
-  "Return the place of THING, a plist with a location, and WORDS, for `rlm-draw-place-line'."
+  "Return the place of THING, a plist with a location, and WORDS.
+It is as `rlm-draw-place-line' wants it."
   (list (rlm-draw-file (plist-get (plist-get thing :location) :uri))
         (plist-get thing :line) (plist-get thing :path) words))
 
@@ -152,8 +154,11 @@
 
 (defun rlm-provenance--regexp (text)
   "Return a regexp for TEXT, at most its first words, as it stands in the buffer."
-  (mapconcat #'regexp-quote (seq-take (split-string text) 30)
-             (concat "[ \t\n>" rlm-org-guard "]+")))
+  ;; What stands for emphasis and code is written otherwise in Org than in Markdown.
+  (let ((marks (concat "[*/+=~" rlm-org-guard rlm-markdown-org-joiner "]*")))
+    (mapconcat #'regexp-quote
+               (seq-take (split-string (replace-regexp-in-string "[*`]+" " " text)) 30)
+               (concat marks "[ \t\n>" rlm-org-guard "]+" marks))))
 
 (provide 'rlm-provenance)
 ;;; rlm-provenance.el ends here
