@@ -115,6 +115,14 @@ class PoolConfig(Section):
     """Between two looks at the health of servers that are in use; 0: never look."""
 
 
+class SpeculationConfig(Section):
+    """``[speculation]``: what is done before it is sure to be needed; no result depends on it."""
+
+    loops: bool = True
+    """Whether the sub-calls of a loop are made as one batch, where its turns are proved not to
+    depend on each other. A loop that fails may have made calls for turns that it did not reach."""
+
+
 class ContextConfig(Section):
     """``[context]``: what is read."""
 
@@ -252,6 +260,7 @@ class Config(Section):
     models: dict[str, ModelConfig] = {}
     profiles: dict[str, ProfileConfig] = {}
     pool: PoolConfig = msgspec.field(default_factory=PoolConfig)
+    speculation: SpeculationConfig = msgspec.field(default_factory=SpeculationConfig)
     context: ContextConfig = msgspec.field(default_factory=ContextConfig)
     sandbox: SandboxConfig = msgspec.field(default_factory=SandboxConfig)
     cache: CacheConfig = msgspec.field(default_factory=CacheConfig)

@@ -170,6 +170,9 @@ class AskOptions(Strict):
     direct: bool | None = None
     """Whether a text that fits goes straight to the model, without code; null: as its profile
     says."""
+    speculate: bool | None = None
+    """Whether work may be done before it is sure to be needed, which never changes a result; null:
+    as configured."""
 
 
 # ------------------------------------------------------------------------------ requests, results

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from rlm_server.engine.emitter import Emitter
@@ -14,6 +14,7 @@ from rlm_server.engine.ledger import ANSWER_TOKENS, Ledger, LimitReached, Price,
 from rlm_server.engine.prompt import sub_messages
 from rlm_server.engine.replay import Replay
 from rlm_server.engine.reply import Piece, ReplyParser
+from rlm_server.engine.speculation import Speculation
 from rlm_server.errors import RlmError
 from rlm_server.models import Account, Completion, Message, Models, Priority
 from rlm_server.protocol import (
@@ -31,7 +32,7 @@ from rlm_server.protocol import (
     Usage,
 )
 from rlm_server.runs.recorded import PastCall
-from rlm_server.sandbox import Call, CallReply
+from rlm_server.sandbox import Batching, Call, CallReply
 from rlm_server.text import clip, pieces
 
 PROMPT_SHOWN = 4096
@@ -96,6 +97,7 @@ class Calls:
         self._subs = subs
         self.replay: Replay | None = None
         """Where given, what it has is neither asked nor paid."""
+        self.speculation = Speculation()
         self._numbers: dict[str, int] = {}
         self._made: Counter[str] = Counter()
         self._timer: asyncio.TimerHandle | None = None
@@ -203,6 +205,10 @@ class Calls:
         finally:
             self._settle(reservation, used)
         return embedding.numbers
+
+    def batching(self, tell: Callable[[str], None]) -> Batching | None:
+        """How a cell that begins now may make the sub-calls of its loops ahead, if at all."""
+        return self.speculation.batching(self._ledger, tell)
 
     def made(self, parent: str) -> int:
         """How many sub-calls and child runs an iteration has begun."""

@@ -193,6 +193,7 @@ class Loop:
         if (replay := self._calls.replay) and (past := replay.cell(node, number)):
             return await run_again(self._repl, run, past, replay, self._notice, SHOWN)
         return await run(
+            batching=self._calls.batching(partial(self._notice, node, level="info")),
             timeout=self._cell_seconds(),
             on_output=lambda stream, text: self._emitter.stream(
                 Output, node, text, cell=number, stream=stream

@@ -27,6 +27,7 @@ from rlm_server.engine.ledger import Ledger, LimitReached
 from rlm_server.engine.loop import Loop
 from rlm_server.engine.past import Past
 from rlm_server.engine.similar import Question
+from rlm_server.engine.speculation import Speculation
 from rlm_server.engine.speech import Speech
 from rlm_server.engine.telling import tell_answer
 from rlm_server.engine.typed import AnswerType
@@ -123,6 +124,7 @@ class Run:
         deeper = [] if params.options.sub_model else config.depth_sub_models
         subs = [self._sub, *(models.resolve(name, default=self._sub) for name in deeper)]
         self._calls = Calls(self._emitter, self._ledger, models, subs=subs, account=self.account)
+        self._calls.speculation = Speculation.of(config, params.options)
         self._max_depth = params.options.max_depth or config.max_depth
         names = config.depth_models or [self._sub]
         self._depth_models = [models.resolve(name, default=self._sub) for name in names]

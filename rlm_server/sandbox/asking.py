@@ -11,7 +11,7 @@ from typing import Any
 
 from .json_reply import read_json
 from .schema import check_schema, problems
-from .subcalls import Calls, SubcallError, SubcallFailure
+from .subcalls import Calls, SubcallError, SubcallFailure, plain_call
 
 _SHOWN = 4000  # characters of a wrong reply that are shown again
 _NAMED = 10  # problems that are named
@@ -43,6 +43,13 @@ class Asking(Calls):
         if schema is None or isinstance(prompts, str):
             return super().llm_query_batched(prompts, model)
         return self._checked(list(prompts), model, schema)
+
+    def plain_call(self, prompt: Any, model: Any = None, schema: Any = None) -> dict[str, Any]:
+        """The call that ``llm_query`` makes first when it is called so; raises ValueError."""
+        if schema is not None:
+            check_schema(schema)
+            prompt = _with_schema(prompt, schema)
+        return plain_call(prompt, model)
 
     def _checked(self, prompts: list[str], model: str | None, schema: Any) -> list[Any]:
         check_schema(schema)

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 import msgspec
 
@@ -14,6 +15,7 @@ from rlm_server.protocol import RunError
 from rlm_server.sandbox.clip import Clip
 from rlm_server.sandbox.frames import FrameError
 from rlm_server.sandbox.messages import (
+    Ahead,
     Call,
     CallReply,
     CellResult,
@@ -34,16 +36,38 @@ OnCall = Callable[[Call], Awaitable[CallReply]]
 OnOutput = Callable[[Stream, str], None]
 
 
+class Batching(NamedTuple):
+    """How the sub-calls of loops may be made ahead of the loops' turns."""
+
+    on_ahead: Callable[[int], None]
+    """Called with the line of a loop where that is done."""
+    spare: int = 1 << 30
+    """Turns of a loop that is to have it, if it makes other calls too: those of turns that are
+    not reached would use up a limit."""
+
+
+BATCHES_TOLD = 20
+"""Loops of one cell that are told of."""
+
+
 class Cell:
     """Runs once."""
 
     def __init__(
-        self, config: SandboxConfig, on_call: OnCall, on_output: OnOutput, clip: Clip
+        self,
+        config: SandboxConfig,
+        on_call: OnCall,
+        on_output: OnOutput,
+        clip: Clip,
+        batching: Batching | None = None,
     ) -> None:
+        """Without ``batching``, no sub-calls are made ahead."""
         self._config = config
         self._on_call = on_call
         self._on_output = on_output
         self._clip = clip
+        self._batching = batching
+        self._batches = 0
         self._token = secrets.token_hex(8)
         self._worker: Worker | None = None
         self._stopped: tuple[Status, str] | None = None
@@ -112,6 +136,8 @@ class Cell:
             token=self._token,
             cell=number,
             code=clean(code),
+            batch=self._batching is not None,
+            spare=self._batching.spare if self._batching else 0,
             reply=clean(reply),
             refused=refused,
             show=self._clip.limit,
@@ -164,8 +190,15 @@ class Cell:
                 self._take_output(message)
             elif isinstance(message, Call) and message.token == self._token:
                 await self._take_call(worker, message)
+            elif isinstance(message, Ahead) and message.token == self._token:
+                self._take_ahead(message)
             elif isinstance(message, Done) and message.token == self._token:
                 return message
+
+    def _take_ahead(self, message: Ahead) -> None:
+        self._batches += 1
+        if self._batching is not None and self._batches <= BATCHES_TOLD:
+            self._batching.on_ahead(message.line)
 
     def _over_quota(self) -> None:
         limit = f"{self._config.scratch:,}"

@@ -68,12 +68,16 @@ class AbandonedError(Exception):
     """The replies that a thread waits for will never come."""
 
 
-class _Batch:
+class Batch:
     """The calls of one thread that waits for them."""
 
     def __init__(self) -> None:
         self.arrived: list[tuple[int, dict[str, Any]]] = []
         self.ended = False
+
+    def reply(self) -> dict[str, Any] | None:
+        """The first reply, where there is one yet."""
+        return self.arrived[0][1] if self.arrived else None
 
 
 class Channel:
@@ -89,7 +93,7 @@ class Channel:
         self._sending = threading.Lock()
         self._changed = threading.Condition()
         self._reading = False
-        self._waiting: dict[int, tuple[_Batch, int]] = {}
+        self._waiting: dict[int, tuple[Batch, int]] = {}
         self._orders: list[dict[str, Any]] = []
         self._numbers = 0
         self.token = ""
@@ -137,7 +141,7 @@ class Channel:
 
     def ask(self, calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Make calls, as many at once as allowed, and wait for all the replies, in order."""
-        batch = _Batch()
+        batch = Batch()
         token = self.token
         replies: list[dict[str, Any] | None] = [None] * _len(calls)
         sent = got = 0
@@ -157,12 +161,37 @@ class Channel:
                     got += 1
         finally:
             if got < sent:
-                with self._changed:
-                    for key in [k for k, (b, _) in self._waiting.items() if b is batch]:
-                        del self._waiting[key]
+                self._forget(batch)
         return [reply for reply in replies if reply is not None]
 
-    def _call(self, batch: _Batch, place: int, token: str, call: dict[str, Any]) -> None:
+    def begin(self, call: dict[str, Any]) -> Batch:
+        """Make a call without waiting for it; raises ValueError where it is too long."""
+        batch = Batch()
+        try:
+            self._call(batch, 0, self.token, call)
+        except BaseException:
+            self._forget(batch)
+            raise
+        return batch
+
+    def finish(self, batch: Batch) -> dict[str, Any]:
+        """Wait for the reply to such a call; raises AbandonedError."""
+        self._wait(lambda: bool(batch.arrived) or batch.ended)
+        reply = batch.reply()
+        if reply is None:
+            raise AbandonedError("the cell that asked has ended")
+        return reply
+
+    def full(self) -> bool:
+        """Whether as many calls are in flight as may be."""
+        return _len(self._waiting) >= self.window
+
+    def _forget(self, batch: Batch) -> None:
+        with self._changed:
+            for key in [k for k, (b, _) in self._waiting.items() if b is batch]:
+                del self._waiting[key]
+
+    def _call(self, batch: Batch, place: int, token: str, call: dict[str, Any]) -> None:
         with self._changed:
             self._numbers += 1
             number = self._numbers

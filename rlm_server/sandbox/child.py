@@ -24,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import CodeType
 from typing import Any
 
+from .batching import Batching
 from .channel import Channel, Interrupts, clean
 from .documents import Document
 from .fixed import fixed
@@ -54,6 +55,7 @@ class Repl:
         self.namespace: dict[str, Any] = {"__name__": "__main__", "__doc__": None}
         self._reading = Reading(context)
         self._helpers = Helpers(context, channel, self._reading)
+        self._batching = Batching(self._helpers.asking, self.namespace)
         offered: dict[str, Any] = {}
         self._variables = Variables(self.namespace, offered)
         offered.update(
@@ -85,7 +87,9 @@ class Repl:
         try:
             try:
                 self._interrupts.armed = True
-                self._execute(order["code"], f"<cell {order['cell']}>")
+                name = f"<cell {order['cell']}>"
+                self._batching.spare = order["spare"]
+                self._execute(order["code"], name, batch=order["batch"])
                 done["error"] = ""
                 done["answer"], done["ready"] = self._answer()
                 self._interrupts.armed = False
@@ -102,6 +106,7 @@ class Repl:
         self._interrupts.disarm()
         sys.stdout, sys.stderr = self._stdout, self._stderr
         self._channel.abandon()
+        self._helpers.asking.ahead.end()
         _reset_timers()
         done["memory"] = _short_of_memory(after_error=done["memory"])
         output = Shown(self._recorder.finish())
@@ -116,10 +121,12 @@ class Repl:
         """Forget threads that did not cross a fork."""
         self._recorder.after_fork()
 
-    def _execute(self, code: str, name: str) -> None:
+    def _execute(self, code: str, name: str, *, batch: bool) -> None:
         linecache.cache[name] = (len(code), None, code.splitlines(keepends=True), name)
         tree = ast.parse(code, name)
         self._reading.begin(tree)
+        if batch:
+            self._batching.prepare(tree)
         body, last = _compile(tree, name)
         exec(body, self.namespace)  # noqa: S102 - running the model's code is what this is for
         if last is None:

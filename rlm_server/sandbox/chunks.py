@@ -44,8 +44,7 @@ class Pieces(Sequence[Piece]):
         return located(piece, cut.span.path, cut.line, cut.span.base + cut.start)
 
     def __iter__(self) -> Iterator[Piece]:
-        for number in range(len(self._cuts)):
-            yield self[number]
+        return map(self.__getitem__, range(len(self._cuts)))
 
     def __repr__(self) -> str:
         shown = [f"{c.span.path}:{c.line} {c.name}".rstrip() for c in self._cuts[:5]]

@@ -53,11 +53,17 @@ class Delegating(Asking):
             raise ValueError(f"{len(asked)} questions but {len(given)} contexts")
         return self.many([self._call(q, c, model) for q, c in zip(asked, given, strict=True)])
 
+    def plain_call(self, prompt: Any, model: Any = None, schema: Any = None) -> dict[str, Any]:
+        """The call that ``llm_query`` makes first when it is called so; raises ValueError."""
+        return self._held(super().plain_call(prompt, model, schema))
+
     def _ask(self, calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Make calls, each with what it holds of the context."""
-        for call in calls:
-            call["holds"] = self._reading.held_by(call.get("text") or call["prompt"])
-        return super()._ask(calls)
+        return super()._ask([self._held(call) for call in calls])
+
+    def _held(self, call: dict[str, Any]) -> dict[str, Any]:
+        held = self._reading.held_by(call.get("text") or call["prompt"])
+        return {**call, "holds": held}
 
     def _call(self, question: Any, context: Any, model: Any) -> dict[str, Any]:
         call = {**plain_call(question, model), "function": "rlm_query"}

@@ -127,8 +127,7 @@ class Documents(Sequence[Document]):
         return self._document(number)
 
     def __iter__(self) -> Iterator[Document]:
-        for number in range(len(self)):
-            yield self._document(number)
+        return map(self._document, range(len(self)))
 
     def __contains__(self, what: object) -> bool:
         """Whether there is a document of this path, or this very document."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 TICK = 1_000_000
 """Nanoseconds by which the clock goes on whenever it is looked at: no loop waits for ever."""
 
-_sleep = time.sleep
+real_sleep = time.sleep
 _real_urandom = os.urandom
 
 
@@ -51,7 +51,7 @@ class Fixed:
 
     def sleep(self, seconds: float, /) -> None:
         """Wait as ``time.sleep`` does; the clock goes on by as much."""
-        _sleep(seconds)
+        real_sleep(seconds)
         if self.now is not None:
             self.now += int(seconds * 1e9)
 

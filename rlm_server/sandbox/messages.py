@@ -64,6 +64,14 @@ class Call(Message, tag="call"):
     """Stretches of the context that stand in the prompt, or in ``text``, in characters."""
 
 
+class Ahead(Message, tag="ahead"):
+    """From the process: the sub-calls of a loop are made ahead of its turns."""
+
+    token: str
+    line: int
+    """Of the cell, in which the loop begins."""
+
+
 class Done(Message, tag="done"):
     """From the process: the cell has ended."""
 
@@ -80,7 +88,7 @@ class Done(Message, tag="done"):
     """Stretches of the context that its code looked through."""
 
 
-FromCell = Started | Fatal | Restored | Output | Call | Done
+FromCell = Started | Fatal | Restored | Output | Call | Ahead | Done
 
 
 class Setup(Message, tag="setup"):
@@ -102,6 +110,10 @@ class Execute(Message, tag="execute"):
     """Unguessable; what the process says without it belongs to another cell and is dropped."""
     cell: int
     code: str
+    batch: bool = False
+    """Whether the sub-calls of its loops may be made ahead."""
+    spare: int = 0
+    """Turns whose calls may be made ahead of other calls, without a limit being near."""
     reply: str = ""
     """The model's reply that the code stood in, for ``history``."""
     refused: bool = False

@@ -12,13 +12,14 @@ import time
 from typing import Any
 
 from .channel import Channel, clean
+from .fixed import real_sleep
 
 _FLUSH_SECONDS = 0.03
 _PIECE = 1 << 16
 _KEEP = 8_000_000
 
 _len, _isinstance = len, isinstance
-_clock, _sleep, _start = time.monotonic, time.sleep, _thread.start_new_thread
+_clock, _start = time.monotonic, _thread.start_new_thread
 
 
 class Recorder:
@@ -111,11 +112,11 @@ class Recorder:
         self._flushing = True
 
     def _flush_often(self, cell: int) -> None:
-        _sleep(_FLUSH_SECONDS)
+        real_sleep(_FLUSH_SECONDS)
         while self._open and self._cell == cell:
             if self._pending:
                 self.flush()
-            _sleep(_FLUSH_SECONDS)
+            real_sleep(_FLUSH_SECONDS)
 
 
 class Printed(io.TextIOBase):

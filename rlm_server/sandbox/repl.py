@@ -5,7 +5,7 @@ from __future__ import annotations
 from rlm_server.config import SandboxConfig
 from rlm_server.errors import SandboxError
 from rlm_server.protocol import Isolation
-from rlm_server.sandbox.cell import Cell, OnCall, OnOutput
+from rlm_server.sandbox.cell import Batching, Cell, OnCall, OnOutput
 from rlm_server.sandbox.clip import Clip
 from rlm_server.sandbox.isolation import choose, open_worker
 from rlm_server.sandbox.messages import CellResult
@@ -65,21 +65,23 @@ class Repl:
         reply: str = "",
         refused: bool = False,
         now: float | None = None,
+        batching: Batching | None = None,
     ) -> CellResult:
         """Run a cell for at most ``timeout`` seconds and say how it went.
 
         ``on_output`` gets what is printed while it runs; the result has at most ``show``
         characters of it. ``reply``, in which the model wrote the code, is kept in ``history``.
         ``refused`` says that an answer which was ready is not accepted; it isn't ready any more.
-        ``now`` is what the cell's clock says when it begins, by default the time. Raises
-        SandboxError where no process can be started.
+        ``now`` is what the cell's clock says when it begins, by default the time. With
+        ``batching``, sub-calls of loops are made ahead of their turns. Raises SandboxError where
+        no process can be started.
         """
         if self._closed:
             raise SandboxError("The REPL is closed.")
         if self._cell is not None:
             raise SandboxError("Another cell is running.")
         self._cells += 1
-        cell = self._cell = Cell(self._config, self._on_call, on_output, Clip(show))
+        cell = self._cell = Cell(self._config, self._on_call, on_output, Clip(show), batching)
         try:
             worker, lost = await self._ready_worker()
             result = await cell.run(

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
 
+from .ahead import Ahead
 from .channel import AbandonedError, Channel, clean
 
 MAX_PROMPT = 8_000_000
@@ -49,6 +50,7 @@ class Calls:
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
+        self.ahead = Ahead(channel)
 
     def llm_query(self, prompt: str, model: str | None = None) -> SubcallAnswer:
         """Ask a model; raises SubcallError where that fails."""
@@ -76,7 +78,7 @@ class Calls:
 
     def _ask(self, calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
         try:
-            return self._channel.ask(calls)
+            return self.ahead.ask(calls)
         except AbandonedError as ended:
             raise SubcallError(_str(ended), "ended") from None
 

@@ -44,17 +44,17 @@ class Helpers:
 
     def __init__(self, context: Context, channel: Channel, reading: Reading) -> None:
         self._context = context
-        self._asking = Delegating(channel, context, reading)
+        self.asking = Delegating(channel, context, reading)
         self.history: list[PastCell] = []
 
     def vocabulary(self) -> dict[str, Any]:
         """Return what these are called in the namespace."""
         return {
-            "llm_query": self._asking.llm_query,
-            "llm_query_batched": self._asking.llm_query_batched,
-            "rlm_query": self._asking.rlm_query,
-            "rlm_query_batched": self._asking.rlm_query_batched,
-            "map_reduce": Mapping(self._asking.llm_query_batched).map_reduce,
+            "llm_query": self.asking.llm_query,
+            "llm_query_batched": self.asking.llm_query_batched,
+            "rlm_query": self.asking.rlm_query,
+            "rlm_query_batched": self.asking.rlm_query_batched,
+            "map_reduce": Mapping(self.asking.llm_query_batched).map_reduce,
             "grep": self.grep,
             "search": self.search,
             "cite": self.cite,

@@ -1,0 +1,45 @@
+"""Speculation: what is done before it is sure to be needed, and never changes a result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rlm_server.config import Config
+from rlm_server.engine.ledger import Ledger
+from rlm_server.protocol import AskOptions
+from rlm_server.sandbox import Batching
+
+SPARE = 8
+"""One part in so many of the sub-calls that are left may be made ahead of others."""
+
+
+@dataclass(frozen=True)
+class Speculation:
+    """What of it is wanted in a run."""
+
+    loops: bool = True
+    """Whether the sub-calls of a loop are made ahead of its turns."""
+    limited: bool = False
+    """Whether money is limited beyond the run."""
+
+    @classmethod
+    def of(cls, config: Config, options: AskOptions) -> Speculation:
+        """What the configuration says, unless the question says yes or no to all of it."""
+        wanted, asked, costs = config.speculation, options.speculate, config.costs
+        return cls(
+            loops=wanted.loops if asked is None else asked,
+            limited=costs.monthly_limit is not None or bool(costs.project_limits),
+        )
+
+    def batching(self, ledger: Ledger, tell: Callable[[str], None]) -> Batching | None:
+        """How loops may make their sub-calls ahead; ``tell`` tells a person. None: not at all."""
+        if not self.loops:
+            return None
+        left = max(0, ledger.limits.subcalls - ledger.subcalls_started)
+        spare = 0 if ledger.bounded or self.limited else left // SPARE
+        return Batching(lambda line: tell(_told(line)), spare)
+
+
+def _told(line: int) -> str:
+    return f"The sub-calls of the loop in line {line} don't depend on each other: made as a batch."

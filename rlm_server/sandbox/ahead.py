@@ -1,0 +1,142 @@
+"""Sub-calls made ahead: a loop's calls go out together, and each turn takes its own answer.
+
+A call made ahead is only an answer that waits: it is taken by the next call with the same prompt
+to the same model, which would have got just that one. So no result depends on whether calls are
+made ahead; a wrong guess costs a call, and guesses are bounded by the calls that may be in flight.
+
+Runs inside the sandbox: standard library only.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from .channel import Batch, Channel
+
+_STREAMS = 8  # loops within loops
+_REFUSED = frozenset({"limit", "budget"})
+
+Call = dict[str, Any]
+Reply = dict[str, Any]
+_Key = tuple[str, str | None]
+
+
+@dataclass
+class _Flight:
+    key: _Key
+    batch: Batch
+
+
+class _Stream:
+    """The calls of one loop, some of them in flight."""
+
+    def __init__(self, calls: Iterator[Call], line: int) -> None:
+        self.calls = calls
+        self.line = line
+        self.next: deque[Call] = deque()
+        self.flights: deque[_Flight] = deque()
+        self.begun = False
+
+    def has(self, count: int) -> bool:
+        """Whether there are so many calls still to be sent."""
+        while len(self.next) < count:
+            call = next(self.calls, None)
+            if call is None:
+                return False
+            self.next.append(call)
+        return True
+
+
+class Ahead:
+    """Makes calls ahead over one channel, and hands their answers out."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._streams: list[_Stream] = []
+        self._thread = threading.get_ident()
+
+    def expect(self, calls: Iterator[Call], line: int) -> None:
+        """Expect these calls, of the loop in this line; none is made before the first is due."""
+        if threading.get_ident() != self._thread:
+            return
+        self._streams = [stream for stream in self._streams if stream.flights][-_STREAMS:]
+        self._streams.append(_Stream(calls, line))
+
+    def ask(self, calls: list[Call]) -> list[Reply]:
+        """Make calls that are due now. Raises AbandonedError."""
+        reply = self._take(calls[0]) if len(calls) == 1 else None
+        if reply is not None:
+            return [reply]
+        replies = self._channel.ask(calls)
+        refused = [n for n, reply in enumerate(replies) if is_refused(reply)]
+        if refused and self._land():
+            # What was set aside for calls made ahead is free again, as if they were yet to come.
+            again = self._channel.ask([calls[n] for n in refused])
+            for number, reply in zip(refused, again, strict=True):
+                replies[number] = reply
+        return replies
+
+    def end(self) -> None:
+        """The cell has ended: nobody will ask for what is left."""
+        self._streams = []
+
+    def _take(self, call: Call) -> Reply | None:
+        """The answer to a call that was made ahead; None where there is none."""
+        if call["function"] != "llm_query" or threading.get_ident() != self._thread:
+            return None
+        key = (call["prompt"], call["model"])
+        for stream in reversed(self._streams):
+            if not self._begin(stream, key):
+                continue
+            flight = next((each for each in stream.flights if each.key == key), None)
+            if flight is not None:
+                self._fill(stream, but_one=True)
+                reply = self._channel.finish(flight.batch)
+                stream.flights.remove(flight)
+                return None if is_refused(reply) else reply
+        return None
+
+    def _begin(self, stream: _Stream, key: _Key) -> bool:
+        """Send a loop's first calls, if this is the first of them and there are more."""
+        if stream.begun:
+            return True
+        if not stream.has(1) or _key(stream.next[0]) != key or not stream.has(2):
+            return False
+        stream.begun = True
+        self._channel.send({"type": "ahead", "token": self._channel.token, "line": stream.line})
+        self._fill(stream)
+        return True
+
+    def _fill(self, stream: _Stream, *, but_one: bool = False) -> None:
+        """Send calls as long as there is room; ``but_one`` of those in flight is being taken."""
+        window = self._channel.window
+        while len(stream.flights) - but_one < window and not self._channel.full():
+            if not stream.has(1):
+                return
+            call = stream.next.popleft()
+            try:
+                batch = self._channel.begin(call)
+            except ValueError:  # too long, which the call itself will say
+                stream.calls = iter(())
+                return
+            stream.flights.append(_Flight(_key(call), batch))
+
+    def _land(self) -> bool:
+        """Wait for all that is in flight; whether there was anything."""
+        flights = [flight for stream in self._streams for flight in stream.flights]
+        for flight in flights:
+            self._channel.finish(flight.batch)
+        return bool(flights)
+
+
+def is_refused(reply: Reply) -> bool:
+    """Whether a limit forbade a call, so that it was not made."""
+    return reply["error"] is not None and reply["error"]["kind"] in _REFUSED
+
+
+def _key(call: Call) -> _Key:
+    return call["prompt"], call["model"]
