@@ -125,6 +125,7 @@ MORE, such a plist, goes before what the user has set."
                           (when rlm-max-depth (list :maxDepth rlm-max-depth))
                           (rlm-speech-options)
                           (unless rlm-use-cache (list :noCache t))
+                          (unless rlm-use-notes (list :noNotes t))
                           (when limits (list :limits limits)))))
     (append more (cl-loop for (name value) on options by #'cddr
                           unless (plist-member more name)

@@ -77,6 +77,7 @@ The limits of `rlm-limits' count where SETTINGS say nothing."
           (when rlm-max-depth (list :maxDepth rlm-max-depth))
           (rlm-speech-options)
           (unless rlm-use-cache (list :noCache t))
+          (unless rlm-use-notes (list :noNotes t))
           (mapcan (pcase-lambda (`(,name . ,value)) (list (rlm-limit-keyword name) value))
                   (copy-sequence rlm-limits))))
 

@@ -45,6 +45,8 @@
 (declare-function url-unhex-string "url-util" (str &optional allow-newlines))
 (declare-function rlm-cancel "rlm" (run &optional cell-only))
 (declare-function rlm-redraw "rlm" ())
+(declare-function rlm-mark-good "rlm-reflect" (run reason))
+(declare-function rlm-mark-bad "rlm-reflect" (run reason))
 (declare-function rlm-ask-anew "rlm" ())
 (declare-function rlm-set-limits "rlm-limits" (run limits))
 
@@ -518,6 +520,8 @@ Links that run something are the model's words and are not followed."
     (define-key map "k" #'rlm-cancel)
     (define-key map "L" #'rlm-set-limits)
     (define-key map "s" #'rlm-trajectory-save)
+    (define-key map "+" #'rlm-mark-good)
+    (define-key map "-" #'rlm-mark-bad)
     (define-key map "q" #'quit-window)
     (define-key map "?" #'rlm-trajectory-help)
     (define-key map (kbd "SPC") #'scroll-up-command)

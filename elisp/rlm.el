@@ -91,6 +91,10 @@
 (autoload 'rlm-models "rlm-models" nil t)
 (autoload 'rlm-costs "rlm-costs" nil t)
 (autoload 'rlm-set-limits "rlm-limits" nil t)
+(autoload 'rlm-mark-good "rlm-reflect" nil t)
+(autoload 'rlm-mark-bad "rlm-reflect" nil t)
+(autoload 'rlm-unmark "rlm-reflect" nil t)
+(autoload 'rlm-reflect "rlm-reflect" nil t)
 
 ;;;; Customization
 
@@ -169,6 +173,12 @@ with code."
   "Whether answers that were kept may be used, and new ones are kept.
 With nil every call is made and nothing is kept of it.  To ask one question
 anew in spite of what is kept, use `rlm-ask-anew'."
+  :type 'boolean
+  :package-version '(rlm . "0.1.0"))
+
+(defcustom rlm-use-notes t
+  "Whether models are told what earlier runs have taught and you have accepted.
+See `rlm-reflect'."
   :type 'boolean
   :package-version '(rlm . "0.1.0"))
 
@@ -454,6 +464,7 @@ SUMMARY is a plist as the server's `rlm/runs' gives it."
     (define-key map "o" #'rlm-open-run)
     (define-key map "k" #'rlm-cancel)
     (define-key map "l" #'rlm-set-limits)
+    (define-key map "n" #'rlm-reflect)
     (define-key map "s" #'rlm-status)
     (define-key map "m" #'rlm-models)
     (define-key map "c" #'rlm-costs)

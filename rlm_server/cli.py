@@ -58,6 +58,15 @@ def _run(options: argparse.Namespace) -> int:
             from rlm_server.doors.kept import costs_command
 
             return asyncio.run(costs_command(load_config()))
+        case "mark":
+            from rlm_server.doors.reflecting import mark_command
+
+            good = {"good": True, "bad": False, "none": None}[options.mark]
+            return mark_command(options.run, good, " ".join(options.reason))
+        case "reflect":
+            from rlm_server.doors.reflecting import reflect_command
+
+            return asyncio.run(reflect_command(load_config(), options.model, accept=options.accept))
         case "export":
             from rlm_server.doors.exporting import export_command
 
@@ -105,6 +114,13 @@ def _parser() -> argparse.ArgumentParser:
         help="show place and size, export answers as JSON lines, or clear answers and texts",
     )  # fmt: skip
     commands.add_parser("costs", help="what the last months cost")
+    mark = commands.add_parser("mark", help="say that a run was good or bad, and why")
+    mark.add_argument("run", metavar="RUN", help="its id or the beginning of it, a log, or last")
+    mark.add_argument("mark", choices=["good", "bad", "none"], help="none: take the mark back")
+    mark.add_argument("reason", nargs="*", metavar="REASON")
+    reflect = commands.add_parser("reflect", help="what marked runs teach, as a diff of the notes")
+    reflect.add_argument("--model", metavar="NAME", help="who proposes; default: the root model")
+    reflect.add_argument("--accept", action="store_true", help="ask about each change")
     export = commands.add_parser("export", help="a run in a form that others read")
     export.add_argument("run", metavar="RUN", help="its id or the beginning of it, a log, or last")
     export.add_argument(

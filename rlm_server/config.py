@@ -238,6 +238,15 @@ class ProfileConfig(Section):
     """A file to be used in place of the built-in system prompt."""
 
 
+class NotesConfig(Section):
+    """``[notes]``: what marked runs have taught, as far as a person has accepted it."""
+
+    enabled: bool = True
+    """Whether root models are told the notes for a question's kind."""
+    characters: Annotated[int, msgspec.Meta(ge=0, le=20_000)] = 1500
+    """Characters of them that a question takes along."""
+
+
 class Config(Section):
     """The whole file; every field has a default, so an empty file is right."""
 
@@ -265,6 +274,7 @@ class Config(Section):
     sandbox: SandboxConfig = msgspec.field(default_factory=SandboxConfig)
     cache: CacheConfig = msgspec.field(default_factory=CacheConfig)
     costs: CostsConfig = msgspec.field(default_factory=CostsConfig)
+    notes: NotesConfig = msgspec.field(default_factory=NotesConfig)
 
 
 def config_path() -> Path:

@@ -11,6 +11,7 @@ The tree::
     ├── SchemaError            the JSON Schema of an answer can't be used, or no answer fitted it
     ├── NotResumableError      the run can't go on: it has its answer, or its log does not tell how
     ├── ContextChangedError    what the run is about is not what it was
+    ├── UnknownProposalError   a proposal of notes can't be accepted any more
     ├── ClosingError           the server is stopping
     ├── SandboxError           the REPL process can't start, or is gone
     └── ModelError             a call to a model failed
@@ -94,6 +95,13 @@ class ContextChangedError(RlmError):
 
     code = -32018
     kind = "contextChanged"
+
+
+class UnknownProposalError(RlmError):
+    """Notes were proposed too long ago, or have been changed since."""
+
+    code = -32019
+    kind = "unknownProposal"
 
 
 class ClosingError(RlmError):

@@ -165,6 +165,8 @@ class AskOptions(Strict):
     """Ask anew, whatever answers are kept; the new ones take their place."""
     schema: dict[str, Any] | None = None
     """JSON Schema that the answer has to fit; null: the answer is text."""
+    no_notes: bool = False
+    """Leave out what earlier runs have taught, though it is accepted."""
     profile: str | None = None
     """Name of the profile by which the root model is spoken to; null: by the model's name."""
     direct: bool | None = None
@@ -400,6 +402,82 @@ class AttachParams(Strict):
     from_seq: Count = 0
 
 
+class Mark(Wire):
+    """What a person thinks of a run."""
+
+    good: bool
+    reason: str
+    time: float
+    """When it was said."""
+
+
+class MarkParams(Strict):
+    """``rlm/mark``: says that a run was good or bad, so that ``rlm/reflect`` can learn from it."""
+
+    run_id: str
+    good: bool | None
+    """Null takes the mark back."""
+    reason: Annotated[str, msgspec.Meta(max_length=2000)] = ""
+
+
+class MarkResult(Wire):
+    """Answer to ``rlm/mark``."""
+
+    mark: Mark | None
+
+
+class ReflectParams(Strict):
+    """``rlm/reflect``: proposes strategy notes from marked runs; nothing is changed."""
+
+    model: str | None = None
+    """Name of the model that proposes; default: the root model. The embedded one counts."""
+
+
+class NoteChange(Wire):
+    """A proposed change of one note."""
+
+    kind: str
+    """Kind of question that it is for."""
+    old: str | None
+    """The note that goes; null: none."""
+    new: str | None
+    """The note that comes; null: none."""
+    diff: str
+    """This change alone as a unified diff."""
+
+
+class ReflectResult(Wire):
+    """Answer to ``rlm/reflect``."""
+
+    proposal: str
+    """Names it for ``rlm/acceptNotes``."""
+    path: str
+    """The file of the notes."""
+    good: int
+    """Runs that are marked good."""
+    bad: int
+    model: str
+    """Who proposes; empty where it was done by counting."""
+    changes: list[NoteChange]
+    diff: str
+    """All of them as one unified diff."""
+
+
+class AcceptNotesParams(Strict):
+    """``rlm/acceptNotes``: makes changes of a proposal."""
+
+    proposal: str
+    changes: list[Count]
+    """Their numbers, from 0."""
+
+
+class AcceptNotesResult(Wire):
+    """Answer to ``rlm/acceptNotes``."""
+
+    path: str
+    accepted: int
+
+
 class RunSummary(Wire):
     """A run as it stands in lists."""
 
@@ -420,6 +498,8 @@ class RunSummary(Wire):
     """The run that it shares its beginning with."""
     rerun_of: str | None = None
     """The run whose program it ran again."""
+    mark: Mark | None = None
+    """What a person thinks of it; null: not said."""
 
 
 class AttachResult(Wire):

@@ -16,10 +16,13 @@ from rlm_server import __version__
 from rlm_server.doors.rpc import Handler, P, Server, Then
 from rlm_server.doors.wire import MAX_BODY, TooLong, Wire
 from rlm_server.engine.doctor import examine
+from rlm_server.engine.notes import notes_path
 from rlm_server.engine.run import Run
 from rlm_server.engine.service import Engine
 from rlm_server.protocol import (
     PROTOCOL_VERSION,
+    AcceptNotesParams,
+    AcceptNotesResult,
     AskParams,
     AskResult,
     AttachParams,
@@ -41,6 +44,10 @@ from rlm_server.protocol import (
     KeysResult,
     LimitsParams,
     LimitsResult,
+    MarkParams,
+    MarkResult,
+    ReflectParams,
+    ReflectResult,
     ResumeParams,
     RunsParams,
     RunsResult,
@@ -99,6 +106,9 @@ class Session:
         self._register("rlm/export", ExportParams, self._export)
         self._register("rlm/resume", ResumeParams, self._resume)
         self._register("rlm/delete", DeleteParams, self._delete)
+        self._register("rlm/mark", MarkParams, self._mark)
+        self._register("rlm/reflect", ReflectParams, self._reflect)
+        self._register("rlm/acceptNotes", AcceptNotesParams, self._accept_notes)
         self._register("rlm/status", Empty, self._status)
         self._register("rlm/costs", CostsParams, self._costs)
         self._register("rlm/doctor", Empty, self._doctor)
@@ -212,6 +222,18 @@ class Session:
 
     async def _export(self, params: ExportParams) -> ExportResult:
         return await self._engine.export(params)
+
+    async def _mark(self, params: MarkParams) -> MarkResult:
+        return MarkResult(mark=await self._engine.mark(params))
+
+    async def _reflect(self, params: ReflectParams) -> ReflectResult:
+        return await self._engine.reflection.propose(params.model)
+
+    async def _accept_notes(self, params: AcceptNotesParams) -> AcceptNotesResult:
+        accepted = await asyncio.to_thread(
+            self._engine.reflection.accept, params.proposal, params.changes
+        )
+        return AcceptNotesResult(path=str(notes_path()), accepted=len(accepted))
 
     async def _status(self, _: Empty) -> StatusResult:
         models = self._engine.models

@@ -25,6 +25,7 @@ from rlm_server.engine.direct import Direct
 from rlm_server.engine.emitter import Emitter
 from rlm_server.engine.ledger import Ledger, LimitReached
 from rlm_server.engine.loop import Loop
+from rlm_server.engine.notes import chosen, told
 from rlm_server.engine.past import Past
 from rlm_server.engine.similar import Question
 from rlm_server.engine.speculation import Speculation
@@ -46,6 +47,7 @@ from rlm_server.protocol import (
     LimitOverrides,
     Limits,
     LimitsChanged,
+    Notice,
     RunEnded,
     RunError,
     RunStarted,
@@ -307,8 +309,19 @@ class Run:
             seed=self._seed,
         )
         task = self._answer_type.task() if self._answer_type else ""
+        task = "\n\n".join(filter(None, (task, self._advice())))
         history = self._speech.begin(self._root, self._params.question, corpus, task=task)
         return await loop.run(self._repl, history)
+
+    def _advice(self) -> str:
+        """What earlier runs have taught for such questions, as far as it is accepted; told."""
+        if self._params.options.no_notes:
+            return ""
+        notes = chosen(self._params.question, self._config.notes)
+        if notes and self._past is None:
+            text = f"Strategy notes are used: {' '.join(notes)}"
+            self._emitter.emit(Notice, level="info", text=text)
+        return told(notes)
 
     def _make_children(self) -> Children:
         return Children(

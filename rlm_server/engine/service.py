@@ -16,6 +16,7 @@ from rlm_server.engine.durable import Durable
 from rlm_server.engine.ledger import Price
 from rlm_server.engine.past import Past
 from rlm_server.engine.profile import Profiles
+from rlm_server.engine.reflect import Reflection
 from rlm_server.engine.run import Kept, Run, merge_limits
 from rlm_server.errors import ClosingError, ExportError, RlmError, UnknownRunError
 from rlm_server.models import Models
@@ -27,6 +28,8 @@ from rlm_server.protocol import (
     ExportParams,
     ExportResult,
     LimitOverrides,
+    Mark,
+    MarkParams,
     RunsParams,
     RunsResult,
     RunSummary,
@@ -35,12 +38,13 @@ from rlm_server.runs.chain import numbers
 from rlm_server.runs.export import export_to
 from rlm_server.runs.index import Index
 from rlm_server.runs.log import RunLog, follow, in_use
+from rlm_server.runs.marks import Marks
 from rlm_server.runs.place import RUN_ID, log_path, new_run_id
 from rlm_server.runs.retention import Retention
 from rlm_server.runs.summary import summarise
 from rlm_server.runs.texts import Texts
 from rlm_server.sandbox import choose, prepare
-from rlm_server.text import to_json
+from rlm_server.text import clean, to_json
 
 BYTES_A_TOKEN = 4
 """For estimates shown before a run."""
@@ -60,6 +64,8 @@ class Engine:
         self._retention = Retention(self._index, self._texts)
         self._contexts = cache_dir() / "contexts"
         self.store = open_store(config.context)
+        self._marks = Marks(state_dir() / "marks.jsonl")
+        self.reflection = Reflection(models, self._marks, self.log_directory)
         self._runs: dict[str, Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
@@ -178,7 +184,11 @@ class Engine:
     async def runs(self, wanted: RunsParams) -> RunsResult:
         """Summarise the newest runs that match, newest first."""
         live = {run_id for run_id in self._runs if self.is_live(run_id)}
-        return await asyncio.to_thread(self._index.find, wanted, live)
+        found = await asyncio.to_thread(self._index.find, wanted, live)
+        marks = await asyncio.to_thread(self._marks.all)
+        for run in found.runs:
+            run.mark = marks.get(run.run_id)
+        return found
 
     async def delete(self, run_id: str) -> int:
         """Remove a run's log; give the bytes freed. Raises UnknownRunError, LogError."""
@@ -191,6 +201,13 @@ class Engine:
             raise ExportError(f"{path} is no absolute path.", cure="Name the whole path.")
         size = await asyncio.to_thread(export_to, log, params.format, path)
         return ExportResult(path=str(path), bytes=size)
+
+    async def mark(self, params: MarkParams) -> Mark | None:
+        """Note what a person thinks of a run. Raises UnknownRunError, LogError."""
+        self.path(params.run_id)
+        return await asyncio.to_thread(
+            self._marks.set, params.run_id, params.good, clean(params.reason.strip())
+        )
 
     def live_runs(self) -> list[RunSummary]:
         """Summarise the live runs."""

@@ -173,10 +173,7 @@ class Reading:
         line = text.rfind("\n", first, first + ahead) + 1
         if line and first + ahead - line < _CERTAIN and first + ahead < len(text):
             ahead = line - first  # the next lines begin alike by chance
-        back = 0
-        most = min(first - done, place, 400)
-        while back < most and text[first - back - 1] == _cut(self._context, place - back - 1):
-            back += 1
+        back = _common_before(text, first, self._context, place, min(first - done, place))
         return place - back, first - back, first + ahead
 
 
@@ -209,6 +206,22 @@ def _common(one: str, at: int, other: str, place: int) -> int:
         size = min(size, most - agreed)
         mine = _cut(one, slice(at + agreed, at + agreed + size))
         if other.startswith(mine, place + agreed):
+            agreed += size
+            size *= 4
+        elif size == 1:
+            break
+        else:
+            size = max(1, size // 4)
+    return agreed
+
+
+def _common_before(one: str, at: int, other: str, place: int, most: int) -> int:
+    """How many characters agree before two places, at most so many."""
+    size, agreed = 64, 0
+    while agreed < most:
+        size = min(size, most - agreed)
+        mine = _cut(one, slice(at - agreed - size, at - agreed))
+        if other.startswith(mine, place - agreed - size):
             agreed += size
             size *= 4
         elif size == 1:

@@ -12,10 +12,10 @@ from rpc_client import server_environment
 from scripted_provider import ScriptedProvider
 
 
-def rlm_server(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def rlm_server(home: Path, *arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "rlm_server", *arguments],
-        env=server_environment(home), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        env=server_environment(home), input=text, capture_output=True, text=True,
         check=False, timeout=50,
     )  # fmt: skip
 
@@ -181,3 +181,27 @@ async def test_ask_says_what_it_can_not_use(
     assert (status, out) == (1, "")
     assert told in err
     assert "Traceback" not in err
+
+
+def test_marked_runs_become_notes_that_a_person_accepts(tmp_path: Path) -> None:
+    recorded(tmp_path, *(f"2026010{n}-000000-aaaaaa" for n in range(1, 5)))
+    for path in (tmp_path / "state" / "runs").iterdir():
+        # Runs that called no model and named places.
+        place = {"uri": "file:///a", "range": {"start": {"line": 0, "character": 0},
+                                               "end": {"line": 1, "character": 0}}}  # fmt: skip
+        event = json.loads(path.read_text())
+        event["evidence"] = [{"location": place, "path": "a", "line": 1, "quote": "x"}]
+        path.write_text(json.dumps(event) + "\n")
+    assert "Nothing to change" in rlm_server(tmp_path, "reflect").stdout
+    for n in range(1, 4):
+        marked = rlm_server(tmp_path, "mark", f"2026010{n}", "good", "all", "of", "it")
+        assert marked.returncode == 0, marked.stderr
+    assert rlm_server(tmp_path, "mark", "none", "bad").returncode == 1
+    shown = rlm_server(tmp_path, "reflect")
+    assert "# 3 good and 0 bad runs, proposed by counting" in shown.stdout
+    assert "+- Proof: name the places" in shown.stdout
+    assert not (tmp_path / "notes.md").exists()
+    accepted = rlm_server(tmp_path, "reflect", "--accept", text="n\ny\n")
+    assert "1 of 2 accepted" in accepted.stdout, accepted.stdout
+    assert (tmp_path / "notes.md").read_text().count("\n- ") == 1
+    assert rlm_server(tmp_path, "mark", "last", "none").stdout.endswith("not marked any more.\n")

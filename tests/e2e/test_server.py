@@ -144,6 +144,20 @@ async def test_a_run_is_exported_to_a_file(server, tree: Path, tmp_path: Path) -
     assert (await client.error("rlm/export", {**wanted, "format": "pdf"}))["code"] == -32602
 
 
+async def test_a_mark_stands_in_the_list_and_can_be_taken_back(server, tree: Path) -> None:
+    client, _ = server
+    run_id = (await client.request("rlm/ask", ask(tree)))["runId"]
+    await client.event(run_id, "runEnded")
+    params = {"runId": run_id, "good": False, "reason": " wrong file "}
+    mark = (await client.request("rlm/mark", params))["mark"]
+    assert (mark["good"], mark["reason"]) == (False, "wrong file")
+    [run] = (await client.request("rlm/runs"))["runs"]
+    assert run["mark"] == mark
+    assert (await client.request("rlm/mark", {**params, "good": None}))["mark"] is None
+    [run] = (await client.request("rlm/runs"))["runs"]
+    assert run["mark"] is None
+
+
 @pytest.mark.parametrize(
     ("method", "params", "code"),
     [
@@ -156,6 +170,9 @@ async def test_a_run_is_exported_to_a_file(server, tree: Path, tmp_path: Path) -
         ("rlm/cancel", {"runId": "20260101-000000-abcdef"}, -32012),
         ("rlm/limits", {"runId": "20260101-000000-abcdef", "limits": {}}, -32012),
         ("rlm/limits", {"runId": "20260101-000000-abcdef", "limits": {"cost": -1}}, -32602),
+        ("rlm/mark", {"runId": "20260101-000000-abcdef", "good": True}, -32012),
+        ("rlm/mark", {"runId": "20260101-000000-abcdef", "good": 2}, -32602),
+        ("rlm/acceptNotes", {"proposal": "none", "changes": [0]}, -32019),
         ("rlm/export", {"runId": "../x", "format": "html", "path": "/tmp/x"}, -32012),
         ("rlm/nothing", {}, -32601),
         ("rlm/ask", {"jsonrpc": "2.0", "id": 9, "method": "x"}, -32602),

@@ -37,6 +37,7 @@
 (require 'rlm-menu)
 (require 'rlm-models)
 (require 'rlm-project)
+(require 'rlm-reflect)
 (require 'rlm-settings)
 
 (defconst rlm-test-here (file-name-directory (or load-file-name buffer-file-name))

@@ -125,6 +125,21 @@ def document_pieces(name: str, lines: int) -> Iterator[str]:
         yield piece
 
 
+async def test_files_that_begin_alike_are_told_apart(tmp_path: Path) -> None:
+    head = "".join(f"# line {n} of a licence that all of them begin with\n" for n in range(30))
+    files = {f"{n}.py": head + document(f"f{n}", 100) for n in range(50)}
+    held: list[int] = []
+
+    async def on_call(call: Call) -> CallReply:
+        held.append(sum(end - start for start, end in call.holds))
+        return CallReply("yes")
+
+    async with bench(tmp_path, files, on_call=on_call) as repl:
+        await repl.ok("llm_query_batched(['Judge this:\\n' + d for d in context.documents])")
+    assert len(held) == 50
+    assert sum(held) > 0.99 * sum(map(len, files.values()))
+
+
 async def test_numbered_and_quoted_lines_are_found_in_prompts(repl: Traced) -> None:
     [held] = await repl.sent(
         "some = context['d2.txt'].splitlines()[30:60]\n"
