@@ -436,6 +436,19 @@ Events of unknown kinds come from newer servers and are passed over."
              (rlm-org-line quote 200))
      'rlm-evidence (list file line))))
 
+(cl-defmethod rlm-draw-event ((_ (eql 'answerDiff)) event _run)
+  "Draw EVENT, how the answer differs from that of the run it reran."
+  (let* ((node (rlm-node-add "diff" (rlm-draw--root) "Changes of the answer"))
+         (diff (plist-get event :diff)))
+    (rlm-node-set node `(("RLM_RERUN_OF" . ,(plist-get event :originalRunId))))
+    (if (eq (plist-get event :same) t)
+        (rlm-node-append node "It is the same as before.\n")
+      (let ((block (rlm-block-open node (rlm-node-body node) "#+begin_src diff" "#+end_src"
+                                   (rlm-org-block-filter rlm-line-limit))))
+        (rlm-block-write node block diff)
+        (rlm-block-close node block)
+        (set-marker (rlm-block-after block) nil)))))
+
 (cl-defmethod rlm-draw-event ((_ (eql 'runResumed)) event run)
   "Draw EVENT, by which RUN is continued after it was cut short."
   (rlm-draw--note-models event run)

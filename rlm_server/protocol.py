@@ -563,6 +563,36 @@ class RerunParams(Strict):
     limits: LimitOverrides = msgspec.field(default_factory=LimitOverrides)
 
 
+class WatchParams(Strict):
+    """``rlm/watch``: runs a run's program again whenever what it is about changes."""
+
+    run_id: str
+    budget: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    """US dollars for all that the watching may cost; null: no limit but those of each run."""
+    stop: bool = False
+    """No longer watch the run."""
+
+
+class WatchResult(Wire):
+    """Answer to ``rlm/watch``; each run that it starts is told as ``rlm/watched``."""
+
+    watching: bool
+    places: list[str]
+    """Files and directories that are looked at."""
+
+
+class Watched(Wire):
+    """``rlm/watched``, a notification: what a watched run is about has changed."""
+
+    run_id: str
+    """The watched run."""
+    new_run_id: str | None
+    """The run that answers anew; its events follow. Null where there is none any more."""
+    log: str
+    reason: str
+    """Why there is none: the budget is used up, or what went wrong."""
+
+
 class DeleteParams(Strict):
     """``rlm/delete``: removes the logs of runs that have ended, for good."""
 
@@ -1071,6 +1101,15 @@ class Answer(Event, tag="answer"):
     integer in it has more than 64 bits."""
 
 
+class AnswerDiff(Event, tag="answerDiff"):
+    """How the answer of a run that ran another's program differs from that one's."""
+
+    original_run_id: str
+    same: bool
+    diff: str
+    """A unified diff of the two; empty where they are the same, clipped like all texts."""
+
+
 class RunResumed(Event, tag="runResumed"):
     """A run that was cut short goes on from its log; nothing of that is paid again."""
 
@@ -1149,6 +1188,7 @@ AnyEvent = (
     | Progress
     | Provenance
     | Answer
+    | AnswerDiff
     | RunResumed
     | RunForked
     | Void

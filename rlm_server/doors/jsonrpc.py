@@ -38,6 +38,7 @@ from rlm_server.protocol import (
     EstimateParams,
     ExportParams,
     ExportResult,
+    ForkParams,
     InitializeParams,
     InitializeResult,
     KeysParams,
@@ -48,6 +49,7 @@ from rlm_server.protocol import (
     MarkResult,
     ReflectParams,
     ReflectResult,
+    RerunParams,
     ResumeParams,
     RunsParams,
     RunsResult,
@@ -105,6 +107,8 @@ class Session:
         self._register("rlm/runs", RunsParams, self._runs)
         self._register("rlm/export", ExportParams, self._export)
         self._register("rlm/resume", ResumeParams, self._resume)
+        self._register("rlm/fork", ForkParams, self._fork)
+        self._register("rlm/rerun", RerunParams, self._rerun)
         self._register("rlm/delete", DeleteParams, self._delete)
         self._register("rlm/mark", MarkParams, self._mark)
         self._register("rlm/reflect", ReflectParams, self._reflect)
@@ -211,6 +215,12 @@ class Session:
 
     async def _resume(self, params: ResumeParams) -> Then:
         return self._started(await self._engine.durable.resume(params))
+
+    async def _fork(self, params: ForkParams) -> Then:
+        return self._started(await self._engine.durable.fork(params))
+
+    async def _rerun(self, params: RerunParams) -> Then:
+        return self._started(await self._engine.durable.rerun(params))
 
     def _started(self, run: Run) -> Then:
         """Answer with a run that has begun; its events follow, from the first."""

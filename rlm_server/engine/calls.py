@@ -11,6 +11,7 @@ from typing import Literal
 
 from rlm_server.engine.emitter import Emitter
 from rlm_server.engine.ledger import ANSWER_TOKENS, Ledger, LimitReached, Price, Reservation, add
+from rlm_server.engine.program import Program
 from rlm_server.engine.prompt import sub_messages
 from rlm_server.engine.replay import Replay
 from rlm_server.engine.reply import Piece, ReplyParser
@@ -96,6 +97,8 @@ class Calls:
         self._account = account
         self._subs = subs
         self.replay: Replay | None = None
+        """Where given, what it has is neither asked nor paid, nor told again."""
+        self.program: Program | None = None
         """Where given, what it has is neither asked nor paid."""
         self.speculation = Speculation()
         self._numbers: dict[str, int] = {}
@@ -110,6 +113,8 @@ class Calls:
         if self.replay is not None and (past := self.replay.reply(node)):
             self._ledger.restore(node, past.done.usage)
             return past.text, past.parser
+        if self.program is not None and (given := self._given(node, model)) is not None:
+            return given
         started = time.monotonic()
         listener = _RootListener(self._emitter, node)
         reservation = self._reserve(node, model, messages, subcall=False)
@@ -136,6 +141,38 @@ class Calls:
             cached=completion.cached,
         )
         return completion.text, listener.parser
+
+    def _given(self, node: str, model: str) -> tuple[str, ReplyParser] | None:
+        """A reply that is not asked for, because the run's program has it; it is told as others."""
+        text = self.program.reply(node) if self.program else None
+        if self.program is None or text is None:
+            return None
+        parser = ReplyParser()
+        parser.feed(text)
+        parser.close()
+        if doubt := self.program.doubt(node, parser.cells):
+            self.tell_doubt(node, doubt)
+            return None
+        listener = _RootListener(self._emitter, node)
+        listener.delta("text", text)
+        listener.close()
+        parser = listener.parser
+        self._emitter.emit(
+            ReplyDone,
+            node,
+            model=model,
+            usage=Usage(),
+            seconds=0.0,
+            cells=len(parser.cells),
+            characters=parser.characters,
+            cached=True,
+        )
+        return text, parser
+
+    def tell_doubt(self, node: str, doubt: str) -> None:
+        """Say that from here on models are asked, and why."""
+        text = f"{doubt} From here on the model is asked."
+        self._emitter.emit(Notice, node, level="info", text=text)
 
     async def sub(
         self,
@@ -237,6 +274,28 @@ class Calls:
             )
         return past
 
+    def given_child(self, parent: str, call: Call, name: str) -> CallReply | None:
+        """The answer of a child run that the program has; it is told as a kept sub-call."""
+        past = self.program.answer(name) if self.program else None
+        if past is None:
+            return None
+        node = self.next_node(parent)
+        self._emitter.emit(
+            SubcallStarted,
+            node,
+            subcall=int(node.rpartition(".")[2]),
+            model=past.model,
+            prompt=clip(call.prompt, PROMPT_SHOWN),
+            prompt_characters=len(call.prompt),
+            prompt_hash=name,
+        )
+        self._ledger.restore(node, Usage(), 1)
+        known = Completion(
+            text=past.answer, usage=Usage(), model=past.model, seconds=0.0, cached=True
+        )
+        self._sub_done(node, "ok", known, None, 0.0)
+        return CallReply(text=known.text, model=known.model, cached=True)
+
     async def recorded(self, past: PastCall) -> CallReply:
         """The recorded answer to a call; one that was cut off with its cell never comes."""
         assert past.done is not None
@@ -261,6 +320,11 @@ class Calls:
     async def _ask_sub(self, node: str, call: Call, default: str, priority: Priority) -> Completion:
         name = self._models.resolve(call.model, default=default)
         messages = sub_messages(call.prompt)
+        if self.program and (past := self.program.answer(prompt_hash(call.prompt, call.model))):
+            self._ledger.restore(node, Usage(), 1)
+            return Completion(
+                text=past.answer, usage=Usage(), model=past.model, seconds=0.0, cached=True
+            )
         reservation = self._reserve(node, name, messages, subcall=True)
         used = None
         try:

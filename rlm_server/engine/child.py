@@ -106,6 +106,8 @@ class Children:
         past = self._calls.recall(parent, name)
         if past is not None and past.done is not None:
             return await self._calls.recorded(past)
+        if past is None and (given := self._calls.given_child(parent, call, name)):
+            return given
         node = past.node if past else self._calls.next_node(parent)
         task = asyncio.create_task(self._run(place, node, call, name), name=f"child {node}")
         self._tasks[node] = task

@@ -12,12 +12,24 @@ import msgspec
 
 from rlm_server.context.build import build_corpus
 from rlm_server.context.corpus import Corpus
-from rlm_server.engine.past import Past
+from rlm_server.engine.past import Fork, Past, Rerun
+from rlm_server.engine.program import Program
+from rlm_server.engine.reply import ReplyParser
 from rlm_server.engine.run import Run, merge_limits
 from rlm_server.errors import ContextChangedError, NotResumableError
-from rlm_server.protocol import AskOptions, AskParams, Limits, Overlay, ResumeParams, Source
+from rlm_server.protocol import (
+    AskOptions,
+    AskParams,
+    ForkParams,
+    Limits,
+    Overlay,
+    RerunParams,
+    ResumeParams,
+    Source,
+)
 from rlm_server.runs.chain import events_of, numbers
 from rlm_server.runs.log import RunLog
+from rlm_server.runs.place import new_run_id
 from rlm_server.runs.recorded import Record
 from rlm_server.runs.texts import Texts
 
@@ -65,6 +77,67 @@ class Durable:
         )
         return await self._launch(params.run_id, asked, log, past)
 
+    async def fork(self, params: ForkParams) -> Run:
+        """Begin a run that shares what came before an iteration of another one.
+
+        Raises what ``resume`` does; the other run may be live, and stays as it is.
+        """
+        path = self._engine.path(params.run_id)
+        whole = await read_record(path)
+        start = whole.begun(params.iteration)
+        if start is None:
+            raise NotResumableError(
+                f"The run has no iteration {params.iteration}.",
+                cure=f"Fork it at one of its {whole.last_iteration()} iterations.",
+            )
+        record = await read_record(path, start - 1)
+        given: dict[str, str] = {}
+        if params.code is not None:
+            node = f"0.{params.iteration}"
+            reply = whole.iterations[node].reply
+            given[node] = edited(reply.text if reply else "", params.code)
+        program = Program(given) if given else None
+        options = changed(_options(record), params.options)
+        run_id = new_run_id()
+        asked = await self._params(record, run_id, None, options)
+        if params.options.root_model or params.options.sub_model:
+            named = params.options
+            models = (named.root_model or _root(record), named.sub_model or _sub(record))
+            asked.options.root_model, asked.options.sub_model = models
+        past = Past(
+            record=record,
+            corpus=await self._corpus(record, asked, run_id),
+            seq=start,
+            limits=merge_limits(record.limits or Limits(), params.options.limits),
+            seed=record.started.seed if record.started else 0,
+            fork=Fork(
+                params.run_id,
+                params.iteration,
+                options,
+                params.note,
+                asked.project,
+                options.max_depth or self._engine.config.max_depth,
+            ),
+            program=program,
+        )
+        return await self._launch(run_id, asked, self._engine.new_log(run_id), past)
+
+    async def rerun(self, params: RerunParams) -> Run:
+        """Begin a run of another one's program, about its sources as they are now.
+
+        Raises UnknownRunError, NotResumableError, SourceError, LogError, SandboxError.
+        """
+        record = await read_record(self._engine.path(params.run_id))
+        if not record.iterations:
+            raise NotResumableError("The run has no program yet.", cure="Ask the question again.")
+        options = changed(_options(record), AskOptions(limits=params.limits))
+        run_id = new_run_id()
+        asked = await self._params(record, run_id, None, options)
+        kept = await asyncio.to_thread(self._engine.keep, asked)
+        rerun = Rerun(params.run_id, Program.of(record), record.answer)
+        log = self._engine.new_log(run_id)
+        return await self._engine.launch(run_id, asked, log, kept=kept, rerun=rerun)
+
     async def _launch(self, run_id: str, asked: AskParams, log: RunLog, past: Past) -> Run:
         try:
             return await self._engine.launch(run_id, asked, log, past=past)
@@ -74,7 +147,11 @@ class Durable:
             raise
 
     async def _params(
-        self, record: Record, run_id: str, sources: Sequence[Source] | None
+        self,
+        record: Record,
+        run_id: str,
+        sources: Sequence[Source] | None,
+        options: AskOptions | None = None,
     ) -> AskParams:
         """What was asked, with the texts that came along where they are kept."""
         started = record.started
@@ -98,7 +175,7 @@ class Durable:
             sources=found,
             overlays=overlays,
             options=msgspec.structs.replace(
-                _options(record), root_model=_root(record), sub_model=_sub(record)
+                options or _options(record), root_model=_root(record), sub_model=_sub(record)
             ),
             project=started.project,
         )
@@ -142,6 +219,31 @@ def _options(record: Record) -> AskOptions:
     if record.forked is not None:
         return record.forked.options
     return record.started.options if record.started else AskOptions()
+
+
+def changed(options: AskOptions, given: AskOptions) -> AskOptions:
+    """Options, with those that are given in their place."""
+    default = AskOptions()
+    new = {
+        name: value
+        for name in given.__struct_fields__
+        if name != "limits" and (value := getattr(given, name)) != getattr(default, name)
+    }
+    limits = {k: v for k, v in msgspec.structs.asdict(given.limits).items() if v is not None}
+    return msgspec.structs.replace(
+        options, limits=msgspec.structs.replace(options.limits, **limits), **new
+    )
+
+
+def edited(reply: str, code: str) -> str:
+    """A reply with other code: its words before the first cell, and one cell."""
+    parser = ReplyParser()
+    words = []
+    for piece in parser.feed(reply) + parser.close():
+        if piece.part == "fence":
+            break
+        words.append(piece.text)
+    return "".join(words) + "```repl\n" + code.rstrip("\n") + "\n```\n"
 
 
 def _root(record: Record) -> str | None:

@@ -107,6 +107,8 @@ class Loop:
             if self.node == "0":
                 self._calls.iteration = self.iterations
             self._emitter.emit(IterationStarted, node, iteration=self.iterations)
+            if (replay := self._calls.replay) and (note := replay.note(node)):
+                history.say(prompt.person_note(note))
             self._ledger.check_time()
             text, reply = await self._calls.root(node, self.model, history.messages)
             feedback, done = await self._react(node, text, reply)
@@ -164,6 +166,8 @@ class Loop:
             result = await self._run_code(node, number, code, reply, started.time)
         finally:
             self._in_cell = False
+        if (program := self._calls.program) and (doubt := program.ran(node, number, result, SHOWN)):
+            self._calls.tell_doubt(node, doubt)
         # A cell that never happened has not heard of the refusal.
         self._refused = self._refused and result.status not in ("ok", "error")
         self.on_cell(result)

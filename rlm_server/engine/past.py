@@ -1,7 +1,8 @@
-"""What a run that goes on brings along: its record, its text, and how its log tells of it."""
+"""What a run has from past ones: its own record where it goes on, the program that it reruns."""
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 
 from rlm_server import __version__
@@ -9,8 +10,11 @@ from rlm_server.context.corpus import Corpus
 from rlm_server.engine.calls import Calls
 from rlm_server.engine.emitter import Emitter
 from rlm_server.engine.ledger import Ledger
+from rlm_server.engine.program import Program
 from rlm_server.engine.replay import Replay
 from rlm_server.protocol import (
+    MAX_EVENT_TEXT,
+    AnswerDiff,
     AskOptions,
     IsolationMode,
     IterationStarted,
@@ -19,6 +23,7 @@ from rlm_server.protocol import (
     RunResumed,
 )
 from rlm_server.runs.recorded import Record, ranges
+from rlm_server.text import clip
 
 
 @dataclass
@@ -29,6 +34,7 @@ class Fork:
     iteration: int
     options: AskOptions
     note: str
+    """What the model is told before that iteration."""
     project: str | None
     max_depth: int
 
@@ -44,6 +50,8 @@ class Past:
     limits: Limits
     seed: int
     fork: Fork | None = None
+    program: Program | None = None
+    """Gives the reply that a person has edited."""
 
     def direct(self) -> bool | None:
         """Whether its text went straight to the model; None where nothing had been asked."""
@@ -54,7 +62,10 @@ class Past:
 
     def prepare(self, emitter: Emitter, ledger: Ledger, calls: Calls) -> None:
         """Let the parts of a run go on from here."""
+        if self.fork is not None and self.fork.note:
+            self.record.notes[f"0.{self.fork.iteration}"] = self.fork.note
         replay = Replay(self.record)
+        calls.program = self.program
         emitter.go_on(self.seq)
         ledger.limits = self.limits
         ledger.go_on(self.record.seconds)
@@ -89,4 +100,25 @@ class Past:
             project=self.fork.project,
             options=self.fork.options,
             added_note=self.fork.note,
+        )
+
+
+@dataclass
+class Rerun:
+    """The run whose program is run again, and what it had answered."""
+
+    run_id: str
+    program: Program
+    answer: str
+
+    def compare(self, emitter: Emitter, answer: str) -> None:
+        """Tell how the answer has changed."""
+        before, now = self.answer.splitlines(), answer.splitlines()
+        lines = difflib.unified_diff(before, now, self.run_id, emitter.run_id, lineterm="")
+        diff = "\n".join(lines)
+        emitter.emit(
+            AnswerDiff,
+            original_run_id=self.run_id,
+            same=not diff,
+            diff=clip(diff, MAX_EVENT_TEXT),
         )

@@ -165,3 +165,8 @@ def last_call(remaining: int) -> str:
 
 def _ordinal(number: int) -> str:
     return {1: "first", 2: "second", 3: "third"}.get(number, f"{number}th")
+
+
+def person_note(note: str) -> str:
+    """What the person who asked wants the model to know from here on."""
+    return f"The person who asked adds: {note}"

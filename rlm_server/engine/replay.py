@@ -23,7 +23,19 @@ from rlm_server.runs.recorded import (
     kinds,
 )
 
-_STREAMED = ("ReplyDelta", "Output", "SubcallDelta", "ChildDelta")
+_ANEW = frozenset(
+    [
+        "ReplyDelta",
+        "Output",
+        "SubcallDelta",
+        "ChildDelta",
+        "RunResumed",
+        "RunForked",
+        "LimitsChanged",
+        "Progress",
+    ]
+)
+"""Events that may be told again: pieces of any length, and what can happen more than once."""
 
 
 class Reply(NamedTuple):
@@ -48,7 +60,7 @@ class Replay:
         told = (
             event
             for event in record.events
-            if event.seq not in record.void and type(event).__name__ not in _STREAMED
+            if event.seq not in record.void and type(event).__name__ not in _ANEW
         )
         self._told: Counter[tuple[str, str, object]] = kinds(told)
         self._times = {key(e): (e.seq, e.time) for e in record.events}
@@ -68,6 +80,10 @@ class Replay:
         parser.feed(reply.text)
         parser.close()
         return Reply(reply.text, parser, reply.done)
+
+    def note(self, node: str) -> str:
+        """What a person has added for the model before an iteration."""
+        return self.record.notes.get(node, "")
 
     def call(self, parent: str, name: str) -> PastCall | None:
         """The recorded call with this name in an iteration: each is given once, in order."""

@@ -26,7 +26,7 @@ from rlm_server.engine.emitter import Emitter
 from rlm_server.engine.ledger import Ledger, LimitReached
 from rlm_server.engine.loop import Loop
 from rlm_server.engine.notes import chosen, told
-from rlm_server.engine.past import Past
+from rlm_server.engine.past import Past, Rerun
 from rlm_server.engine.similar import Question
 from rlm_server.engine.speculation import Speculation
 from rlm_server.engine.speech import Speech
@@ -97,11 +97,12 @@ class Run:
         store: Store | None = None,
         kept: Kept | None = None,
         past: Past | None = None,
+        rerun: Rerun | None = None,
     ) -> None:
         """Prepare a run with its files in ``directory``, and its corpus there or in ``store``.
 
-        ``kept`` is what the log shall say of the sources; ``past`` what it has of the run already.
-        Raises UnknownModelError.
+        ``kept`` is what the log shall say of the sources, ``past`` what it has of the run already,
+        ``rerun`` the run whose program is run. Raises UnknownModelError.
         """
         self.run_id = run_id
         self.log = log
@@ -123,6 +124,7 @@ class Run:
         self._ledger = Ledger(merge_limits(config.limits, params.options.limits))
         self.account = account_of(run_id, params)
         self._past = past
+        self._rerun = rerun
         deeper = [] if params.options.sub_model else config.depth_sub_models
         subs = [self._sub, *(models.resolve(name, default=self._sub) for name in deeper)]
         self._calls = Calls(self._emitter, self._ledger, models, subs=subs, account=self.account)
@@ -140,6 +142,8 @@ class Run:
         if past is not None:
             self._seed = past.seed
             past.prepare(self._emitter, self._ledger, self._calls)
+        if rerun is not None:
+            self._calls.program = rerun.program
         self._similar: Similar | None = None
         self._children: Children | None = None
         self._coverage = Coverage()
@@ -181,6 +185,7 @@ class Run:
             options=self._params.options,
             question_hash=self._kept.question,
             seed=self._seed,
+            rerun_of=self._rerun.run_id if self._rerun else None,
         )
 
     def cancel(self, node: str | None) -> bool:
@@ -265,7 +270,7 @@ class Run:
         self._models.check(self._root)
         self._models.check(self._sub)
         self._corpus = corpus = await self._build_corpus()
-        if self._past is None:
+        if self._past is None and self._rerun is None:
             self._similar = await self._question.find(corpus)
         if self._similar:
             return
@@ -381,6 +386,8 @@ class Run:
                 answer_type=self._answer_type,
                 examine=self._examine,
             )
+        if self._rerun is not None and (text or done):
+            self._rerun.compare(self._emitter, text)
         self.ended = self._emitter.emit(
             RunEnded,
             status=end.status,

@@ -14,7 +14,7 @@ from rlm_server.context.build import measure
 from rlm_server.context.store import open_store
 from rlm_server.engine.durable import Durable
 from rlm_server.engine.ledger import Price
-from rlm_server.engine.past import Past
+from rlm_server.engine.past import Past, Rerun
 from rlm_server.engine.profile import Profiles
 from rlm_server.engine.reflect import Reflection
 from rlm_server.engine.run import Kept, Run, merge_limits
@@ -85,9 +85,9 @@ class Engine:
 
     async def ask(self, params: AskParams) -> Run:
         """Start a run. Raises UnknownModelError, LogError, SandboxError."""
-        kept = await asyncio.to_thread(self._keep, params)
+        kept = await asyncio.to_thread(self.keep, params)
         run_id = new_run_id()
-        return await self.launch(run_id, params, self._new_log(run_id), kept=kept)
+        return await self.launch(run_id, params, self.new_log(run_id), kept=kept)
 
     async def launch(
         self,
@@ -97,6 +97,7 @@ class Engine:
         *,
         kept: Kept | None = None,
         past: Past | None = None,
+        rerun: Rerun | None = None,
     ) -> Run:
         """Start a run, or let a past one go on. Raises UnknownModelError, LogError, SandboxError.
 
@@ -118,6 +119,7 @@ class Engine:
                 store=self.store,
                 kept=kept,
                 past=past,
+                rerun=rerun,
             )
             task = run.start()
         except BaseException:
@@ -131,7 +133,8 @@ class Engine:
         task.add_done_callback(lambda _: self._runs.pop(run_id, None))
         return run
 
-    def _new_log(self, run_id: str) -> RunLog:
+    def new_log(self, run_id: str) -> RunLog:
+        """Begin a run's log. Raises LogError."""
         return RunLog(log_path(self.log_directory, run_id))
 
     def directory(self, run_id: str) -> Path:
@@ -242,7 +245,7 @@ class Engine:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.models.close()
 
-    def _keep(self, params: AskParams) -> Kept:
+    def keep(self, params: AskParams) -> Kept:
         """Keep the texts that came with a question. Blocks; raises LogError."""
         sources = self._texts.keep_sources(params.sources)
         overlays = self._texts.keep_overlays(params.overlays)

@@ -23,6 +23,7 @@ from rlm_server.protocol import (
     LimitsChanged,
     Output,
     Progress,
+    Provenance,
     ReplyDelta,
     ReplyDone,
     RunEnded,
@@ -96,6 +97,8 @@ class PastIteration:
     reply_done: ReplyDone | None = None
     cells: dict[int, PastCell] = field(default_factory=dict)
     calls: list[PastCall] = field(default_factory=list)
+    direct: bool = False
+    """Whether the whole text went to the model, and no code was asked for."""
     followed: bool = False
     """Whether another iteration came after it, so that it is whole."""
 
@@ -129,6 +132,8 @@ class Record:
         self.context: ContextReady | None = None
         self.iterations: dict[str, PastIteration] = {}
         self.calls: dict[str, PastCall] = {}
+        self.notes: dict[str, str] = {}
+        """What a person has added for the model, by the node of the iteration before which."""
         self.ended: RunEnded | None = None
         self.answer = ""
         self.seconds = 0.0
@@ -157,6 +162,13 @@ class Record:
             (int(n.rpartition(".")[2]) for n in self.iterations if _is_of(n, above)), default=0
         )
 
+    def begun(self, iteration: int) -> int | None:
+        """Number of the event with which an iteration of the run itself began."""
+        for event in self.events:
+            if isinstance(event, IterationStarted) and event.node == f"0.{iteration}":
+                return event.seq
+        return None
+
     # ------------------------------------------------------------------------------ taking events
 
     def _take(self, event: AnyEvent) -> None:
@@ -169,6 +181,8 @@ class Record:
                 self.started, self.limits = event, event.limits
             case RunForked():
                 self.forked, self.limits, self.resumed = event, event.limits, None
+                if event.added_note:
+                    self.notes[f"0.{event.iteration}"] = event.added_note
             case RunResumed():
                 self.resumed, self.limits = event, event.limits
             case LimitsChanged():
@@ -196,7 +210,7 @@ class Record:
                 above, _, number = event.node.rpartition(".")
                 if former := self.iterations.get(f"{above}.{int(number) - 1}"):
                     former.followed = True
-                self._iteration(event.node)
+                self._iteration(event.node).direct = event.direct
             case ReplyDelta():
                 self._iteration(event.node).parts.append(event)
             case ReplyDone():
@@ -238,7 +252,7 @@ class Record:
         stopped = self._stopped()
         for event in self.events:
             if (
-                isinstance(event, Answer | RunEnded)
+                isinstance(event, Answer | Provenance | RunEnded)
                 or (isinstance(event, ReplyDelta) and self.iterations[event.node].reply is None)
                 or (isinstance(event, CellDone | SubcallDone | ChildDone) and event.node in stopped)
             ):

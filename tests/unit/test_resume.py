@@ -186,6 +186,7 @@ async def test_a_run_that_was_resumed_can_be_killed_and_resumed_again(tmp_path: 
         log = b"".join(now[:stop])
     last = await again(tmp_path / "last", log)
     assert (last.end.status, last.end.usage) == ("done", played.end.usage)
+    assert len(last.of(RunResumed)) == 6
     assert paid + last.models.paid == played.models.paid
 
 
