@@ -121,11 +121,11 @@ Directories are measured anew if AGAIN is non-nil, else only new ones."
                                          (rlm-table-place))))
                         (get-buffer-window-list nil nil t)))
         (place (rlm-table-place))
-        (flagged (rlm-collection-list--flagged)))
+        (flagged (rlm-table-marked)))
     (setq tabulated-list-entries
           (mapcar #'rlm-collection-list--row (rlm-collection-items rlm-collection-current)))
     (tabulated-list-print)
-    (rlm-collection-list--flag-again flagged)
+    (rlm-table-mark-again flagged "D")
     (rlm-collection-list--draw-foot)
     (goto-char (rlm-table-position place))
     (pcase-dolist (`(,window . ,place) places)
@@ -280,41 +280,21 @@ Directories are measured anew if AGAIN is non-nil, else only new ones."
   "Mark what is in this line to be taken out by \\[rlm-collection-execute]."
   (interactive nil rlm-collection-mode)
   (rlm-collection-list--item)
-  (tabulated-list-put-tag "D" t))
+  (rlm-table-mark "D"))
 
 (defun rlm-collection-unflag ()
   "Remove the mark in this line."
   (interactive nil rlm-collection-mode)
   (rlm-collection-list--item)
-  (tabulated-list-put-tag "" t))
+  (rlm-table-unmark))
 
 (defun rlm-collection-execute ()
   "Take out of the collection what is marked."
   (interactive nil rlm-collection-mode)
-  (let ((flagged (or (rlm-collection-list--flagged)
+  (let ((flagged (or (rlm-table-marked)
                      (user-error "Nothing is marked; d marks what is in a line"))))
     (rlm-collection-remove flagged)
     (message "%s taken out" (rlm-figure-count (length flagged) "thing"))))
-
-(defun rlm-collection-list--flagged ()
-  "Return the items in lines that are marked."
-  (let (items)
-    (save-excursion
-      (goto-char (point-min))
-      (while (not (eobp))
-        (when (and (eq (char-after) ?D) (tabulated-list-get-id))
-          (push (tabulated-list-get-id) items))
-        (forward-line)))
-    (nreverse items)))
-
-(defun rlm-collection-list--flag-again (items)
-  "Mark the lines of ITEMS, those that are still there."
-  (save-excursion
-    (goto-char (point-min))
-    (while (not (eobp))
-      (when (memq (tabulated-list-get-id) items)
-        (tabulated-list-put-tag "D"))
-      (forward-line))))
 
 (provide 'rlm-collection-list)
 ;;; rlm-collection-list.el ends here

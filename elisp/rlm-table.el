@@ -28,6 +28,9 @@
 (defvar-local rlm-table-method nil
   "The server's method that gives this buffer its rows.")
 
+(defvar-local rlm-table-params-function #'ignore
+  "Function that returns the parameters of the method.")
+
 (defvar-local rlm-table-rows-function nil
   "Function that returns the rows of this buffer, given the server's answer.
 The rows are as in `tabulated-list-entries'.")
@@ -56,7 +59,7 @@ The rows are as in `tabulated-list-entries'.")
   (unless rlm-table--asking
     (setq rlm-table--asking t)
     (let ((buffer (current-buffer)))
-      (rlm-rpc-ask rlm-table-method nil
+      (rlm-rpc-ask rlm-table-method (funcall rlm-table-params-function)
                    (lambda (answer)
                      (rlm-table--answered
                       buffer (lambda () (rlm-table--fill answer))))
@@ -81,8 +84,10 @@ The rows are as in `tabulated-list-entries'.")
                             (cons window (save-excursion
                                            (goto-char (window-point window))
                                            (rlm-table-place))))
-                          (get-buffer-window-list nil nil t))))
+                          (get-buffer-window-list nil nil t)))
+          (marked (rlm-table-marked)))
       (tabulated-list-print t)
+      (rlm-table-mark-again marked)
       (pcase-dolist (`(,window . ,place) places)
         (set-window-point window (rlm-table-position place))))))
 
@@ -116,6 +121,42 @@ The rows are as in `tabulated-list-entries'.")
     (insert text "\n")
     (goto-char (point-min))
     (set-buffer-modified-p nil)))
+
+;;;; Marks
+
+(defun rlm-table-mark (&optional sign)
+  "Mark the row in this line by SIGN, a letter, and go to the next one."
+  (tabulated-list-put-tag (or sign "*") t))
+
+(defun rlm-table-unmark ()
+  "Remove the mark of the row in this line, and go to the next one."
+  (tabulated-list-put-tag "" t))
+
+(defun rlm-table-unmark-all ()
+  "Remove every mark."
+  (tabulated-list-clear-all-tags))
+
+(defun rlm-table-marked ()
+  "Return the ids of the rows that are marked."
+  (let (ids)
+    (save-excursion
+      (goto-char (point-min))
+      (while (not (eobp))
+        (when (and (not (memq (char-after) '(?\s ?\n))) (tabulated-list-get-id)
+                   (> tabulated-list-padding 0))
+          (push (tabulated-list-get-id) ids))
+        (forward-line)))
+    (nreverse ids)))
+
+(defun rlm-table-mark-again (ids &optional sign)
+  "Mark the rows with IDS, those that are still there, by SIGN."
+  (when ids
+    (save-excursion
+      (goto-char (point-min))
+      (while (not (eobp))
+        (when (member (tabulated-list-get-id) ids)
+          (tabulated-list-put-tag (or sign "*")))
+        (forward-line)))))
 
 ;;;; Columns and cells
 

@@ -34,11 +34,6 @@
 (require 'org)
 (require 'xref)
 
-(defun rlm-test-keys (&rest keys)
-  "Press KEYS, each as for `kbd', in the current buffer."
-  (switch-to-buffer (current-buffer))
-  (execute-kbd-macro (kbd (mapconcat #'identity keys " "))))
-
 (defmacro rlm-test-in-note (&rest body)
   "Evaluate BODY in a buffer \"*a note*\" that is killed after it."
   (declare (indent 0) (debug t))

@@ -38,6 +38,7 @@
 (require 'rlm-models)
 (require 'rlm-project)
 (require 'rlm-reflect)
+(require 'rlm-runs)
 (require 'rlm-settings)
 
 (defconst rlm-test-here (file-name-directory (or load-file-name buffer-file-name))
@@ -185,6 +186,11 @@ Fail with WHAT after half a minute."
                     (push (apply #'format-message format arguments) said)))))
        ,@body)
      (nreverse said)))
+
+(defun rlm-test-keys (&rest keys)
+  "Press KEYS, each as for `kbd', in the current buffer."
+  (switch-to-buffer (current-buffer))
+  (execute-kbd-macro (kbd (mapconcat #'identity keys " "))))
 
 ;;;; Models that follow a script
 
