@@ -416,11 +416,15 @@ SUMMARY is a plist as the server's `rlm/runs' gives it."
 
 (defun rlm--run-label (run)
   "Return a line for RUN, a plist."
-  (format "%s  [%s, %s]"
+  (format "%s  [%s, %s%s]"
           (truncate-string-to-width
            (replace-regexp-in-string "[ \t\n]+" " " (plist-get run :question)) 100 nil nil t)
           (format-time-string "%F %T" (plist-get run :started))
-          (plist-get run :status)))
+          (plist-get run :status)
+          (let ((mark (plist-get run :mark)))
+            (cond ((null mark) "")
+                  ((eq (plist-get mark :good) t) ", good")
+                  (t ", bad")))))
 
 ;;;; Server
 

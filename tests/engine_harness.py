@@ -163,6 +163,7 @@ def prepare(
     options: AskOptions | None = None,
     windows: dict[str, int] | None = None,
     ids: dict[str, str] | None = None,
+    question: str = "What is in it?",
     **limits: Any,
 ) -> Played:
     """Make a run that is not started yet."""
@@ -171,7 +172,7 @@ def prepare(
     models.windows = windows or {}
     models.ids = ids or {}
     options = msgspec.structs.replace(options or AskOptions(), limits=LimitOverrides(**limits))
-    params = AskParams(question="What is in it?", sources=list(sources), options=options)
+    params = AskParams(question=question, sources=list(sources), options=options)
     run = Run(
         "test",
         params,

@@ -17,7 +17,7 @@ from rlm_server.protocol import ContextReady, Mark, RunEnded, RunStarted
 from rlm_server.runs.export.story import Call, Step, Verdict, tell
 from rlm_server.text import clip
 
-_SEARCHES = re.compile(r"\b(?:grep|search|cite)\s*\(|\bre\.\w+\s*\(|\.(?:find|count|index)\s*\(")
+_SEARCHES = re.compile(r"\b(?:grep|search|cite)\s*\(|\bre\.\w+\s*\(")
 _ASKS = re.compile(r"\b(?:llm_query|rlm_query|map_reduce)(?:_batched)?\s*\(")
 _CHUNKS = re.compile(r"\bchunk_(?:lines|headings|tokens|code)\b")
 _BATCHES = re.compile(r"\b(?:llm_query_batched|rlm_query_batched|map_reduce)\b")

@@ -18,7 +18,7 @@ import re
 from . import documents
 from .stretches import Stretches
 
-KEY = 32
+KEY = 48
 """Characters of a line by which it is looked up."""
 
 _SHORTEST = 4  # characters of a key
@@ -34,7 +34,11 @@ _SEARCHABLE = 16_000_000  # characters of the largest context that is searched
 _WORTH = 20  # characters of a line that is searched for
 _SENT = 512  # stretches that are told of one text or cell
 
-_BEFORE = re.compile(r"[\s>*|•\-\d.:)\]\['\"(]*")
+_PATIENCE = 32  # lines of a text that are looked up one by one where none is found
+_SKIP = 4000  # characters that are passed over at once then, at most
+
+_BEFORE = re.compile(r"[\s>*|•\-\['\"(]*")
+_NUMBER = re.compile(r"[\s\['\"(]*\d+ ?[:.)|\]\t-] ?")
 _PLACE = re.compile(r"[^\n]{0,300}?[:\-]\d+[:\-] ?")
 
 _cut = str.__getitem__
@@ -115,7 +119,7 @@ class Reading:
         if printed and "\\n" in text:  # the repr of a text: its lines are not lines
             text = text.replace("\\n", "\n").replace("\\t", "\t")
         found = Stretches(_SENT)
-        at, done, expected = 0, 0, -1
+        at, done, expected, misses = 0, 0, -1, 0
         for _ in range(_LINES):
             end = text.find("\n", at)
             end = len(text) if end < 0 else end
@@ -128,6 +132,11 @@ class Reading:
                 if text[last - 1] != "\n":
                     expected += self._context.startswith("\n", expected)
                 end = last - 1 if text[last - 1] == "\n" else text.find("\n", last)
+                misses = 0
+            else:
+                misses += 1
+                if misses > _PATIENCE:  # the stretches between are found from their later lines
+                    end = text.find("\n", end + min(_SKIP, 20 * (misses - _PATIENCE)))
             at = end + 1
             if end < 0 or at >= len(text):
                 break
@@ -187,10 +196,10 @@ def _beginnings(text: str, at: int, end: int) -> list[int]:
     """Where a line of the context may begin within a line of a text."""
     body = _BEFORE.match(text, at, end)
     firsts = [body.end() if body else at]
-    place = _PLACE.match(text, at, end)
-    if place:
-        body = _BEFORE.match(text, place.end(), end)
-        firsts.append(body.end() if body else place.end())
+    prefix = _PLACE.match(text, at, end) or _NUMBER.match(text, at, end)
+    if prefix:
+        body = _BEFORE.match(text, prefix.end(), end)
+        firsts.append(body.end() if body else prefix.end())
     else:
         label = text.find(": ", at, min(end, at + 60))
         if label >= 0:
