@@ -27,7 +27,7 @@ class Acceptance:
 
     def __init__(self, answer_type: AnswerType | None = None) -> None:
         self._type = answer_type
-        self._refused_unread = False
+        self._refused_unread = self._refused_empty = False
 
     def refuse(self, iteration: int, reply: ReplyParser, answer: str | None) -> Refusal | None:
         """Why the answer that a reply has made ready is not taken; None where it is.
@@ -37,6 +37,9 @@ class Acceptance:
         if iteration == 1 and not self._refused_unread and _nothing_read(reply):
             self._refused_unread = True
             return Refusal("An answer that read nothing of the context was refused.", prompt.UNREAD)
+        if not self._type and not self._refused_empty and not (answer or "").strip():
+            self._refused_empty = True
+            return Refusal("An answer that was empty was refused.", prompt.EMPTY)
         if self._type and (wrong := self._type.refuse(answer)):
             notice = f"An answer was refused, since it does not fit the schema: {wrong[0]}."
             return Refusal(notice, typed.feedback(wrong))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -102,7 +101,6 @@ class Calls:
         """Where given, what it has is neither asked nor paid."""
         self.speculation = Speculation()
         self._numbers: dict[str, int] = {}
-        self._made: Counter[str] = Counter()
         self._timer: asyncio.TimerHandle | None = None
 
     async def root(self, node: str, model: str, messages: list[Message]) -> tuple[str, ReplyParser]:
@@ -247,16 +245,11 @@ class Calls:
         """How a cell that begins now may make the sub-calls of its loops ahead, if at all."""
         return self.speculation.batching(self._ledger, tell)
 
-    def made(self, parent: str) -> int:
-        """How many sub-calls and child runs an iteration has begun."""
-        return self._made[parent]
-
     def next_node(self, parent: str) -> str:
         """The node of the next sub-call or child run in an iteration; they count from 1."""
         if parent not in self._numbers:
             self._numbers[parent] = self.replay.highest(parent) if self.replay else 0
         self._numbers[parent] += 1
-        self._made[parent] += 1
         return f"{parent}.{self._numbers[parent]}"
 
     def recall(self, parent: str, name: str) -> PastCall | None:
@@ -264,7 +257,6 @@ class Calls:
         if self.replay is None:
             return None
         past = self.replay.call(parent, name)
-        self._made[parent] += past is not None
         if past is None and self.replay.foreign(parent):
             self._emitter.emit(
                 Notice,

@@ -79,7 +79,7 @@ class Children:
         self._calls = calls
         self._models = models
         self._speech = speech
-        self._over_calls = OverCalls(emitter, calls)
+        self._over_calls = OverCalls(emitter)
         self._max_depth = max_depth
         self._depth_models = depth_models
         self._directory = directory

@@ -103,7 +103,7 @@ class Direct:
             )
             return ""
         most = loop.profile.direct_tokens
-        comfortable = corpus.bytes // 4 <= most and corpus.characters <= room * COMFORTABLY
+        comfortable = corpus.bytes <= 4 * most and corpus.characters <= room * COMFORTABLY
         if not comfortable or corpus.characters + _numbers(corpus) > room:
             return ""
         return f"the profile {loop.profile.name} does so up to {most:,}"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from rlm_server.engine.calls import Calls
+from collections import Counter
+
 from rlm_server.engine.emitter import Emitter
 from rlm_server.engine.profile import Profile
 from rlm_server.protocol import Notice, RunError
@@ -12,10 +13,9 @@ from rlm_server.sandbox import CallReply
 class OverCalls:
     """Refuses the sub-calls of one reply beyond what the model's profile allows."""
 
-    def __init__(self, emitter: Emitter, calls: Calls) -> None:
+    def __init__(self, emitter: Emitter) -> None:
         self._emitter = emitter
-        self._calls = calls
-        self._told: set[str] = set()
+        self._made: Counter[str] = Counter()
 
     def refuse(self, node: str, profile: Profile, characters: int) -> CallReply | None:
         """What a further sub-call of the iteration ``node`` gets; None where it may be made.
@@ -23,10 +23,10 @@ class OverCalls:
         ``characters`` is what one prompt may have.
         """
         most = profile.most_calls
-        if most is None or self._calls.made(node) < most:
+        self._made[node] += 1
+        if most is None or self._made[node] <= most:
             return None
-        if node not in self._told:
-            self._told.add(node)
+        if self._made[node] == most + 1:
             text = (
                 f"The code of one reply made {most:,} sub-calls, the most that the profile "
                 f"{profile.name} allows; the model is told to make fewer and larger ones."

@@ -147,6 +147,13 @@ UNREAD = (
 """Feedback on a ready answer in the first reply whose code never names the context."""
 
 
+EMPTY = (
+    "That answer was said to be ready, but it is empty. Set it to what you have found, or to why "
+    "nothing can be found."
+)
+"""Feedback on a ready answer without content."""
+
+
 def nearing(text: str) -> str:
     """A warning that a limit is near."""
     return (

@@ -64,7 +64,7 @@ async def test_every_document_is_there_with_the_lines_of_its_origin(tmp_path: Pa
 async def test_no_other_model_gets_the_text_unless_it_is_asked_for(
     tmp_path: Path, options: AskOptions
 ) -> None:
-    run = await ask(tmp_path, [final()], ids={}, options=options)
+    run = await ask(tmp_path, [final()], ids={}, options=options, sources=[TextSource(text="a")])
     assert (run.answer, len(run.of(CellStarted))) == ("42", 1)
     assert run.of(Notice) == []
 

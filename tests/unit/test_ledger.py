@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_server.engine.ledger import ANSWER_TOKENS, Ledger, LimitReached, Price, add
+from rlm_server.engine.ledger import (
+    ANSWER_TOKENS,
+    Ledger,
+    LimitReached,
+    Price,
+    Reservation,
+    add,
+)
 from rlm_server.protocol import Limits, Usage
 
 FREE = Price(0.0, 0.0)
@@ -102,3 +109,63 @@ def test_limits_hold_for_every_sequence(
     assert ledger.usage == expected
     assert expected.prompt_tokens + expected.completion_tokens <= tokens
     assert ledger.subcalls_started == ledger.subcalls_done <= subcalls
+
+
+NODES = st.lists(st.integers(1, 3), min_size=1, max_size=6).map(
+    lambda path: ".".join(["0", *map(str, path)])
+)
+ENDS = st.sampled_from(["paid", "failed", "cancelled"])
+STEPS = st.lists(
+    st.tuples(NODES, st.integers(0, 3000), st.integers(0, 8), ENDS, st.integers(0, 100)),
+    max_size=30,
+)
+
+
+@given(STEPS, st.data())
+def test_no_sequence_makes_a_node_or_the_money_wrong(
+    steps: list[tuple[str, int, int, str, int]], data: st.DataObject
+) -> None:
+    """Calls of known prices are reserved, paid, failed and cancelled while limits change."""
+    ledger = Ledger(Limits())
+    waiting: list[tuple[Reservation, Usage | None]] = []
+    paid: list[tuple[str, Usage]] = []
+
+    def settle(index: int) -> None:
+        reservation, usage = waiting.pop(index)
+        ledger.settle(reservation, usage)
+        if usage is not None:
+            paid.append((reservation.node, usage))
+
+    for node, characters, rate, end, share in steps:
+        price = Price(float(rate), float(2 * rate))
+        try:
+            reservation = ledger.reserve(node, ["x" * characters], price, subcall=True)
+        except LimitReached:
+            assert ledger.limits.cost is not None
+        else:
+            # Whatever comes of it is at most what was set aside.
+            prompt, answer = characters // 4, ANSWER_TOKENS * share // 100
+            usage = {
+                "paid": used(prompt, answer, price.of(prompt, answer)),
+                "failed": None,
+                "cancelled": used(prompt, 0, price.of(prompt, 0)),
+            }[end]
+            waiting.append((reservation, usage))
+        if data.draw(st.booleans()) and waiting:
+            settle(data.draw(st.integers(0, len(waiting) - 1)))
+        if data.draw(st.booleans()):
+            # A limit that is set now holds for all that is not begun yet.
+            at_worst = (ledger.usage.cost or 0.0) + sum(r.cost for r, _ in waiting)
+            ledger.limits = Limits(cost=at_worst + data.draw(st.floats(0, 1)))
+    limit, begun = ledger.limits.cost, len(waiting)
+    while waiting:
+        settle(0)
+    assert limit is None or (ledger.usage.cost or 0.0) <= limit + 1e-9
+    assert ledger.subcalls_done == ledger.subcalls_started >= begun
+    assert ledger.usage.cost == pytest.approx(sum(usage.cost or 0.0 for _, usage in paid))
+    for above in {"0", *(node[:cut] for node, _ in paid for cut in range(1, len(node) + 1, 2))}:
+        below = [usage for node, usage in paid if node == above or node.startswith(above + ".")]
+        total = ledger.below(above)
+        assert total.prompt_tokens == sum(usage.prompt_tokens for usage in below)
+        assert total.completion_tokens == sum(usage.completion_tokens for usage in below)
+        assert total.cost == pytest.approx(sum(usage.cost or 0.0 for usage in below))

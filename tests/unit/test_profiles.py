@@ -145,11 +145,15 @@ async def test_the_prefix_is_the_same_whatever_is_asked(tmp_path: Path) -> None:
 
 async def test_the_run_tells_its_profile_and_a_question_may_name_another(tmp_path: Path) -> None:
     ids = {"root": "anthropic/claude-x"}
-    run = await play(tmp_path / "a", ["only prose", final()], ids=ids)
+    by_code = AskOptions(direct=False)
+    run = await play(tmp_path / "a", ["only prose", final()], ids=ids, options=by_code)
     assert run.of(RunStarted)[0].profile == "claude"
     assert "starts with ```python" in run.told(1)
     run = await play(
-        tmp_path / "b", ["only prose", final()], ids=ids, options=AskOptions(profile="small")
+        tmp_path / "b",
+        ["only prose", final()],
+        ids=ids,
+        options=AskOptions(profile="small", direct=False),
     )
     assert run.of(RunStarted)[0].profile == "small"
     assert "FINAL(...)" in run.told(1)

@@ -1,11 +1,13 @@
 """The reply parser: code is found if and only if it is fenced, however the reply is cut."""
 
 import itertools
+import re
+import textwrap
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_server.engine.reply import ReplyParser
+from rlm_server.engine.reply import CODE_LANGUAGES, ReplyParser
 
 
 def parse(*portions: str) -> ReplyParser:
@@ -122,3 +124,35 @@ def test_the_pieces_joined_are_the_reply(text: str, data) -> None:
 def test_fences_stand_between_adjacent_cells() -> None:
     pieces = ReplyParser().feed("```repl\na\n```\n```py\nb\n```\n")
     assert [piece.part for piece in pieces] == ["fence", "code", "fence", "code", "fence"]
+
+
+PROSE = st.text(alphabet=st.characters(exclude_characters="`~\r", exclude_categories=("Cs",)))
+CODE = st.lists(
+    st.text(alphabet=st.characters(min_codepoint=32, exclude_characters="`~'\"\\"), min_size=1),
+    min_size=1,
+    max_size=5,
+).filter(lambda lines: bool("".join(lines).strip()))
+
+
+@given(PROSE, st.sampled_from(["```repl", "~~~~python", "  ```py", "```Python x=1"]), CODE, PROSE)
+def test_what_is_fenced_is_found_whatever_stands_around_it(
+    before: str, opening: str, code: list[str], after: str
+) -> None:
+    fence = opening.strip()[:3] * 2
+    lines = [line.replace("\x85", "") for line in code]
+    reply = f"{before}\n{opening}\n" + "\n".join(lines) + f"\n{fence}\n{after}"
+    parser = parse(reply)
+    assert len(parser.cells) == bool("".join(lines).strip())
+    if parser.cells:
+        wanted = textwrap.dedent("\n".join(lines) + "\n").strip("\n").splitlines()
+        assert parser.cells[0].splitlines() == wanted
+
+
+@given(st.one_of(st.text(), FENCED))
+def test_no_reply_crashes_and_none_has_more_cells_than_openings(reply: str) -> None:
+    parser = ReplyParser()
+    pieces = parser.feed(reply) + parser.close()
+    named = "|".join(CODE_LANGUAGES)
+    openings = re.findall(rf"^[ \t]*(?:`{{3,}}|~{{3,}})[ \t]*(?:{named})\b", reply, re.M | re.I)
+    assert len(parser.cells) <= len(openings)
+    assert "".join(piece.text for piece in pieces) == reply.replace("\r\n", "\n")
