@@ -211,7 +211,10 @@ Events of unknown kinds come from newer servers and are passed over."
         (problem (rlm-org-line (plist-get event :error) 300))
         (time (rlm-figure-seconds (plist-get event :seconds))))
     (if (equal status "ok")
-        (format "/Ran %s./\n" time)
+        (format (if (eq (plist-get event :early) t)
+                    "/Ran %s, begun before the reply had ended./\n"
+                  "/Ran %s./\n")
+                time)
       (format "*Code: %s*, after %s.%s%s\n" status time
               (if (string-empty-p problem) "" (concat " " problem))
               (if (eq (plist-get event :kept) :json-false)
@@ -255,6 +258,7 @@ Events of unknown kinds come from newer servers and are passed over."
       (rlm-node-retitle
        node (format (cond ((not (equal status "ok")) (format " (%s, %%s)" status))
                           ((eq (plist-get event :cached) t) " (cached, %s)")
+                          ((eq (plist-get event :hedged) t) " (asked twice, %s)")
                           (t " (%s)"))
                     (rlm-figure-seconds (plist-get event :seconds))))
       (when folded

@@ -118,6 +118,9 @@ class PoolConfig(Section):
 class SpeculationConfig(Section):
     """``[speculation]``: what is done before it is sure to be needed; no result depends on it."""
 
+    cells: bool = True
+    """Whether the first code block of a reply begins to run while the reply goes on; it is undone
+    where the reply breaks off. Not under a limit of tokens or cost."""
     loops: bool = True
     """Whether the sub-calls of a loop are made as one batch, where its turns are proved not to
     depend on each other. A loop that fails may have made calls for turns that it did not reach."""

@@ -904,6 +904,8 @@ class CellDone(Event, tag="cellDone"):
     """Whether the variables of earlier cells are still there."""
     undone: bool = False
     """Whether it is as if the cell had never run: its process had to be killed."""
+    early: bool = False
+    """Whether it began before its reply had ended."""
 
 
 class SubcallStarted(Event, tag="subcallStarted"):
@@ -941,6 +943,8 @@ class SubcallDone(Event, tag="subcallDone"):
     seconds: float
     cached: bool = False
     """Whether it is an answer kept from an earlier run."""
+    hedged: bool = False
+    """Whether a second server was asked too, since the first was slow."""
 
 
 class ChildStarted(Event, tag="childStarted"):

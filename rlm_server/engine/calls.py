@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+from rlm_server.engine.early import EarlyCell
 from rlm_server.engine.emitter import Emitter
 from rlm_server.engine.ledger import ANSWER_TOKENS, Ledger, LimitReached, Price, Reservation, add
 from rlm_server.engine.program import Program
@@ -100,11 +101,17 @@ class Calls:
         self.program: Program | None = None
         """Where given, what it has is neither asked nor paid."""
         self.speculation = Speculation()
+        self.unsure: set[str] = set()
+        """Iterations whose cell has begun before it is sure to be run."""
         self._numbers: dict[str, int] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    async def root(self, node: str, model: str, messages: list[Message]) -> tuple[str, ReplyParser]:
+    async def root(
+        self, node: str, model: str, messages: list[Message], early: EarlyCell | None = None
+    ) -> tuple[str, ReplyParser]:
         """Ask a root model; its reply streams into events. Returns the reply, whole and parsed.
+
+        ``early`` is told of the first cell as soon as it is whole.
 
         Raises LimitReached, ModelError.
         """
@@ -114,7 +121,7 @@ class Calls:
         if self.program is not None and (given := self._given(node, model)) is not None:
             return given
         started = time.monotonic()
-        listener = _RootListener(self._emitter, node)
+        listener = _RootListener(self._emitter, node, early)
         reservation = self._reserve(node, model, messages, subcall=False)
         try:
             # Of a run that nobody looks at, and of child runs, the reply can wait like a sub-call.
@@ -191,6 +198,8 @@ class Calls:
         past = self.recall(parent, name)
         if past is not None and past.done is not None:
             return await self.recorded(past)
+        if parent in self.unsure:
+            priority = Priority.SPECULATIVE
         node, started = past.node if past else self.next_node(parent), time.monotonic()
         default = self._subs[min(depth, len(self._subs) - 1)]
         self._emitter.emit(
@@ -393,6 +402,7 @@ class Calls:
             usage=completion.usage if completion else Usage(),
             seconds=seconds,
             cached=completion.cached if completion else False,
+            hedged=completion.hedged if completion else False,
         )
 
     def _note(self) -> None:
@@ -418,8 +428,9 @@ class Calls:
 class _RootListener:
     """Turns a streamed reply into events, through the parser that also finds the cells."""
 
-    def __init__(self, emitter: Emitter, node: str) -> None:
+    def __init__(self, emitter: Emitter, node: str, early: EarlyCell | None) -> None:
         self.parser = ReplyParser()
+        self._early = early
         self.characters = 0
         self.lost = 0
         """Characters of replies that broke off, which are paid for as well."""
@@ -432,8 +443,12 @@ class _RootListener:
             self._emitter.stream(ReplyDelta, self._node, text, part="reasoning")
         else:
             self._show(self.parser.feed(text))
+            if self._early is not None and self.parser.cells:
+                self._early.closed(self.parser.cells[0])
 
     def restarted(self, reason: str) -> None:
+        if self._early is not None:
+            self._early.void()
         self.close()
         self.parser = ReplyParser()
         self.lost, self.characters = self.lost + self.characters, 0

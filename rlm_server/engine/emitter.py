@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from rlm_server.engine.replay import Replay
 from rlm_server.errors import LogError
-from rlm_server.protocol import MAX_EVENT_TEXT, Event, Output
+from rlm_server.protocol import MAX_EVENT_TEXT, Event, Notice, Output, ReplyDelta, ReplyDone
 from rlm_server.runs.log import RunLog
 from rlm_server.text import pieces
 
@@ -41,6 +41,7 @@ class Emitter:
         self.replay: Replay | None = None
         """Where given, what the log has already is not written again."""
         self._seq = 0
+        self._held: dict[str, list[Event]] = {}
         self._waiting: tuple[type[Event], str, dict[str, Any]] | None = None
         self._text: list[str] = []
         self._length = 0
@@ -52,6 +53,20 @@ class Emitter:
         if self.replay is not None and (told := self.replay.told(event, node, fields)):
             return event(run_id=self.run_id, seq=told[0], time=told[1], node=node, **fields)
         return self._write(event, node, fields)
+
+    def hold(self, node: str) -> None:
+        """Keep back what happens at and below a node, but for its reply and its notices."""
+        self.flush()
+        self._held[node] = []
+
+    def release(self, node: str, *, drop: bool = False) -> list[Event]:
+        """Write what was kept back, unless it is to be dropped, and return it."""
+        self.flush()
+        events = self._held.pop(node)
+        if not drop:
+            for event in events:
+                self._put(event)
+        return events
 
     def go_on(self, seq: int) -> None:
         """Give the next event this number."""
@@ -89,6 +104,14 @@ class Emitter:
 
     def _write(self, event: type[E], node: str, fields: dict[str, Any]) -> E:
         made = event(run_id=self.run_id, seq=self._seq, time=self._clock(), node=node, **fields)
+        self._put(made)
+        return made
+
+    def _put(self, made: Event) -> None:
+        if self._held and (held := self._held_back(made)) is not None:
+            held.append(made)
+            return
+        made.seq = self._seq
         if not self._failed:
             try:
                 self.log.append(made)
@@ -96,4 +119,14 @@ class Emitter:
                 self._failed = True
                 self._on_failure(error)
         self._seq += 1
-        return made
+
+    def _held_back(self, event: Event) -> list[Event] | None:
+        """Where an event has to wait: with the innermost node that is held."""
+        place = event.node
+        if isinstance(event, ReplyDelta | ReplyDone | Notice):
+            place = place.rpartition(".")[0]
+        while place:
+            if place in self._held:
+                return self._held[place]
+            place = place.rpartition(".")[0]
+        return None

@@ -11,6 +11,7 @@ from rlm_server.engine import prompt
 from rlm_server.engine.accepting import Acceptance
 from rlm_server.engine.calls import Calls
 from rlm_server.engine.cell_again import run_again
+from rlm_server.engine.early import EarlyCell
 from rlm_server.engine.emitter import Emitter
 from rlm_server.engine.history import Feedback, History
 from rlm_server.engine.ledger import Ledger, LimitReached
@@ -26,7 +27,7 @@ from rlm_server.protocol import (
     Notice,
     Output,
 )
-from rlm_server.sandbox import CellResult, Repl
+from rlm_server.sandbox import CellResult, Repl, Sure
 from rlm_server.text import clip
 
 SHOWN = 4000
@@ -110,8 +111,14 @@ class Loop:
             if (replay := self._calls.replay) and (note := replay.note(node)):
                 history.say(prompt.person_note(note))
             self._ledger.check_time()
-            text, reply = await self._calls.root(node, self.model, history.messages)
-            feedback, done = await self._react(node, text, reply)
+            early = self._early(node)
+            try:
+                text, reply = await self._calls.root(node, self.model, history.messages, early)
+            except BaseException:
+                if early is not None:
+                    await early.abandon()
+                raise
+            feedback, done = await self._react(node, text, reply, early)
             if not done:
                 feedback = self._warned(node, feedback)
             if summed_up := history.add(text, feedback):
@@ -132,7 +139,28 @@ class Loop:
             feedback = feedback.and_also(prompt.last_call(remaining))
         return feedback
 
-    async def _react(self, node: str, text: str, reply: ReplyParser) -> tuple[Feedback, bool]:
+    def _early(self, node: str) -> EarlyCell | None:
+        """What lets the first cell of the next reply begin early, where that is wanted."""
+        if not self._calls.speculation.early(self._ledger):
+            return None
+        if self._repl is None or not self._repl.undoes:
+            return None
+        begin = partial(self._cell, node, 1, reply="")
+        unsure = self._calls.unsure
+        return EarlyCell(self._emitter, node, lambda c, sure: begin(code=c, sure=sure), unsure)
+
+    async def _first(self, node: str, code: str, text: str, early: EarlyCell | None) -> CellResult:
+        """Run the first cell of a reply, unless it runs already."""
+        result = await early.result() if early is not None else None
+        if result is None:
+            return await self._cell(node, 1, code, text)
+        assert self._repl is not None
+        self._repl.complete(text)
+        return result
+
+    async def _react(
+        self, node: str, text: str, reply: ReplyParser, early: EarlyCell | None
+    ) -> tuple[Feedback, bool]:
         """Run the reply's cells; return what to tell the model, and whether the answer is ready."""
         if not reply.cells:
             self.last_prose = text.strip()
@@ -142,7 +170,10 @@ class Loop:
         first = self._cells_run + 1
         results: list[CellResult] = []
         for number, code in enumerate(reply.cells[:MOST_CELLS], 1):
-            results.append(await self._cell(node, number, code, text))
+            if number == 1:
+                results.append(await self._first(node, code, text, early))
+            else:
+                results.append(await self._cell(node, number, code, text))
             if results[-1].ready or results[-1].status != "ok":
                 break
         feedback = prompt.outputs(results, first, len(reply.cells), SHOWN)
@@ -155,19 +186,24 @@ class Loop:
         self._notice(node, refusal.notice)
         return feedback.and_also(refusal.told), False
 
-    async def _cell(self, node: str, number: int, code: str, reply: str) -> CellResult:
+    async def _cell(
+        self, node: str, number: int, code: str, reply: str, sure: Sure | None = None
+    ) -> CellResult:
         assert self._repl is not None
-        self._cells_run += 1
         started = self._emitter.emit(
             CellStarted, node, cell=number, code=clip(code, MAX_EVENT_TEXT)
         )
-        self._in_cell, self._cell_began = True, self._ledger.seconds
+        if sure is None:
+            self._enter()
+        else:
+            sure.add_done_callback(lambda sure: self._enter() if sure.result() else None)
         try:
-            result = await self._run_code(node, number, code, reply, started.time)
+            result = await self._run_code(node, number, code, reply, started.time, sure)
         finally:
             self._in_cell = False
         if (program := self._calls.program) and (doubt := program.ran(node, number, result, SHOWN)):
             self._calls.tell_doubt(node, doubt)
+        self._cells_run += 1
         # A cell that never happened has not heard of the refusal.
         self._refused = self._refused and result.status not in ("ok", "error")
         self.on_cell(result)
@@ -182,6 +218,7 @@ class Loop:
             output_characters=result.output_characters,
             kept=result.kept,
             undone=result.undone,
+            early=sure is not None,
         )
         if self.stopping:
             raise asyncio.CancelledError
@@ -189,8 +226,12 @@ class Loop:
             self._ledger.check_time()
         return result
 
+    def _enter(self) -> None:
+        """A cell runs that can be stopped, and whose time counts."""
+        self._in_cell, self._cell_began = True, self._ledger.seconds
+
     async def _run_code(
-        self, node: str, number: int, code: str, reply: str, now: float
+        self, node: str, number: int, code: str, reply: str, now: float, sure: Sure | None
     ) -> CellResult:
         assert self._repl is not None
         run = partial(self._repl.run, code, reply=reply, refused=self._refused, now=now, show=SHOWN)
@@ -198,6 +239,7 @@ class Loop:
             return await run_again(self._repl, run, past, replay, self._notice, SHOWN)
         return await run(
             batching=self._calls.batching(partial(self._notice, node, level="info")),
+            sure=sure,
             timeout=self._cell_seconds(),
             on_output=lambda stream, text: self._emitter.stream(
                 Output, node, text, cell=number, stream=stream

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import msgspec
+
 from rlm_server.config import Config
 from rlm_server.engine.ledger import Ledger
 from rlm_server.protocol import AskOptions
@@ -18,6 +20,8 @@ SPARE = 8
 class Speculation:
     """What of it is wanted in a run."""
 
+    cells: bool = True
+    """Whether a cell begins before its reply has ended."""
     loops: bool = True
     """Whether the sub-calls of a loop are made ahead of its turns."""
     limited: bool = False
@@ -27,10 +31,16 @@ class Speculation:
     def of(cls, config: Config, options: AskOptions) -> Speculation:
         """What the configuration says, unless the question says yes or no to all of it."""
         wanted, asked, costs = config.speculation, options.speculate, config.costs
+        approved = msgspec.structs.asdict(options).get("approve", False)
         return cls(
+            cells=(wanted.cells if asked is None else asked) and not approved,
             loops=wanted.loops if asked is None else asked,
             limited=costs.monthly_limit is not None or bool(costs.project_limits),
         )
+
+    def early(self, ledger: Ledger) -> bool:
+        """Whether a cell may begin early: not where the reply has money set aside that it needs."""
+        return self.cells and not ledger.bounded and not self.limited
 
     def batching(self, ledger: Ledger, tell: Callable[[str], None]) -> Batching | None:
         """How loops may make their sub-calls ahead; ``tell`` tells a person. None: not at all."""

@@ -35,6 +35,8 @@ class Ask:
     max_tokens: int | None
     priority: Priority
     prefix: bytes | None = field(init=False)
+    hedged: bool = field(init=False, default=False)
+    """Whether a second server was asked, since the first took longer than it mostly does."""
 
     def __post_init__(self) -> None:
         self.prefix = prefix_of(self.messages)
@@ -104,6 +106,7 @@ class Asker(Generic[R]):
             if spare is None or not spare.server.deployment.free:
                 return None
             leases.append(spare)
+            ask.hedged = True
             return self._run(group, spare, ask, stream, failed)
 
         try:

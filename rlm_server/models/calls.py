@@ -35,6 +35,8 @@ class Completion(msgspec.Struct, kw_only=True):
     seconds: float
     """From the call to the last character, waiting and retries included."""
     cached: bool = False
+    hedged: bool = False
+    """Whether a second server was asked too, since the first was slow."""
 
 
 class Listener(Protocol):

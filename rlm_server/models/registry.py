@@ -252,6 +252,7 @@ class Models:
             usage=usage_of(deployment, ask.messages, reply),
             model=deployment.model_name or deployment.name,
             seconds=self._clock() - started,
+            hedged=ask.hedged,
         )
 
     async def close(self) -> None:

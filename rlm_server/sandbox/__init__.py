@@ -1,8 +1,20 @@
 """The sandbox: the process that runs the model's code and holds its namespace."""
 
 from rlm_server.sandbox.cell import Batching
+from rlm_server.sandbox.early import Sure, VoidError
 from rlm_server.sandbox.isolation import choose, last, prepare
 from rlm_server.sandbox.messages import Call, CallReply, CellResult
 from rlm_server.sandbox.repl import Repl
 
-__all__ = ["Batching", "Call", "CallReply", "CellResult", "Repl", "choose", "last", "prepare"]
+__all__ = [
+    "Batching",
+    "Call",
+    "CallReply",
+    "CellResult",
+    "Repl",
+    "Sure",
+    "VoidError",
+    "choose",
+    "last",
+    "prepare",
+]

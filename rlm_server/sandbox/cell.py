@@ -12,7 +12,9 @@ import msgspec
 
 from rlm_server.config import SandboxConfig
 from rlm_server.protocol import RunError
+from rlm_server.sandbox import messages
 from rlm_server.sandbox.clip import Clip
+from rlm_server.sandbox.early import Sure, VoidError
 from rlm_server.sandbox.frames import FrameError
 from rlm_server.sandbox.messages import (
     Ahead,
@@ -77,6 +79,7 @@ class Cell:
         self._too_full = False
         self._timers: list[asyncio.TimerHandle] = []
         self._deadline: asyncio.TimerHandle | None = None
+        self._running = False
         self._began = 0.0
 
     def allow(self, seconds: float) -> None:
@@ -119,18 +122,25 @@ class Cell:
         refused: bool = False,
         now: float | None = None,
         seed: int = 0,
+        before: str = "",
+        sure: Sure | None = None,
     ) -> CellResult:
         """Run the code in this worker for at most these seconds; the worker is usable after.
 
         ``reply`` is the model's reply that the code stood in, ``refused`` whether an answer that
         was ready before it was refused, ``now`` what the cell's clock says when it begins,
-        ``seed`` what the namespace's random numbers began with.
+        ``seed`` what the namespace's random numbers began with, ``before`` the reply of the last
+        cell where that was not whole then. With ``sure`` the cell begins early: its time is
+        counted from when it is sure. Raises VoidError where it was not to run.
         """
         begun = time.monotonic()
         loop = asyncio.get_running_loop()
         self._began = loop.time()
-        reason = f"TimeoutError: the cell ran longer than {seconds:g} seconds"
-        self._deadline = loop.call_later(seconds, self.stop, "timeout", reason)
+        if sure is None:
+            reason = f"TimeoutError: the cell ran longer than {seconds:g} seconds"
+            self._deadline = loop.call_later(seconds, self.stop, "timeout", reason)
+        else:
+            sure.add_done_callback(lambda sure: self._settle(sure.result(), seconds))
         worker.on_over_quota = self._over_quota
         order = Execute(
             token=self._token,
@@ -143,21 +153,27 @@ class Cell:
             show=self._clip.limit,
             now=time.time() if now is None else now,
             seed=seed,
+            before=clean(before),
+            early=sure is not None,
         )
         try:
             worker.begin()
             self._worker = worker
+            self._running = True
             done, broken = await self._conduct(worker, order)
         finally:
             worker.on_over_quota = nothing
-            self._deadline.cancel()
-            self._deadline = None
+            self._running = False
+            if self._deadline is not None:
+                self._deadline.cancel()
+                self._deadline = None
             for timer in self._timers:
                 timer.cancel()
             for task in self._tasks:
                 task.cancel()
             if self._tasks:
                 await asyncio.gather(*self._tasks, return_exceptions=True)
+        seconds = time.monotonic() - begun
         if done is None:
             result = self._died(await worker.undo(), broken)
         elif self._too_full:  # the way back empties the directory too
@@ -165,10 +181,26 @@ class Cell:
         elif done.memory:  # too little is left for another cell
             result = self._out_of_memory(await worker.undo())
         else:
-            worker.commit()
             result = self._done(done)
-        result.seconds = time.monotonic() - begun
+        if sure is not None and not await asyncio.shield(sure):
+            raise VoidError(kept=result.kept if result.undone else (await worker.undo()).kept)
+        if not result.undone:
+            worker.commit()
+        result.seconds = seconds
         return result
+
+    def _settle(self, sure: bool, seconds: float) -> None:
+        """It is sure now that the cell was to run, or that it was not."""
+        if not self._running or self._worker is None:
+            return
+        if not sure:
+            self._kill()
+            return
+        self._worker.frames.post(msgspec.json.encode(messages.Sure(token=self._token)))
+        reason = f"TimeoutError: the cell ran longer than {seconds:g} seconds"
+        self._deadline = asyncio.get_running_loop().call_later(
+            seconds, self.stop, "timeout", reason
+        )
 
     async def _conduct(self, worker: Worker, order: Execute) -> tuple[Done | None, str]:
         """Send the cell and serve it to its end; a broken protocol is named."""

@@ -98,6 +98,7 @@ class Channel:
         self._numbers = 0
         self.token = ""
         self.window = 64
+        self._sure = ""
 
     @staticmethod
     def decode(payload: bytes) -> dict[str, Any]:
@@ -130,6 +131,10 @@ class Channel:
         """Wait for the server's next order."""
         self._wait(lambda: bool(self._orders))
         return self._orders.pop(0)
+
+    def wait_until_sure(self) -> None:
+        """Wait until the server says that this cell was to run; one that was not is killed."""
+        self._wait(lambda: self._sure == self.token)
 
     def abandon(self) -> None:
         """The cell has ended: whatever its threads still wait for never comes."""
@@ -236,6 +241,9 @@ class Channel:
 
     def _deliver(self, message: dict[str, Any]) -> None:
         with self._changed:
+            if message["type"] == "sure":
+                self._sure = message["token"]
+                return
             if message["type"] != "reply":
                 self._orders.append(message)
                 return

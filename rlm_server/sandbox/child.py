@@ -34,6 +34,7 @@ from .reading import Reading, shown_of
 from .subcalls import SubcallAnswer, SubcallError, SubcallFailure
 from .variables import Shown, Variables
 from .vocabulary import Helpers
+from .waiting import Waiting
 
 _ANSWER_LIMIT = 2_000_000
 _RESERVE = 8 << 20
@@ -49,6 +50,7 @@ class Repl:
         self._channel = channel
         self._interrupts = interrupts
         self._recorder = Recorder(channel)
+        self._waiting = Waiting(channel.wait_until_sure)
         self._stdout = Printed(self._recorder, "stdout")
         self._stderr = Printed(self._recorder, "stderr")
         self._final: list[Any] = []
@@ -80,6 +82,8 @@ class Repl:
         if order.get("refused"):
             self._reopen()
         self._recorder.start()
+        if order["before"]:
+            self._helpers.complete(order["before"])
         done: dict[str, Any] = {"type": "done", "token": order["token"], "memory": False}
         fixed.begin(order["now"], order["seed"])
         sys.stdout, sys.stderr, sys.stdin = self._stdout, self._stderr, io.StringIO()
@@ -87,6 +91,8 @@ class Repl:
         try:
             try:
                 self._interrupts.armed = True
+                if order["early"]:
+                    self._waiting.begin()
                 name = f"<cell {order['cell']}>"
                 self._batching.spare = order["spare"]
                 self._execute(order["code"], name, batch=order["batch"])
@@ -105,6 +111,7 @@ class Repl:
             done.setdefault("ready", False)
         self._interrupts.disarm()
         sys.stdout, sys.stderr = self._stdout, self._stderr
+        self._waiting.end()
         self._channel.abandon()
         self._helpers.asking.ahead.end()
         _reset_timers()

@@ -110,6 +110,10 @@ class Execute(Message, tag="execute"):
     """Unguessable; what the process says without it belongs to another cell and is dropped."""
     cell: int
     code: str
+    early: bool = False
+    """Whether the cell begins before it is sure to be run; ``Sure`` follows, or its end."""
+    before: str = ""
+    """The reply that the last cell stood in, where that was not whole when it began."""
     batch: bool = False
     """Whether the sub-calls of its loops may be made ahead."""
     spare: int = 0
@@ -124,6 +128,12 @@ class Execute(Message, tag="execute"):
     """Seconds since the epoch, at which the cell's clock begins."""
     seed: int = 0
     """What the namespace's random numbers begin with."""
+
+
+class Sure(Message, tag="sure"):
+    """To the process: the cell that began early was to run, and may change files."""
+
+    token: str
 
 
 class Reply(Message, tag="reply"):

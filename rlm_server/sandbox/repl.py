@@ -7,6 +7,7 @@ from rlm_server.errors import SandboxError
 from rlm_server.protocol import Isolation
 from rlm_server.sandbox.cell import Batching, Cell, OnCall, OnOutput
 from rlm_server.sandbox.clip import Clip
+from rlm_server.sandbox.early import Sure, VoidError
 from rlm_server.sandbox.isolation import choose, open_worker
 from rlm_server.sandbox.messages import CellResult
 from rlm_server.sandbox.worker import CorpusFiles, Worker
@@ -36,6 +37,8 @@ class Repl:
         self._cells = 0
         self._seed = 0
         self._closed = False
+        self._lost = False
+        self._reply = ""
 
     @classmethod
     async def start(
@@ -66,6 +69,7 @@ class Repl:
         refused: bool = False,
         now: float | None = None,
         batching: Batching | None = None,
+        sure: Sure | None = None,
     ) -> CellResult:
         """Run a cell for at most ``timeout`` seconds and say how it went.
 
@@ -75,6 +79,10 @@ class Repl:
         ``now`` is what the cell's clock says when it begins, by default the time. With
         ``batching``, sub-calls of loops are made ahead of their turns. Raises SandboxError where
         no process can be started.
+
+        With ``sure`` the cell begins before its reply is whole: it is made part of the namespace,
+        and its result given, only once that becomes true. Where it becomes false, the cell is
+        undone and VoidError raised. It changes no file before.
         """
         if self._closed:
             raise SandboxError("The REPL is closed.")
@@ -93,18 +101,33 @@ class Repl:
                 refused=refused,
                 now=now,
                 seed=self._seed,
+                before=self._reply,
+                sure=sure,
             )
+        except VoidError as void:
+            self._cells -= 1
+            self._lost = lost or not void.kept
+            await self._discard_unless(void.kept)
+            raise
         except BaseException:
             await self._discard()  # nobody waits for the cell any more
             raise
         finally:
             self._cell = None
-        if result.kept:
-            worker.prepare()
-        else:
-            await self._discard()
-        result.kept = result.kept and not lost
+        if not result.undone:
+            self._reply = ""  # the namespace has it now
+        await self._discard_unless(result.kept)
+        result.kept, self._lost = result.kept and not lost, False
         return result
+
+    @property
+    def undoes(self) -> bool:
+        """Whether a cell that has run can be undone."""
+        return self._worker is not None and self._worker.started.checkpoints
+
+    def complete(self, reply: str) -> None:
+        """Say which reply the last cell stood in, where that was not whole when it began."""
+        self._reply = reply
 
     def allow(self, seconds: float) -> None:
         """Let the running cell take so many seconds from now on, whatever it was given before."""
@@ -139,6 +162,7 @@ class Repl:
         lost = worker is not None and not worker.usable and not (await worker.undo()).kept
         if lost:
             await self._discard()
+        lost = lost or self._lost
         if self._worker is None:  # the last cell was killed, and its variables with it
             self._worker = await self._new_worker()
         return self._worker, lost
@@ -148,6 +172,12 @@ class Repl:
             return await open_worker(self._isolation.mode, self._corpus, self._config)
         except SandboxError:  # a start may fail by chance, under load; once more, then give up
             return await open_worker(self._isolation.mode, self._corpus, self._config)
+
+    async def _discard_unless(self, kept: bool) -> None:
+        if kept and self._worker is not None:
+            self._worker.prepare()
+        else:
+            await self._discard()
 
     async def _discard(self) -> None:
         worker, self._worker = self._worker, None

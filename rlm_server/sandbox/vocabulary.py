@@ -73,6 +73,11 @@ class Helpers:
             output = output[:half] + left_out + output[-half:]
         self.history.append(PastCell(number, code, str(output), error, reply))
 
+    def complete(self, reply: str) -> None:
+        """Say which reply the last cell stood in, whole."""
+        if self.history and isinstance(self.history[-1], PastCell):
+            self.history[-1] = self.history[-1]._replace(reply=reply)
+
     def grep(
         self,
         pattern: str | re.Pattern[str],

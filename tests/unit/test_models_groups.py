@@ -122,9 +122,9 @@ async def test_a_slow_server_is_helped_by_a_second_one_when_that_is_wanted() -> 
         first = next(s for s in group.servers if s.deployment.settings.base_url == servers[0].url)
         while len(servers[0].requests) < 26:  # until the one that is stuck has been asked
             first.latency.observe(0.0001, models._clock())
-            text = (await models.complete("m", QUESTION)).text
+            completion = await models.complete("m", QUESTION)
         await asyncio.wait_for(servers[0].requests[25].closed.wait(), 5)
-    assert text == "Hedged."
+    assert (completion.text, completion.hedged) == ("Hedged.", True)
 
 
 # ------------------------------------------------------------------------------------- fallbacks
