@@ -254,6 +254,10 @@ class Calls:
         """How a cell that begins now may make the sub-calls of its loops ahead, if at all."""
         return self.speculation.batching(self._ledger, tell)
 
+    def gives(self, node: str) -> bool:
+        """Whether the run's program has the reply of an iteration, which is code then."""
+        return self.program is not None and self.program.reply(node) is not None
+
     def next_node(self, parent: str) -> str:
         """The node of the next sub-call or child run in an iteration; they count from 1."""
         if parent not in self._numbers:

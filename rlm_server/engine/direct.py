@@ -60,7 +60,7 @@ class Direct:
 
         Raises LimitReached, ModelError.
         """
-        if self._before is False:
+        if self._before is False or self._calls.gives(f"{loop.node}.{loop.iterations + 1}"):
             return None
         if self._before is None:
             why = self._why(loop, corpus)

@@ -8,6 +8,7 @@ import pytest
 
 from engine_harness import Played, ScriptedModels, cell, final, play, prepare, resume
 from rlm_server.config import Config, ProfileConfig
+from rlm_server.engine.program import Program
 from rlm_server.errors import TransientError
 from rlm_server.protocol import (
     Answer,
@@ -200,3 +201,10 @@ async def test_a_run_that_is_resumed_goes_the_way_that_it_had_gone(tmp_path: Pat
                 replies = log.count(b'"replyDone"')
                 assert again.models.paid == ["direct", "turn 0", "turn 1"][replies:], count
                 assert again.end.iterations == 3
+
+
+async def test_a_program_that_is_run_again_is_run(tmp_path: Path) -> None:
+    played = prepare(tmp_path, ["direct"], ids=CLAUDE)
+    played.run._calls.program = Program({"0.1": final()})
+    await asyncio.wait_for(played.run.start(), 50)
+    assert (played.answer, played.models.prompts) == ("42", [])
