@@ -432,7 +432,7 @@ class Calls:
 class _RootListener:
     """Turns a streamed reply into events, through the parser that also finds the cells."""
 
-    def __init__(self, emitter: Emitter, node: str, early: EarlyCell | None) -> None:
+    def __init__(self, emitter: Emitter, node: str, early: EarlyCell | None = None) -> None:
         self.parser = ReplyParser()
         self._early = early
         self.characters = 0
