@@ -30,6 +30,7 @@ _SAMPLES = 16  # lines of a stretch that can be looked up
 _LINES = 4000  # lines of a text that are looked up
 _SEARCHED = 2_000_000  # characters of context that one cell's texts are searched for in
 _LOOSELY = 16_000_000  # the same where code uses the context as a whole: its cuts are not noted
+_NEARBY = 500_000  # characters of the largest document that is searched where it is named
 _SEARCHABLE = 16_000_000  # characters of the largest context that is searched
 _WORTH = 20  # characters of a line that is searched for
 _SENT = 512  # stretches that are told of one text or cell
@@ -39,6 +40,7 @@ _SKIP = 4000  # characters that are passed over at once then, at most
 
 _BEFORE = re.compile(r"[\s>*|•\-\['\"(]*")
 _NUMBER = re.compile(r"[\s\['\"(]*\d+ ?[:.)|\]\t-] ?")
+_PATH = re.compile(r"[\w@+~][\w./@+~-]*")
 _PLACE = re.compile(r"[^\n]{0,300}?[:\-]\d+[:\-] ?")
 
 _cut = str.__getitem__
@@ -52,8 +54,11 @@ class Reading:
         self._pending: list[tuple[int, int]] = []
         self._looked_at = Stretches()
         self._lines: dict[str, int] = {}
+        self._documents: dict[str, tuple[int, int]] | None = None
         self._loose = False
         self._left = _SEARCHED
+        self._left_near = _LOOSELY
+        self._near: tuple[int, int] | None = None
         documents.watch(self.cut_out, self.look)
 
     # ------------------------------------------------------------------------- what code looks at
@@ -71,6 +76,7 @@ class Reading:
     def begin(self, tree: ast.AST) -> None:
         """A cell begins; using the context as a whole is looking through it."""
         self._left = _LOOSELY if self._loose else _SEARCHED
+        self._left_near = _LOOSELY
         if _uses_whole(tree):
             self._loose, self._left = True, _LOOSELY
             self.look(0, len(self._context))
@@ -119,7 +125,7 @@ class Reading:
         if printed and "\\n" in text:  # the repr of a text: its lines are not lines
             text = text.replace("\\n", "\n").replace("\\t", "\t")
         found = Stretches(_SENT)
-        at, done, expected, misses = 0, 0, -1, 0
+        at, done, expected, misses, self._near = 0, 0, -1, 0, None
         for _ in range(_LINES):
             end = text.find("\n", at)
             end = len(text) if end < 0 else end
@@ -135,6 +141,7 @@ class Reading:
                 misses = 0
             else:
                 misses += 1
+                self._near = self._named(text, at, end) or self._near
                 if misses > _PATIENCE:  # the stretches between are found from their later lines
                     end = text.find("\n", end + min(_SKIP, 20 * (misses - _PATIENCE)))
             at = end + 1
@@ -146,6 +153,8 @@ class Reading:
         self, text: str, at: int, end: int, done: int, expected: int
     ) -> tuple[int, int, int] | None:
         """Where in the context a line of a text stands: the place, and what agrees of the text."""
+        if found := _PLACE.match(text, at, end):
+            self._near = self._named(text, at, found.end()) or self._near
         for first in _beginnings(text, at, end):
             key = _key(text, first, end)
             if len(key) < _SHORTEST:
@@ -164,12 +173,31 @@ class Reading:
         place = self._lines.get(key)
         if place is not None and self._agrees(text, first, end, place):
             return place
-        if len(key) < _WORTH or len(self._context) > _SEARCHABLE or self._left <= 0:
-            return None
-        wanted = text[first : min(end, first + 80)].rstrip()
-        place = self._context.find(wanted)
-        self._left -= len(self._context) if place < 0 else place
+        return self._search(text[first : min(end, first + 80)].rstrip())
+
+    def _search(self, wanted: str) -> int | None:
+        """Look for a line in the document that was named last, and in all of a small context."""
+        place = -1
+        size = self._near[1] - self._near[0] if self._near is not None else 0
+        if self._near is not None and size <= min(_NEARBY, self._left_near):
+            place = self._context.find(wanted, *self._near)
+            self._left_near -= size
+        worth = len(wanted) >= _WORTH and len(self._context) <= _SEARCHABLE
+        if place < 0 and worth and self._left > 0:
+            place = self._context.find(wanted)
+            self._left -= len(self._context) if place < 0 else place
         return place if place >= 0 else None
+
+    def _named(self, text: str, at: int, end: int) -> tuple[int, int] | None:
+        """Where the document stands whose path is in a line; the last one, where several are."""
+        if self._documents is None:
+            every: documents.Documents | None = getattr(self._context, "documents", None)
+            entries = every.entries() if every is not None else []
+            self._documents = {one["path"]: (one["start"], one["end"]) for one in entries}
+        for word in reversed(_PATH.findall(text, at, min(end, at + 400))):
+            if place := self._documents.get(word) or self._documents.get(word.rstrip(".-")):
+                return place
+        return None
 
     def _agrees(self, text: str, first: int, end: int, place: int) -> bool:
         """Whether enough agrees not to be chance."""

@@ -150,6 +150,23 @@ async def test_numbered_and_quoted_lines_are_found_in_prompts(repl: Traced) -> N
     assert len(held) < 1.1 * sum(map(len, wanted)) + 60
 
 
+async def test_lines_are_found_in_the_document_that_is_named(tmp_path: Path) -> None:
+    files = {f"src/{n}.py": "".join(f"x = {n}\n" * 3) + f"y{n} = 5\n" for n in range(2000)}
+    held: list[list[tuple[int, int]]] = []
+
+    async def on_call(call: Call) -> CallReply:
+        held.append(call.holds)
+        return CallReply("yes")
+
+    async with bench(tmp_path, files, on_call=on_call) as repl:
+        await repl.ok(
+            "lines = {d.path: str(d).split('\\n') for d in context.documents}\n"
+            "llm_query('From src/1500.py:\\n1: ' + lines['src/1500.py'][3])"
+        )
+        [[(start, end)]] = held
+        assert "y1500 = 5" in await repl.ok(f"print(context[{start}:{end}])")
+
+
 async def test_texts_of_earlier_cells_are_found(repl: Traced) -> None:
     await repl.ok("kept = context['d1.txt'][:3000]")
     [held] = await repl.sent("llm_query('Sum this up: ' + kept)")
