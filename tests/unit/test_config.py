@@ -17,8 +17,8 @@ cell-seconds = 7.5
 [models.fast]
 model = "openai/gpt-4.1-mini"
 key-env = "MY_KEY"
-params = { temperature = 0.0, api_key = "oops" }
-headers = { Authorization = "Bearer oops", X-Team = "green" }
+params = { temperature = 0.0, api_key = "hidden-word" }
+headers = { Authorization = "Bearer hidden-word", X-Team = "green" }
 """
 
 
@@ -43,7 +43,7 @@ def test_what_is_shown_reads_back_as_the_same(tmp_path: Path) -> None:
 
 def test_secrets_are_masked(tmp_path: Path) -> None:
     shown = show_config(load_config(written(tmp_path, FULL)))
-    assert "oops" not in shown
+    assert "hidden-word" not in shown
     assert tomllib.loads(shown)["models"]["fast"]["params"]["temperature"] == 0.0
 
 
@@ -70,6 +70,6 @@ def test_directories_are_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_password_of_the_shared_cache_is_masked(tmp_path: Path) -> None:
-    url = "rediss://rlm:oops@cache.example:6379/0"
+    url = "rediss://rlm:hidden-word@cache.example:6379/0"
     shown = show_config(load_config(written(tmp_path, f'[cache]\nurl = "{url}"\n')))
     assert tomllib.loads(shown)["cache"]["url"] == "rediss://********@cache.example:6379/0"
