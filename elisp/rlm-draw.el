@@ -226,15 +226,26 @@ Events of unknown kinds come from newer servers and are passed over."
   (cl-incf (rlm-run-subcalls run))
   (setf (rlm-run-doing run) "sub-calls")
   (let* ((id (plist-get event :node))
+         (tool (rlm-draw--tool event))
          (node (rlm-node-add id (rlm-draw--parent id)
-                             (format "Sub-call %d" (plist-get event :subcall)))))
-    (setf (rlm-node-properties node) (list (cons "RLM_MODEL" (plist-get event :model))))
+                             (if tool
+                                 (format "Tool %s, call %d" tool (plist-get event :subcall))
+                               (format "Sub-call %d" (plist-get event :subcall))))))
+    (setf (rlm-node-properties node)
+          (list (if tool (cons "RLM_TOOL" tool) (cons "RLM_MODEL" (plist-get event :model)))))
     (rlm-node-append
-     node (format "Prompt, %s%s:\n"
+     node (format "%s, %s%s:\n"
+                  (if tool "Arguments" "Prompt")
                   (rlm-figure-count (plist-get event :promptCharacters) "character")
                   (rlm-provenance-held (plist-get event :holds))))
     (rlm-node-example node (plist-get event :prompt))
     (rlm-node-fold node)))
+
+(defun rlm-draw--tool (event)
+  "Return the name of the tool in EVENT, the begin of a sub-call; nil for a model."
+  (let ((tool (plist-get event :tool)))
+    (unless (member tool '(nil ""))
+      (rlm-org-line tool 64))))
 
 (cl-defmethod rlm-draw-event ((_ (eql 'subcallDelta)) event _run)
   "Draw EVENT, more of a sub-call's answer."

@@ -67,6 +67,10 @@ def _run(options: argparse.Namespace) -> int:
             from rlm_server.doors.reflecting import reflect_command
 
             return asyncio.run(reflect_command(load_config(), options.model, accept=options.accept))
+        case "tools":
+            from rlm_server.doors.offering import tools_command
+
+            return asyncio.run(tools_command(load_config()))
         case "export":
             from rlm_server.doors.exporting import export_command
 
@@ -121,6 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     reflect = commands.add_parser("reflect", help="what marked runs teach, as a diff of the notes")
     reflect.add_argument("--model", metavar="NAME", help="who proposes; default: the root model")
     reflect.add_argument("--accept", action="store_true", help="ask about each change")
+    commands.add_parser("tools", help="list the tools that the model's code may call")
     export = commands.add_parser("export", help="a run in a form that others read")
     export.add_argument("run", metavar="RUN", help="its id or the beginning of it, a log, or last")
     export.add_argument(

@@ -188,6 +188,41 @@ class CacheConfig(Section):
     ``ollama/all-minilm``."""
 
 
+class ToolConfig(Section):
+    """``[tools.NAME]``: a Python function that the model's code may call as ``NAME``.
+
+    It runs in the server, with all that you may do: anything that the code, and so whoever wrote
+    the texts that the model has read, passes to it, it must be safe to be called with.
+    """
+
+    python: str
+    """``"MODULE:FUNCTION"``, or ``"FILE.py:FUNCTION"`` with a whole path."""
+    description: str = ""
+    """What the model is told of it, in one line; default: the first line of its docstring."""
+    timeout: Annotated[float, msgspec.Meta(gt=0)] = 60.0
+    """Seconds for one call."""
+
+
+class McpConfig(Section):
+    """``[mcp.NAME]``: an MCP server whose tools the model's code may call as ``NAME_TOOL``.
+
+    The same holds as for Python functions: it does what it is asked to.
+    """
+
+    command: list[str] = []
+    """Program and arguments that start it, without a shell; it is spoken to over pipes."""
+    env: dict[str, str] = {}
+    """Its environment, beside ``PATH``, ``HOME`` and the like: none of the server's keys."""
+    url: str | None = None
+    """Its address, where it runs already and speaks HTTP."""
+    headers: dict[str, str] = {}
+    """Further HTTP headers of each request, for instance with a token."""
+    tools: list[str] | None = None
+    """Names of those of its tools that are offered; default: all."""
+    timeout: Annotated[float, msgspec.Meta(gt=0)] = 60.0
+    """Seconds for one call."""
+
+
 class CostsConfig(Section):
     """``[costs]``: what a calendar month may cost; beyond it, calls are refused."""
 
@@ -278,6 +313,8 @@ class Config(Section):
     cache: CacheConfig = msgspec.field(default_factory=CacheConfig)
     costs: CostsConfig = msgspec.field(default_factory=CostsConfig)
     notes: NotesConfig = msgspec.field(default_factory=NotesConfig)
+    tools: dict[str, ToolConfig] = {}
+    mcp: dict[str, McpConfig] = {}
 
 
 def config_path() -> Path:
@@ -332,6 +369,8 @@ def show_config(config: Config) -> str:
     for model in table["models"].values():
         for settings in (model, *model["deployments"]):
             settings.update({name: _masked_all(name, each) for name, each in settings.items()})
+    for server in table["mcp"].values():
+        server.update({name: _masked_all(name, each) for name, each in server.items()})
     return msgspec.toml.encode(_without_null(table)).decode()
 
 
@@ -371,7 +410,7 @@ def _without_password(url: str) -> str:
 
 def _masked_all(name: str, value: object) -> object:
     """A setting as a repr shows it: no headers' or parameters' secrets, no password in a URL."""
-    if name == "headers" and isinstance(value, dict):
+    if name in ("headers", "env") and isinstance(value, dict):
         return dict.fromkeys(value, "********")
     if name == "params" and isinstance(value, dict):
         return _masked(name, value)

@@ -14,6 +14,7 @@ The tree::
     ├── UnknownProposalError   a proposal of notes can't be accepted any more
     ├── ClosingError           the server is stopping
     ├── SandboxError           the REPL process can't start, or is gone
+    ├── ToolError              a call of a tool failed
     └── ModelError             a call to a model failed
         ├── UnknownModelError      no model of this name is configured
         ├── NoKeyError             the model needs a key and none was found
@@ -123,6 +124,13 @@ class LogError(RlmError):
 
     code = -32014
     kind = "log"
+
+
+class ToolError(RlmError):
+    """A tool was called wrongly, failed, took too long, or is not offered; the code may go on."""
+
+    code = -32030
+    kind = "tool"
 
 
 class ModelError(RlmError):

@@ -909,7 +909,7 @@ class CellDone(Event, tag="cellDone"):
 
 
 class SubcallStarted(Event, tag="subcallStarted"):
-    """A sub-call was made by the cell; it may still be waiting for a slot."""
+    """A sub-call was made by the cell, of a model or of a tool; it may still wait for a slot."""
 
     subcall: int
     """Number of the sub-call in its iteration, from 1."""
@@ -921,6 +921,9 @@ class SubcallStarted(Event, tag="subcallStarted"):
     prompt_hash: str = ""
     """Names the whole prompt, and the model where the code names one; empty in logs of earlier
     versions."""
+    tool: str = ""
+    """Name of the tool that is called in place of a model; ``prompt`` has its arguments and the
+    answer its result, both as JSON."""
     holds: list[Held] = []
     """What of the context the prompt holds, as far as it can be traced; the most first, at most
     8 documents."""

@@ -55,3 +55,9 @@ def clip(text: str, limit: int) -> str:
 def pieces(text: str, size: int) -> list[str]:
     """Cut a text into pieces of at most ``size`` characters; an empty text is one empty piece."""
     return [text[start : start + size] for start in range(0, len(text), size)] or [""]
+
+
+def one_line(text: str, limit: int) -> str:
+    """Text without line breaks and runs of blanks, cut at its end where it is longer."""
+    text = " ".join(clean(text).split())
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -30,6 +30,7 @@ from rlm_server.protocol import (
 from rlm_server.runs.chain import events_of, numbers
 from rlm_server.runs.log import RunLog
 from rlm_server.runs.recorded import Record
+from rlm_server.tools import Toolbox
 
 ISOLATION = Isolation(
     mode="base", checkpoints=True, mapped=True, canaries={}, limits=[], refused={}
@@ -164,6 +165,7 @@ def prepare(
     windows: dict[str, int] | None = None,
     ids: dict[str, str] | None = None,
     question: str = "What is in it?",
+    toolbox: Toolbox | None = None,
     **limits: Any,
 ) -> Played:
     """Make a run that is not started yet."""
@@ -182,6 +184,7 @@ def prepare(
         log=RunLog(tmp_path / "test.jsonl"),
         directory=tmp_path / "context",
         store=store,
+        toolbox=toolbox,
     )
     return Played(run, models)
 

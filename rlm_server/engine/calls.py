@@ -11,6 +11,7 @@ from typing import Literal
 from rlm_server.engine.early import EarlyCell
 from rlm_server.engine.emitter import Emitter
 from rlm_server.engine.ledger import ANSWER_TOKENS, Ledger, LimitReached, Price, Reservation, add
+from rlm_server.engine.offer import Offer
 from rlm_server.engine.program import Program
 from rlm_server.engine.prompt import sub_messages
 from rlm_server.engine.replay import Replay
@@ -88,8 +89,13 @@ class Calls:
         *,
         subs: Sequence[str],
         account: Account,
+        offer: Offer,
     ) -> None:
-        """``subs`` are the sub models of depth 0, 1, ...; the last serves all that follow."""
+        """``subs`` are the sub models of depth 0, 1, ...; the last serves all that follow.
+
+        ``offer`` has the tools.
+        """
+        self.offer = offer
         self.iteration = 0
         self._emitter = emitter
         self._ledger = ledger
@@ -187,14 +193,16 @@ class Calls:
         priority: Priority = Priority.SUBCALL,
         holds: Sequence[Held] = (),
     ) -> CallReply:
-        """Make a sub-call for a cell at a depth; whatever goes wrong is an error in the reply.
+        """Make a sub-call for a cell at a depth, or call a tool.
 
-        ``holds`` is what is told of the context in its prompt.
+        Whatever goes wrong is an error in the reply. ``holds`` is what is told of the context in
+        its prompt.
         """
         if self._numbers.get(parent, 0) >= self._ledger.limits.subcalls + REFUSALS_SHOWN:
             # Code that goes on calling after it was refused would fill the log.
             return CallReply(text="", error=limit_error(LimitReached("too many sub-calls")))
-        name = prompt_hash(call.prompt, call.model)
+        tool = (call.tool or "?") if call.function == "tool" else ""
+        name = prompt_hash(call.prompt, tool or call.model)
         past = self.recall(parent, name)
         if past is not None and past.done is not None:
             return await self.recorded(past)
@@ -206,7 +214,8 @@ class Calls:
             SubcallStarted,
             node,
             subcall=int(node.rpartition(".")[2]),
-            model=clip(call.model or default, NAME_SHOWN),
+            model="" if tool else clip(call.model or default, NAME_SHOWN),
+            tool=clip(tool, NAME_SHOWN),
             prompt=clip(call.prompt, PROMPT_SHOWN),
             prompt_characters=len(call.prompt),
             prompt_hash=name,
@@ -216,7 +225,10 @@ class Calls:
         error: RunError | None = None
         status: Literal["ok", "error", "cancelled"] = "error"
         try:
-            completion = await self._ask_sub(node, call, default, priority)
+            if tool:
+                completion = await self._call_tool(call)
+            else:
+                completion = await self._ask_sub(node, call, default, priority)
             status = "ok"
         except LimitReached as limit:
             error = limit_error(limit)
@@ -341,6 +353,17 @@ class Calls:
         finally:
             self._settle(reservation, used)
         return completion
+
+    async def _call_tool(self, call: Call) -> Completion:
+        """Call a tool, which counts as a sub-call, and costs nothing that is known here."""
+        self._ledger.count_subcall()
+        self._note()
+        try:
+            text = await self.offer.call(call.tool, call.prompt)
+        finally:
+            self._ledger.subcalls_done += 1
+            self._note()
+        return Completion(text=text, usage=Usage(), model=call.tool, seconds=0.0)
 
     async def _complete(
         self,

@@ -95,6 +95,8 @@ class Children:
     async def on_call(self, place: Place, call: Call) -> CallReply:
         """Answer what a cell asks for."""
         parent = place.loop.current
+        if call.function == "tool":
+            return await self._calls.sub(parent, call, place.depth)
         characters = self._speech.sub_characters(place.depth)
         if refused := self._over_calls.refuse(parent, place.loop.profile, characters):
             return refused
@@ -237,6 +239,7 @@ class Children:
             place.context,
             config=self._config.sandbox,
             on_call=lambda call: self.on_call(place, call),
+            tools=self._calls.offer.stubs,
             seed=zlib.crc32(loop.node.encode(), self._seed),
         )
         try:

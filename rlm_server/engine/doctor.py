@@ -26,7 +26,7 @@ async def examine(engine: Engine) -> list[DoctorRow]:
     rows = [_python(), _configuration(), _directory("run logs", state_dir(), "RLM_STATE")]
     rows += [_directory("prepared contexts", cache_dir(), "RLM_CACHE"), _litellm(engine)]
     rows += [await _isolation(engine), *_models(engine)]
-    rows += [await _kept_answers(engine), await _self_test(engine)]
+    rows += [await _kept_answers(engine), *await _tools(engine), await _self_test(engine)]
     return rows
 
 
@@ -124,6 +124,21 @@ async def _kept_answers(engine: Engine) -> DoctorRow:
     except RlmError as error:
         return DoctorRow(part=part, status="warning", detail=error.message, cure=error.cure)
     return DoctorRow(part=part, status="ok", detail=f"{stats.entries:,} in {stats.place}")
+
+
+async def _tools(engine: Engine) -> list[DoctorRow]:
+    """Nothing where none are configured."""
+    if engine.toolbox.empty:
+        return []
+    problems = await engine.toolbox.find()
+    names = [info.name for info in engine.toolbox.infos]
+    detail = f"{len(names)}: {', '.join(names)}" if names else "none can be offered"
+    part = "tools of the model's code"
+    cure = "Correct the table in the configuration; rlm-server tools lists what there is."
+    return [
+        DoctorRow(part=part, status="ok" if names else "warning", detail=detail, cure=""),
+        *(DoctorRow(part=part, status="failure", detail=each, cure=cure) for each in problems),
+    ]
 
 
 async def _self_test(engine: Engine) -> DoctorRow:

@@ -26,6 +26,7 @@ from rlm_server.engine.emitter import Emitter
 from rlm_server.engine.ledger import Ledger, LimitReached
 from rlm_server.engine.loop import Loop
 from rlm_server.engine.notes import chosen, told
+from rlm_server.engine.offer import Offer
 from rlm_server.engine.past import Past, Rerun
 from rlm_server.engine.similar import Question
 from rlm_server.engine.speculation import Speculation
@@ -56,6 +57,7 @@ from rlm_server.protocol import (
 from rlm_server.runs.log import RunLog
 from rlm_server.sandbox import Repl
 from rlm_server.text import clip
+from rlm_server.tools import Toolbox
 
 logger = logging.getLogger(__name__)
 
@@ -98,6 +100,7 @@ class Run:
         kept: Kept | None = None,
         past: Past | None = None,
         rerun: Rerun | None = None,
+        toolbox: Toolbox | None = None,
     ) -> None:
         """Prepare a run with its files in ``directory``, and its corpus there or in ``store``.
 
@@ -127,7 +130,15 @@ class Run:
         self._rerun = rerun
         deeper = [] if params.options.sub_model else config.depth_sub_models
         subs = [self._sub, *(models.resolve(name, default=self._sub) for name in deeper)]
-        self._calls = Calls(self._emitter, self._ledger, models, subs=subs, account=self.account)
+        self._offer = Offer(toolbox, self._emitter)
+        self._calls = Calls(
+            self._emitter,
+            self._ledger,
+            models,
+            subs=subs,
+            account=self.account,
+            offer=self._offer,
+        )
         self._calls.speculation = Speculation.of(config, params.options)
         self._max_depth = params.options.max_depth or config.max_depth
         names = config.depth_models or [self._sub]
@@ -135,8 +146,9 @@ class Run:
         names = [self._root, *subs, *self._depth_models]
         self._speech = Speech(config.profiles, models, subs, params.options.profile)
         system = self._speech.system(self._root)
+        tools = str([*config.tools, *config.mcp])
         self._question = Question(
-            params, models, self._emitter, names, self._max_depth, system, self._calls.embed
+            params, models, self._emitter, names, self._max_depth, system, tools, self._calls.embed
         )
         self._seed = zlib.crc32(run_id.encode())
         if past is not None:
@@ -307,10 +319,13 @@ class Run:
         children, place = self._children, Place(loop, corpus, 0)
         loop.on_cell = lambda result: self._coverage.cell(corpus, result)
         self._coverage.opened(corpus)
+        await self._offer.find()
+        self._speech.beside = self._offer.told
         self._repl = await Repl.start(
             corpus,
             config=self._config.sandbox,
             on_call=lambda call: children.on_call(place, call),
+            tools=self._offer.stubs,
             seed=self._seed,
         )
         task = self._answer_type.task() if self._answer_type else ""

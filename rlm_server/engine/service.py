@@ -45,6 +45,7 @@ from rlm_server.runs.summary import summarise
 from rlm_server.runs.texts import Texts
 from rlm_server.sandbox import choose, prepare
 from rlm_server.text import clean, to_json
+from rlm_server.tools import Toolbox
 
 BYTES_A_TOKEN = 4
 """For estimates shown before a run."""
@@ -54,10 +55,11 @@ class Engine:
     """All runs of one server."""
 
     def __init__(self, config: Config, models: Models) -> None:
-        """Raises ConfigError for profiles that can't be used."""
+        """Raises ConfigError for profiles and tools that can't be used."""
         self.config = config
         Profiles(config.profiles)
         self.models = models
+        self.toolbox = Toolbox(config)
         self.log_directory = state_dir() / "runs"
         self._texts = Texts(state_dir() / "texts")
         self._index = Index(self.log_directory, state_dir() / "runs.db")
@@ -120,6 +122,7 @@ class Engine:
                 kept=kept,
                 past=past,
                 rerun=rerun,
+                toolbox=self.toolbox,
             )
             task = run.start()
         except BaseException:
@@ -243,6 +246,7 @@ class Engine:
         for run in list(self._runs.values()):
             run.cancel(None)
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.toolbox.close()
         await self.models.close()
 
     def keep(self, params: AskParams) -> Kept:

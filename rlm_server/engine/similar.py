@@ -26,11 +26,12 @@ class Question:
         names: Sequence[str],
         depth: int,
         system: str,
+        tools: str,
         embed: Embed,
     ) -> None:
         """``names`` are all models that the run may ask, in the order of their roles.
 
-        ``system`` is the system prompt of the root model.
+        ``system`` is the system prompt of the root model, ``tools`` says which tools it has.
         ``embed`` makes vectors on the run's account; it raises ModelError or LimitReached.
         """
         self._embed = embed
@@ -40,7 +41,7 @@ class Question:
         self._fresh = options.fresh
         self._emitter = emitter
         # Limits are left out: a finished answer is as good as one found with less.
-        decisive = [system, prompt_file("sub"), str(depth), str(options.schema)]
+        decisive = [system, prompt_file("sub"), str(depth), str(options.schema), tools]
         self._asked = b"".join(
             [models.identity(name) for name in names]
             + [hashlib.sha256(text.encode()).digest() for text in decisive]

@@ -30,6 +30,8 @@ class Speech:
 
         Raises ConfigError for profiles that can't be used.
         """
+        self.beside = ""
+        """What is told beside the question, after all that is the same for many runs."""
         self._profiles = Profiles(configured)
         self._models = models
         self._subs = subs
@@ -54,7 +56,8 @@ class Speech:
         self, model: str, question: str, context: Corpus | Part, *, depth: int = 0, task: str = ""
     ) -> History:
         """The conversation with a root model, as it begins."""
-        messages = opening(self.system(model, depth), question, context, task)
+        told = "\n\n".join(filter(None, (self.beside, task)))
+        messages = opening(self.system(model, depth), question, context, told)
         room = self.profile(model, depth).history_characters
         return History(messages, self._models.window(model), room)
 

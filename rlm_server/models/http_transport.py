@@ -12,9 +12,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from rlm_server import __version__
+from rlm_server import __version__, sse
 from rlm_server.errors import ModelError
-from rlm_server.models import sse
 from rlm_server.models.calls import Reply, Request, Vector
 from rlm_server.models.deployments import Deployment, is_loopback
 from rlm_server.models.faults import BROKEN, CAUSES, GARBLED, PASSING, Fault, tell

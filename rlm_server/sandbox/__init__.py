@@ -3,7 +3,7 @@
 from rlm_server.sandbox.cell import Batching
 from rlm_server.sandbox.early import Sure, VoidError
 from rlm_server.sandbox.isolation import choose, last, prepare
-from rlm_server.sandbox.messages import Call, CallReply, CellResult
+from rlm_server.sandbox.messages import Call, CallReply, CellResult, ToolStub
 from rlm_server.sandbox.repl import Repl
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "CallReply",
     "CellResult",
     "Repl",
+    "ToolStub",
     "Sure",
     "VoidError",
     "choose",

@@ -32,6 +32,7 @@ from .mapped_text import Context, open_context
 from .printed import Printed, Recorder
 from .reading import Reading, shown_of
 from .subcalls import SubcallAnswer, SubcallError, SubcallFailure
+from .tools import functions
 from .variables import Shown, Variables
 from .vocabulary import Helpers
 from .waiting import Waiting
@@ -46,7 +47,13 @@ _threads = threading.active_count
 class Repl:
     """One namespace, and the vocabulary that the model's code finds in it."""
 
-    def __init__(self, channel: Channel, interrupts: Interrupts, context: Context) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        interrupts: Interrupts,
+        context: Context,
+        tools: list[dict[str, str]],
+    ) -> None:
         self._channel = channel
         self._interrupts = interrupts
         self._recorder = Recorder(channel)
@@ -73,6 +80,7 @@ class Repl:
             SubcallError=SubcallError,
             SubcallAnswer=SubcallAnswer,
             SubcallFailure=SubcallFailure,
+            **functions(channel, tools),
         )
         self.namespace.update(offered)
 
@@ -277,8 +285,8 @@ def serve(sock: socket.socket, rescue: socket.socket | None) -> None:
     interrupts = Interrupts()
     signal.signal(signal.SIGINT, interrupts.handler)
     channel = Channel(sock, interrupts)
-    context = _take_context(sock, channel, rescue is not None)
-    repl = Repl(channel, interrupts, context)
+    context, tools = _take_context(sock, channel, rescue is not None)
+    repl = Repl(channel, interrupts, context, tools)
     ready = rescue is None
     while True:
         order = channel.order()
@@ -342,7 +350,9 @@ def revive_thread_pools_after_forks() -> None:
     os.register_at_fork(after_in_child=revive)
 
 
-def _take_context(sock: socket.socket, channel: Channel, checkpoints: bool) -> Context:
+def _take_context(
+    sock: socket.socket, channel: Channel, checkpoints: bool
+) -> tuple[Context, list[dict[str, str]]]:
     data, fds, _, _ = socket.recv_fds(sock, 65536, 2)
     if not data:
         os._exit(0)
@@ -354,4 +364,4 @@ def _take_context(sock: socket.socket, channel: Channel, checkpoints: bool) -> C
     for fd in fds:
         os.close(fd)
     channel.send({"type": "started", "copied": copied, "checkpoints": checkpoints})
-    return context
+    return context, setup["tools"]

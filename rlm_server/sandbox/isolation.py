@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from functools import partial
 
 import msgspec
@@ -12,6 +13,7 @@ from rlm_server.config import SandboxConfig
 from rlm_server.errors import SandboxError
 from rlm_server.protocol import Isolation, IsolationMode
 from rlm_server.sandbox import launch, packages
+from rlm_server.sandbox.messages import ToolStub
 from rlm_server.sandbox.plain_worker import PlainWorker
 from rlm_server.sandbox.pool import pool
 from rlm_server.sandbox.selftest import Verdict, try_out
@@ -65,14 +67,16 @@ async def prepare(config: SandboxConfig) -> Isolation:
     return isolation
 
 
-async def open_worker(mode: str, corpus: CorpusFiles, config: SandboxConfig) -> Worker:
+async def open_worker(
+    mode: str, corpus: CorpusFiles, config: SandboxConfig, tools: Sequence[ToolStub] = ()
+) -> Worker:
     """Start a process of this mode that has the corpus open; raises SandboxError."""
     request = launch.request(config, mode, packages.directory_for(config.packages))
     if not _zygote_works():
-        return await PlainWorker.start(corpus, config, request)
+        return await PlainWorker.start(corpus, config, request, tools)
     from rlm_server.sandbox.linux_worker import LinuxWorker
 
-    return await LinuxWorker.start(pool.take(request, config.warm), corpus, config)
+    return await LinuxWorker.start(pool.take(request, config.warm), corpus, config, tools)
 
 
 async def _open(mode: str, config: SandboxConfig, corpus: CorpusFiles) -> Worker:

@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import signal
 import socket
+from collections.abc import Sequence
 
 import msgspec
 
 from rlm_server.config import SandboxConfig
 from rlm_server.errors import SandboxError
 from rlm_server.sandbox.frames import FrameError
-from rlm_server.sandbox.messages import Prepare, Started
+from rlm_server.sandbox.messages import Prepare, Started, ToolStub
 from rlm_server.sandbox.pool import Seed
 from rlm_server.sandbox.worker import (
     RESTORE_SECONDS,
@@ -47,11 +48,13 @@ class LinuxWorker:
         self._loop.add_reader(self._guardian, self._on_guardian)
 
     @classmethod
-    async def start(cls, seed: Seed, corpus: CorpusFiles, config: SandboxConfig) -> LinuxWorker:
+    async def start(
+        cls, seed: Seed, corpus: CorpusFiles, config: SandboxConfig, tools: Sequence[ToolStub]
+    ) -> LinuxWorker:
         """Hand the context to a sandbox that waits for one; raises SandboxError."""
         self = cls(seed)
         try:
-            self.started = await introduce(self.frames, seed.data, corpus, config)
+            self.started = await introduce(self.frames, seed.data, corpus, config, tools)
         except BaseException as error:
             seed.data.close()
             await asyncio.sleep(0)  # the guardian may have said why

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -51,9 +52,9 @@ class Call(Message, tag="call"):
     """From the process: the running cell asks for something."""
 
     id: int
-    function: Literal["llm_query", "rlm_query"]
+    function: Literal["llm_query", "rlm_query", "tool"]
     prompt: str
-    """For ``rlm_query``, the question."""
+    """For ``rlm_query``, the question; for a tool, its arguments as JSON."""
     model: str | None
     token: str = ""
     span: tuple[int, int] | None = None
@@ -62,6 +63,8 @@ class Call(Message, tag="call"):
     """For ``rlm_query``: a text that is no part of the context."""
     holds: list[tuple[int, int]] = []
     """Stretches of the context that stand in the prompt, or in ``text``, in characters."""
+    tool: str = ""
+    """Name of the tool that is called."""
 
 
 class Ahead(Message, tag="ahead"):
@@ -91,12 +94,21 @@ class Done(Message, tag="done"):
 FromCell = Started | Fatal | Restored | Output | Call | Ahead | Done
 
 
+class ToolStub(msgspec.Struct):
+    """A function in the namespace whose calls the server answers."""
+
+    name: str
+    signature: str
+    doc: str
+
+
 class Setup(Message, tag="setup"):
     """To the process, first, together with the context's two open files."""
 
     calls_at_once: int
     part: tuple[int, int] | None = None
     """The part of the text that is the context, in characters; None: all of it."""
+    tools: Sequence[ToolStub] = ()
 
 
 class Prepare(Message, tag="prepare"):

@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from rlm_server.errors import SandboxError
 from rlm_server.sandbox.confine import NOBODY
 from rlm_server.sandbox.frames import FrameError
 from rlm_server.sandbox.launch import ENVIRONMENT, command
-from rlm_server.sandbox.messages import Started
+from rlm_server.sandbox.messages import Started, ToolStub
 from rlm_server.sandbox.worker import CorpusFiles, Undone, introduce, new_frames, nothing
 
 
@@ -34,7 +35,11 @@ class PlainWorker:
 
     @classmethod
     async def start(
-        cls, corpus: CorpusFiles, config: SandboxConfig, request: dict[str, Any]
+        cls,
+        corpus: CorpusFiles,
+        config: SandboxConfig,
+        request: dict[str, Any],
+        tools: Sequence[ToolStub],
     ) -> PlainWorker:
         """Start a process that has the context open; raises SandboxError."""
         scratch = Path(tempfile.mkdtemp(prefix="rlm-scratch-"))
@@ -52,7 +57,7 @@ class PlainWorker:
             raise
         self = cls(process, scratch)
         try:
-            self.started = await introduce(self.frames, ours, corpus, config)
+            self.started = await introduce(self.frames, ours, corpus, config, tools)
         except BaseException as error:
             ours.close()
             await self.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rlm_server.config import SandboxConfig
 from rlm_server.errors import SandboxError
 from rlm_server.protocol import Isolation
@@ -9,7 +11,7 @@ from rlm_server.sandbox.cell import Batching, Cell, OnCall, OnOutput
 from rlm_server.sandbox.clip import Clip
 from rlm_server.sandbox.early import Sure, VoidError
 from rlm_server.sandbox.isolation import choose, open_worker
-from rlm_server.sandbox.messages import CellResult
+from rlm_server.sandbox.messages import CellResult, ToolStub
 from rlm_server.sandbox.worker import CorpusFiles, Worker
 
 
@@ -25,8 +27,14 @@ class Repl:
     """How code is contained on this machine; known once a REPL was started."""
 
     def __init__(
-        self, corpus: CorpusFiles, config: SandboxConfig, on_call: OnCall, isolation: Isolation
+        self,
+        corpus: CorpusFiles,
+        config: SandboxConfig,
+        on_call: OnCall,
+        isolation: Isolation,
+        tools: Sequence[ToolStub] = (),
     ) -> None:
+        self._tools = tools
         self.isolation = isolation.mode
         self._isolation = isolation
         self._corpus = corpus
@@ -42,9 +50,15 @@ class Repl:
 
     @classmethod
     async def start(
-        cls, corpus: CorpusFiles, *, config: SandboxConfig, on_call: OnCall, seed: int = 0
+        cls,
+        corpus: CorpusFiles,
+        *,
+        config: SandboxConfig,
+        on_call: OnCall,
+        tools: Sequence[ToolStub] = (),
+        seed: int = 0,
     ) -> Repl:
-        """Start a sandbox with the corpus open as ``context``.
+        """Start a sandbox with the corpus open as ``context``, and with functions for the tools.
 
         ``seed`` is what random numbers begin with: the same cells find the same ones. Raises
         SandboxError where none can be started, or code can't be contained on this machine and the
@@ -52,7 +66,7 @@ class Repl:
         """
         isolation = await choose(config)
         Repl.isolation = isolation.mode
-        self = cls(corpus, config, on_call, isolation)
+        self = cls(corpus, config, on_call, isolation, tools)
         self._seed = seed
         self._worker = await self._new_worker()
         self._worker.prepare()
@@ -169,9 +183,12 @@ class Repl:
 
     async def _new_worker(self) -> Worker:
         try:
-            return await open_worker(self._isolation.mode, self._corpus, self._config)
+            return await self._open()
         except SandboxError:  # a start may fail by chance, under load; once more, then give up
-            return await open_worker(self._isolation.mode, self._corpus, self._config)
+            return await self._open()
+
+    async def _open(self) -> Worker:
+        return await open_worker(self._isolation.mode, self._corpus, self._config, self._tools)
 
     async def _discard_unless(self, kept: bool) -> None:
         if kept and self._worker is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -13,7 +13,7 @@ import msgspec
 
 from rlm_server.config import SandboxConfig
 from rlm_server.sandbox.frames import FrameError, Frames, pack
-from rlm_server.sandbox.messages import Fatal, FromCell, Restored, Setup, Started
+from rlm_server.sandbox.messages import Fatal, FromCell, Restored, Setup, Started, ToolStub
 
 START_SECONDS = 20.0
 RESTORE_SECONDS = 30.0
@@ -95,13 +95,18 @@ async def attach(frames: Frames[FromCell], sock: socket.socket) -> None:
 
 
 async def introduce(
-    frames: Frames[FromCell], sock: socket.socket, corpus: CorpusFiles, config: SandboxConfig
+    frames: Frames[FromCell],
+    sock: socket.socket,
+    corpus: CorpusFiles,
+    config: SandboxConfig,
+    tools: Sequence[ToolStub],
 ) -> Started:
-    """Hand over the context and wait until it is open.
+    """Hand over the context, name the tools, and wait until all is ready.
 
     Raises OSError, EOFError, FrameError or TimeoutError.
     """
-    setup = pack(msgspec.json.encode(Setup(calls_at_once=config.calls_at_once, part=corpus.part)))
+    order = Setup(calls_at_once=config.calls_at_once, part=corpus.part, tools=tools)
+    setup = pack(msgspec.json.encode(order))
     with corpus.text_path.open("rb") as text, corpus.index_path.open("rb") as index:
         socket.send_fds(sock, [setup], [text.fileno(), index.fileno()])
     await attach(frames, sock)

@@ -139,7 +139,7 @@
 
 (ert-deftest rlm-test-a-run-cut-short-anywhere-leaves-whole-org ()
   "Its blocks are closed and its headings and keywords are ours."
-  (let ((ours (rx bos (or "Which files" "Iteration" "Sub-call" "Child run" "Answer" "Evidence"
+  (let ((ours (rx bos (or "Which files" "Iteration" "Sub-call" "Tool " "Child run" "Answer" "Evidence"
                           "Kept answer to a similar question" "This answer is drawn from"
                           "Not to be found in the context" "Fork at" "Changes of" "Interrupted")))
         (events (rlm-test-numbered (rlm-test-recorded))))

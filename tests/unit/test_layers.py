@@ -8,11 +8,12 @@ import pytest
 import rlm_server
 
 ROOT = Path(rlm_server.__file__).parent
-BASE = {"protocol", "config", "errors", "text"}
+BASE = {"protocol", "config", "errors", "text", "sse"}
 MAY_IMPORT = {
-    "doors": {"engine", "models", "sandbox", "context", "runs"} | BASE,
-    "engine": {"models", "sandbox", "context", "runs"} | BASE,
+    "doors": {"engine", "models", "sandbox", "context", "runs", "tools"} | BASE,
+    "engine": {"models", "sandbox", "context", "runs", "tools"} | BASE,
     "models": BASE,
+    "tools": BASE,
     "sandbox": BASE,
     "context": BASE,
     "runs": BASE,

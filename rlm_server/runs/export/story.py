@@ -263,7 +263,9 @@ class _Teller:
         self._steps[event.node] = step
 
     def _begin_call(self, event: SubcallStarted | ChildStarted) -> None:
-        call = Call(event.node, event.subcall, event.model, "", 0)
+        tool = event.tool if isinstance(event, SubcallStarted) else ""
+        called = f"tool {tool}" if tool else event.model
+        call = Call(event.node, event.subcall, called, "", 0)
         if isinstance(event, ChildStarted):
             call.prompt, call.characters = event.question, event.characters
             call.depth, call.documents = event.depth, event.documents
