@@ -34,7 +34,7 @@ from rlm_server.protocol import (
     Usage,
 )
 from rlm_server.runs.recorded import PastCall
-from rlm_server.sandbox import Batching, Call, CallReply
+from rlm_server.sandbox import Batching, Call, CallReply, Sure
 from rlm_server.text import clip, pieces
 
 PROMPT_SHOWN = 4096
@@ -107,7 +107,7 @@ class Calls:
         self.program: Program | None = None
         """Where given, what it has is neither asked nor paid."""
         self.speculation = Speculation()
-        self.unsure: set[str] = set()
+        self.unsure: dict[str, Sure] = {}
         """Iterations whose cell has begun before it is sure to be run."""
         self._numbers: dict[str, int] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -206,8 +206,11 @@ class Calls:
         past = self.recall(parent, name)
         if past is not None and past.done is not None:
             return await self.recorded(past)
-        if parent in self.unsure:
+        sure = self.unsure.get(parent)
+        if sure is not None:
             priority = Priority.SPECULATIVE
+            if tool and not await asyncio.shield(sure):  # what a tool does can't be undone
+                return CallReply(text="", error=limit_error(LimitReached("the cell was undone")))
         node, started = past.node if past else self.next_node(parent), time.monotonic()
         default = self._subs[min(depth, len(self._subs) - 1)]
         self._emitter.emit(

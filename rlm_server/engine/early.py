@@ -23,8 +23,8 @@ Begin = Callable[[str, Sure], Awaitable[CellResult]]
 class EarlyCell:
     """At most one of a reply; one that had to be undone is not begun early again."""
 
-    def __init__(self, emitter: Emitter, node: str, begin: Begin, unsure: set[str]) -> None:
-        """``begin`` runs code until it is sure, or void; ``unsure`` has the nodes of such cells."""
+    def __init__(self, emitter: Emitter, node: str, begin: Begin, unsure: dict[str, Sure]) -> None:
+        """``begin`` runs code until it is sure, or void; ``unsure`` has such cells by node."""
         self._emitter = emitter
         self._node = node
         self._begin = begin
@@ -67,14 +67,14 @@ class EarlyCell:
         if self._void:
             await self.abandon()
             return None
-        self._unsure.discard(self._node)
+        self._unsure.pop(self._node, None)
         self._emitter.release(self._node)
         self._sure.set_result(True)
         return await self._task
 
     def _start(self, code: str) -> None:
         self._sure = asyncio.get_running_loop().create_future()
-        self._unsure.add(self._node)
+        self._unsure[self._node] = self._sure
         self._emitter.hold(self._node)
         self._task = asyncio.ensure_future(self._begin(code, self._sure))
 
@@ -82,7 +82,7 @@ class EarlyCell:
         assert self._task is not None
         if not self._task.cancelled():
             self._task.exception()  # that it was undone, or what would have ended the run
-        self._unsure.discard(self._node)
+        self._unsure.pop(self._node, None)
         dropped = self._emitter.release(self._node, drop=True)
         calls = [event for event in dropped if isinstance(event, SubcallDone)]
         paid = f" Its {len(calls):,} sub-calls may have to be paid all the same." if calls else ""

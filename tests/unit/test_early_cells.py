@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from engine_harness import Played, cell, final, prepare
+from engine_harness import cell, final, prepare
 from rlm_server.config import Config, CostsConfig, SpeculationConfig
 from rlm_server.errors import TransientError
-from rlm_server.models import Completion, Listener
+from rlm_server.models import Listener
 from rlm_server.protocol import (
     AskOptions,
     CellDone,
@@ -23,53 +22,8 @@ from rlm_server.protocol import (
     ReplyDone,
     SubcallDone,
     SubcallStarted,
-    Usage,
 )
-
-Stream = Callable[[Listener], Awaitable[str]]
-
-
-class Streams:
-    """A root model whose replies come in pieces, when the test lets them."""
-
-    def __init__(self, played: Played, streams: Sequence[Stream]) -> None:
-        self.asked: list[list[Any]] = []
-        self._streams = list(streams)
-        self._others = played.models.complete
-        played.models.complete = self.complete  # type: ignore[method-assign]
-
-    async def complete(self, name: str, messages: Any, **options: Any) -> Completion:
-        if name != "root":
-            return await self._others(name, messages, **options)
-        self.asked.append(list(messages))
-        text = await self._streams.pop(0)(options["listener"])
-        usage = Usage(prompt_tokens=10, completion_tokens=len(text) // 4, cost=0.0)
-        return Completion(text=text, usage=usage, model=name, seconds=0.0)
-
-
-def whole(text: str) -> Stream:
-    async def stream(listener: Listener) -> str:
-        listener.delta("text", text)
-        return text
-
-    return stream
-
-
-def in_two(first: str, between: Callable[[], Awaitable[Any]], second: str) -> Stream:
-    async def stream(listener: Listener) -> str:
-        listener.delta("text", first)
-        await between()
-        listener.delta("text", second)
-        return first + second
-
-    return stream
-
-
-async def play(played: Played, *streams: Stream) -> Streams:
-    models = Streams(played, streams)
-    await asyncio.wait_for(played.run.start(), 30)
-    return models
-
+from streamed_root import Streams, in_two, stream, whole
 
 ASKING = cell('told = llm_query("What is it?")\nprint(told)')
 
@@ -83,7 +37,7 @@ async def test_a_cell_begins_while_its_reply_goes_on(tmp_path: Path) -> None:
 
     played = prepare(tmp_path, [], sub=sub)
     # Without, this reply would never end.
-    models = await play(played, in_two(ASKING, asked.wait, "It asks.\n"), whole(final("told")))
+    models = await stream(played, in_two(ASKING, asked.wait, "It asks.\n"), whole(final("told")))
     assert played.answer == "a list"
     kinds = [type(e) for e in played.events if e.node.startswith("0.1")]
     wanted = [ReplyDone, CellStarted, SubcallStarted, SubcallDone, Output, CellDone]
@@ -116,7 +70,7 @@ async def test_where_it_is_not_wanted_it_waits(
         return "a list"
 
     played = prepare(tmp_path, [], sub=sub, options=options, config=config, **limits)
-    await play(played, in_two(ASKING, a_while, "It asks.\n"), whole(final("told")))
+    await stream(played, in_two(ASKING, a_while, "It asks.\n"), whole(final("told")))
     assert played.answer == "a list"
     assert not any(e.early for e in played.of(CellDone))
 
@@ -139,7 +93,7 @@ async def test_a_cell_whose_reply_breaks_off_never_happened(tmp_path: Path) -> N
         return again
 
     played = prepare(tmp_path, [], sub=sub)
-    models = await play(played, broken, whole(final()))
+    models = await stream(played, broken, whole(final()))
     assert "False 0" in models.asked[1][-1]["content"]
     assert played.of(CellStarted)[0].code == "print('x' in globals(), len(history))\n"
     assert not played.of(SubcallStarted)
@@ -161,7 +115,7 @@ async def test_no_reply_at_all_leaves_nothing_behind(tmp_path: Path) -> None:
         raise TransientError("The server has gone.")
 
     played = prepare(tmp_path, [], sub=sub)
-    await play(played, failing)
+    await stream(played, failing)
     assert played.end.status == "failed"
     assert not played.of(CellStarted)
     assert any("undone" in e.text for e in played.of(Notice))
@@ -210,7 +164,7 @@ async def test_nothing_else_is_different(tmp_path: Path, script: list[str]) -> N
             cut = text.index("```\n", text.index("```repl")) + 4
             first = lambda: asyncio.sleep(0.1)  # noqa: E731 - as long as a reply goes on
             streams.append(in_two(text[:cut], first, text[cut:]))
-        models = await play(played, *streams)
+        models = await stream(played, *streams)
         told = [msgspec.to_builtins(e) for e in played.events]
         plain = [
             {k: v for k, v in e.items() if k not in ("time", "seconds", "early", "usage", "text")}

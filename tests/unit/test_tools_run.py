@@ -11,6 +11,7 @@ from engine_harness import Played, cell, final, play, prepare
 from rlm_server.config import Config, McpConfig, ToolConfig
 from rlm_server.protocol import Notice, SubcallDelta, SubcallDone, SubcallStarted
 from rlm_server.tools import Toolbox
+from streamed_root import stream, whole
 
 MCP_SERVER = Path(__file__).parent.parent / "mcp_server_process.py"
 
@@ -200,3 +201,38 @@ async def test_a_tool_that_is_missing_is_told_and_the_run_goes_on(tmp_path: Path
     assert run.answer == "42"
     (notice,) = run.of(Notice)
     assert "[tools.gone]: no_such_module can't be imported" in notice.text
+
+
+@pytest.mark.parametrize("breaks", [False, True])
+async def test_a_cell_that_begins_early_calls_no_tool_before_it_is_sure(
+    tmp_path: Path, toolbox: Toolbox, breaks: bool
+) -> None:
+    """What a tool does can't be undone; the reply may break off."""
+    played = prepare(tmp_path, [], toolbox=toolbox)
+    reached = asyncio.Event()
+    sub = played.run._calls.sub
+
+    async def noticed(parent, call, *rest, **more):
+        if call.function == "tool":
+            reached.set()
+        return await sub(parent, call, *rest, **more)
+
+    played.run._calls.sub = noticed
+    before: list[list[str]] = []
+
+    async def reply(listener) -> str:
+        text = cell('context\np = price("boat")')
+        listener.delta("text", text)
+        await reached.wait()
+        await asyncio.sleep(0)
+        before.append(list(module(toolbox)["calls"]))
+        if breaks:
+            listener.restarted("the connection broke")
+            text = cell("p = {'cents': context and 1}")
+            listener.delta("text", text)
+        return text
+
+    await asyncio.wait_for(stream(played, reply, whole(final("str(p['cents'])"))), 30)
+    assert before == [[]]
+    assert module(toolbox)["calls"] == ([] if breaks else ["boat"])
+    assert played.answer == ("1" if breaks else "250")
