@@ -197,6 +197,7 @@ def resume(
     sources: Sequence[Source] = (TextSource(text="alpha\nbeta\ngamma\n", name="greek.txt"),),
     config: Config | None = None,
     limits: Limits | None = None,
+    toolbox: Toolbox | None = None,
 ) -> Played:
     """Let a run go on whose log holds these bytes; it is not started yet."""
     path = tmp_path / "test.jsonl"
@@ -221,6 +222,7 @@ def resume(
         log=run_log,
         directory=tmp_path / "context",
         past=past,
+        toolbox=toolbox,
     )
     return Played(run, models)
 

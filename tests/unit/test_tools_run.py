@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine_harness import Played, cell, final, play, prepare
+from engine_harness import Played, ScriptedModels, cell, final, play, prepare, resume
 from rlm_server.config import Config, McpConfig, ToolConfig
 from rlm_server.protocol import Notice, SubcallDelta, SubcallDone, SubcallStarted
 from rlm_server.tools import Toolbox
@@ -236,3 +236,23 @@ async def test_a_cell_that_begins_early_calls_no_tool_before_it_is_sure(
     assert before == [[]]
     assert module(toolbox)["calls"] == ([] if breaks else ["boat"])
     assert played.answer == ("1" if breaks else "250")
+
+
+async def test_a_resumed_run_makes_no_call_again_that_its_log_has(
+    tmp_path: Path, toolbox: Toolbox
+) -> None:
+    """A run that was killed in its second iteration: what its tools did was done once."""
+    replies = [
+        cell('context\np = price("boat")\nlong(40_000)'),
+        cell('q = price("oar")'),
+        final("str(p['cents'] + q['cents'])"),
+    ]
+    (tmp_path / "killed").mkdir()
+    played = await play(tmp_path / "killed", replies, toolbox=toolbox)
+    lines = played.run.log.path.read_bytes().splitlines(keepends=True)
+    second = next(n for n, line in enumerate(lines) if b'"0.2"' in line)
+    again = resume(tmp_path, b"".join(lines[:second]), ScriptedModels(replies[1:]), toolbox=toolbox)
+    await asyncio.wait_for(again.run.start(), 50)
+    assert again.answer == played.answer == "500"
+    assert module(toolbox)["calls"] == ["boat", "oar", "oar"]
+    assert again.end.subcalls == 3
