@@ -96,6 +96,18 @@ The menu stays in any case: an error in it would close it."
   "Switch MENU-ITEM, which is on or off, to the other."
   (not (oref menu-item value)))
 
+(defclass rlm-menu-choice (rlm-menu-setting) ()
+  "A setting that goes from as configured to on, to off, and back.")
+
+(cl-defmethod transient-infix-read ((menu-item rlm-menu-choice))
+  "Take the next value of MENU-ITEM."
+  (rlm-menu--next (oref menu-item value)))
+
+(defun rlm-menu--next (value)
+  "Return what comes after VALUE: on after unset, then off, then unset."
+  (cond ((null value) t)
+        ((eq value t) :json-false)))
+
 (cl-defmethod transient-format-value ((menu-item rlm-menu-setting))
   "Return what is set by MENU-ITEM, as it is shown."
   (let ((value (oref menu-item value)))
@@ -106,6 +118,7 @@ The menu stays in any case: an error in it would close it."
 (defun rlm-menu--shown (value)
   "Return VALUE as it is shown in the menu."
   (cond ((eq value t) "on")
+        ((eq value :json-false) "off")
         ((floatp value) (format "%.10g" value))
         (t (format "%s" value))))
 
@@ -168,6 +181,23 @@ It has to pass TEST; WANTED says in words what does."
   :reader (rlm-menu--number-reader
            "Replies of the root model at most"
            (lambda (number) (and (integerp number) (>= number 1))) "a whole number above 0"))
+
+(defvar rlm-menu-profiles
+  '("default" "small" "claude" "deepseek" "gemini" "gpt" "llama" "qwen" "qwen-coder")
+  "Names of profiles that are completed; those of your own can be entered, too.")
+
+(transient-define-infix rlm-menu-profile ()
+  "Choose the profile by which the root model is spoken to."
+  :class 'rlm-menu-setting :setting :profile
+  :description "Profile   " :unset "by the model's name"
+  :reader (lambda (old)
+            (completing-read "Profile (empty: by the model's name): "
+                             rlm-menu-profiles nil nil old)))
+
+(transient-define-infix rlm-menu-direct ()
+  "Let a text that fits go straight to the model, without code, or never."
+  :class 'rlm-menu-choice :setting :direct
+  :description "Direct    " :unset "as the profile says")
 
 (transient-define-infix rlm-menu-fresh ()
   "Ask anew, in spite of kept answers; the new ones take their place."
@@ -305,12 +335,14 @@ It has to pass TEST; WANTED says in words what does."
   [["Models"
     ("m" rlm-menu-root-model)
     ("s" rlm-menu-sub-model)
+    ("f" rlm-menu-profile)
     ("d" rlm-menu-depth)]
    ["Limits"
     ("b" rlm-menu-cost)
     ("t" rlm-menu-seconds)
     ("i" rlm-menu-iterations)]
    ["How"
+    ("D" rlm-menu-direct)
     ("F" rlm-menu-fresh)
     ("N" rlm-menu-no-cache)]]
   [["Question"
@@ -324,7 +356,7 @@ It has to pass TEST; WANTED says in words what does."
     ("P" rlm-menu-save-preset)
     ("R" rlm-menu-reset)]
    ["Elsewhere"
-    ("o" "Open a run" rlm-open-run)
+    ("L" "All runs" rlm-runs)
     ("M" "Models" rlm-models)
     ("C" "Costs" rlm-costs)
     ("?" "Doctor" rlm-doctor)]]

@@ -41,11 +41,23 @@
 from rlm_server.protocol import AskOptions, LimitOverrides
 for struct in (AskOptions, LimitOverrides):
     print(*(field.encode_name for field in msgspec.structs.fields(struct)))")))
+    (should (get 'rlm-menu-cost 'transient--suffix))
     (mapatoms
      (lambda (symbol)
        (when-let ((suffix (get symbol 'transient--suffix)))
          (when (cl-typep suffix 'rlm-menu-setting)
            (should (member (substring (symbol-name (oref suffix setting)) 1) known))))))))
+
+(ert-deftest rlm-menu-test-direct-is-on-off-or-as-configured ()
+  (should (equal '(t :json-false nil) (mapcar #'rlm-menu--next '(nil t :json-false))))
+  (should (equal '(:direct :json-false) (rlm-settings-options '(:direct :json-false)))))
+
+(ert-deftest rlm-menu-test-profiles-are-those-of-the-server ()
+  (should-not (seq-difference rlm-menu-profiles
+                              (mapcar #'file-name-base
+                                      (directory-files (expand-file-name
+                                                        "rlm_server/engine/profiles" rlm-test-root)
+                                                       nil "\\.toml\\'")))))
 
 (ert-deftest rlm-menu-test-settings-are-remembered-by-place ()
   (rlm-test-with

@@ -1227,12 +1227,14 @@ for table in config.Section.__subclasses__():
     (dolist (map (list rlm-trajectory-mode-map rlm-command-map rlm-models-mode-map
                        rlm-collection-mode-map rlm-runs-mode-map))
       (map-keymap
-       (lambda (event command)
-         (when (and (commandp command) (not (eq command 'digit-argument))
-                    (string-prefix-p "rlm-" (symbol-name command)))
-           (should (string-match-p
-                    (format "~%s~.*~%s~" (regexp-quote (single-key-description event)) command)
-                    manual))))
+       (lambda (event binding)
+         ;; There may be a label before the command.
+         (let ((command (if (consp binding) (cdr binding) binding)))
+           (when (and (symbolp command) (commandp command) (not (eq command 'digit-argument))
+                      (string-prefix-p "rlm" (symbol-name command)))
+             (should (string-match-p
+                      (format "~%s~.*~%s~" (regexp-quote (single-key-description event)) command)
+                      manual)))))
        map))))
 
 (ert-deftest rlm-test-versions-agree ()
