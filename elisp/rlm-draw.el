@@ -210,16 +210,18 @@ Events of unknown kinds come from newer servers and are passed over."
   (let ((status (plist-get event :status))
         (problem (rlm-org-line (plist-get event :error) 300))
         (time (rlm-figure-seconds (plist-get event :seconds))))
-    (if (equal status "ok")
-        (format (if (eq (plist-get event :early) t)
-                    "/Ran %s, begun before the reply had ended./\n"
-                  "/Ran %s./\n")
-                time)
-      (format "*Code: %s*, after %s.%s%s\n" status time
+    (pcase status
+      ("ok" (format (if (eq (plist-get event :early) t)
+                        "/Ran %s, begun before the reply had ended./\n"
+                      "/Ran %s./\n")
+                    time))
+      ("rejected" (format "*Rejected*: %s\n" (if (string-empty-p problem) "no reason" problem)))
+      (_
+       (format "*Code: %s*, after %s.%s%s\n" status time
               (if (string-empty-p problem) "" (concat " " problem))
               (if (eq (plist-get event :kept) :json-false)
                   " The variables are lost."
-                "")))))
+                ""))))))
 
 (cl-defmethod rlm-draw-event ((_ (eql 'subcallStarted)) event run)
   "Draw the sub-call of RUN that EVENT begins."

@@ -28,8 +28,12 @@
   "One run, as far as its events have told."
   (id nil :documentation "Its id, or nil before the server has given one.")
   (question "" :documentation "The question.")
+  (asked nil :documentation "The last further question, or nil.")
   (status "asking" :documentation "The protocol's status, or \"asking\" before the run.")
   (doing "" :documentation "What is being done, where the status is \"running\".")
+  (paused nil :documentation "Whether it is paused.")
+  (waiting nil :documentation "Code that waits for approval, the oldest first:
+plists of :node, :cell, :code and :overlays.")
   model sub-model project
   (limits nil :documentation "Its limits, a plist as in the protocol.")
   (started nil :documentation "Time it began, in seconds since the epoch.")
@@ -71,6 +75,13 @@
 (defun rlm-run-live-p (run)
   "Return non-nil if RUN has not ended, as far as is known."
   (and (member (rlm-run-status run) '("asking" "running")) t))
+
+(defun rlm-run-waiting-cell (run node cell)
+  "Return what waits in RUN for approval as CELL of NODE, or nil."
+  (cl-find-if (lambda (wait)
+                (and (equal node (plist-get wait :node))
+                     (equal cell (plist-get wait :cell))))
+              (rlm-run-waiting run)))
 
 (defun rlm-run-value (run)
   "Return the typed answer of RUN as Lisp, or nil if its answer is not typed.

@@ -38,6 +38,7 @@
 (require 'rlm-run)
 (require 'rlm-node)
 (require 'rlm-draw)
+(require 'rlm-draw-steering)
 
 (declare-function org-fold-subtree "org-fold" (flag))
 (declare-function org-fold-show-subtree "org-fold" ())
@@ -196,10 +197,29 @@ Then move those who follow the end, and nobody else."
         (rlm-draw event)
         (when (= (plist-get event :seq) rlm-trajectory--replayed)
           (rlm-trajectory--end-of-replay))
-        (when (and live (not (rlm-run-live-p rlm-run-current)))
-          (rlm-trajectory--finish rlm-run-current)))
+        (cond ((and live (not (rlm-run-live-p rlm-run-current)))
+               (rlm-trajectory--finish rlm-run-current))
+              ((and (not live) (rlm-run-live-p rlm-run-current))
+               (rlm-trajectory--go-on))
+              ((and (not live) (equal (plist-get event :kind) "runEnded"))
+               (rlm-trajectory--save-again event))))
     (error (message "rlm: event %s (%s) can't be drawn: %s" (plist-get event :seq)
                     (plist-get event :kind) (error-message-string problem)))))
+
+(defvar rlm-trajectory-end-function #'ignore
+  "Function called without arguments when a run has ended, or goes on after that.")
+
+(defun rlm-trajectory--go-on ()
+  "Prepare for further events of a run that had ended."
+  (rlm-trajectory--colour-code nil)
+  (rlm-trajectory--start-clock)
+  (funcall rlm-trajectory-end-function))
+
+(defun rlm-trajectory--save-again (event)
+  "Save the transcript once more, unless EVENT, an end, is of a replay.
+Since the last end, the user has run code."
+  (when (> (plist-get event :seq) rlm-trajectory--replayed)
+    (rlm-trajectory-save)))
 
 (defun rlm-trajectory-replaying-p (buffer)
   "Return non-nil while BUFFER draws a run that has ended."
@@ -241,9 +261,6 @@ Then move those who follow the end, and nobody else."
           (set-window-start follower target t))))))
 
 ;;;; The end of a run
-
-(defvar rlm-trajectory-end-function #'ignore
-  "Function called without arguments when a run has ended.")
 
 (defun rlm-trajectory--finish (run)
   "Save the transcript of RUN and tell those who want to know that it has ended."
@@ -346,7 +363,8 @@ If that can't be done, say so; the buffer stays as it is in any case."
     (concat " " (rlm-trajectory--header-status run)
             (mapconcat
              (lambda (text) (if (or (null text) (string-empty-p text)) "" (concat " | " text)))
-             (list (and (rlm-run-live-p run) (rlm-run-doing run))
+             (list (or (rlm-draw-attention run)
+                       (and (rlm-run-live-p run) (rlm-run-doing run)))
                    (rlm-trajectory--header-figures run)
                    (and elapsed (rlm-figure-clock elapsed))
                    (and (rlm-run-similar run) "a similar question's answer, A asks anew")
@@ -375,6 +393,11 @@ If that can't be done, say so; the buffer stays as it is in any case."
 
 (defvar rlm-trajectory--clock-timer nil
   "Timer that lets the header lines of live runs count, or nil.")
+
+(defun rlm-trajectory--start-clock ()
+  "Let live header lines count."
+  (unless rlm-trajectory--clock-timer
+    (setq rlm-trajectory--clock-timer (run-at-time 1 1 #'rlm-trajectory--tick-clocks))))
 
 (defun rlm-trajectory--tick-clocks ()
   "Let the header line of each live run count; stop if there is none."
@@ -545,6 +568,7 @@ Links that run something are the model's words and are not followed."
   (when (boundp 'long-line-threshold)
     (setq-local long-line-threshold nil))
   (setq-local header-line-format '(:eval (rlm-trajectory-header)))
+  (setq-local mode-line-process '(:eval (rlm-draw-mode-line)))
   (buffer-disable-undo)
   (add-hook 'kill-buffer-query-functions #'rlm-trajectory--kill-p nil t))
 
@@ -570,8 +594,7 @@ Links that run something are the model's words and are not followed."
           (org-inhibit-startup t))
       (rlm-trajectory-mode))
     (rlm-trajectory--begin question)
-    (unless rlm-trajectory--clock-timer
-      (setq rlm-trajectory--clock-timer (run-at-time 1 1 #'rlm-trajectory--tick-clocks)))
+    (rlm-trajectory--start-clock)
     (current-buffer)))
 
 (defun rlm-trajectory--begin (question)

@@ -162,6 +162,13 @@ class SandboxConfig(Section):
     refuses to run anything where none does; ``none`` contains nothing."""
     warm: Annotated[int, msgspec.Meta(ge=0, le=16)] = 2
     """Sandboxes that are started before they are needed, at about 5 MB each."""
+    resting: Annotated[int, msgspec.Meta(ge=0)] = 4
+    """Runs that have ended whose variables are kept for further questions; those not used for
+    longest make room. 0: none are kept."""
+    rest_seconds: Annotated[float, msgspec.Meta(gt=0)] = 3600.0
+    """How long they are kept after their last use."""
+    rest_bytes: Annotated[int, msgspec.Meta(ge=1 << 20)] = 2 << 30
+    """Memory of all of them together, beyond which the number kept is less."""
     packages: list[str] = []
     """What the code may import beside the standard library, as pip would be told, for instance
     ``["numpy"]``; prepared ahead by ``python -m rlm_server.sandbox``."""

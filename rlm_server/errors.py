@@ -13,6 +13,9 @@ The tree::
     ├── ContextChangedError    what the run is about is not what it was
     ├── UnknownProposalError   a proposal of notes can't be accepted any more
     ├── ClosingError           the server is stopping
+    ├── NotRestingError        a run that has ended is no longer kept
+    ├── BusyError              the run is at something else
+    ├── EndedError             the run has ended, and what was asked of it needs a live one
     ├── SandboxError           the REPL process can't start, or is gone
     ├── ToolError              a call of a tool failed
     └── ModelError             a call to a model failed
@@ -117,6 +120,27 @@ class SandboxError(RlmError):
 
     code = -32013
     kind = "sandbox"
+
+
+class NotRestingError(RlmError):
+    """The run has ended and its variables are no longer kept: ask anew."""
+
+    code = -32016
+    kind = "notResting"
+
+
+class BusyError(RlmError):
+    """A cell is running, or a question is being answered: wait for its end, or cancel it."""
+
+    code = -32017
+    kind = "busy"
+
+
+class EndedError(RlmError):
+    """The question is answered already; ask a further one (``rlm/followUp``)."""
+
+    code = -32018
+    kind = "ended"
 
 
 class LogError(RlmError):

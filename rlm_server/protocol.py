@@ -175,6 +175,19 @@ class AskOptions(Strict):
     speculate: bool | None = None
     """Whether work may be done before it is sure to be needed, which never changes a result; null:
     as configured."""
+    approve: bool = False
+    """Whether each piece of code waits for ``rlm/approve`` before it runs."""
+
+
+class FollowUpOptions(Strict):
+    """How a further question is to be answered; null: as the one before."""
+
+    root_model: str | None = None
+    sub_model: str | None = None
+    limits: LimitOverrides = msgspec.field(default_factory=LimitOverrides)
+    approve: bool | None = None
+    schema: dict[str, Any] | None = None
+    """JSON Schema that this answer has to fit; null: it is text, whatever the one before was."""
 
 
 # ------------------------------------------------------------------------------ requests, results
@@ -393,6 +406,159 @@ class LimitsResult(Wire):
 
     changed: bool
     """False where the run had ended already."""
+
+
+class FollowUpParams(Strict):
+    """``rlm/followUp``: a further question to a run that has ended and rests.
+
+    Its variables, its context and its conversation are still there. The question has limits of
+    its own, on the ledger of the run; numbers of events and iterations go on.
+    """
+
+    run_id: str
+    question: Annotated[str, msgspec.Meta(min_length=1)]
+    options: FollowUpOptions = msgspec.field(default_factory=FollowUpOptions)
+
+
+class FollowUpResult(Wire):
+    """Answer to ``rlm/followUp``; events follow, to all who follow the run."""
+
+    run_id: str
+    log: str
+    from_seq: int
+    """Number of the first event of the further question."""
+
+
+class ApproveParams(Strict):
+    """``rlm/approve``: decides about a piece of code that waits."""
+
+    run_id: str
+    cell: int
+    node: str
+    """As in ``approvalWanted``."""
+    decision: Literal["approve", "edit", "reject"]
+    code: Annotated[str, msgspec.Meta(max_length=16_384)] = ""
+    """For ``edit``: what runs in its place; the model is told so."""
+    reason: Annotated[str, msgspec.Meta(max_length=4096)] = ""
+    """For ``reject``: why; the model is told it."""
+    rest: bool = False
+    """Whether all further code of the run may go without approval."""
+
+
+class ApproveResult(Wire):
+    """Answer to ``rlm/approve``."""
+
+    accepted: bool
+    """False where that code doesn't wait, or no longer."""
+
+
+class PauseParams(Strict):
+    """``rlm/pause``: begin nothing new, or go on.
+
+    What is under way goes on: a cell, a call to a model. The next one waits, and time stands still.
+    """
+
+    run_id: str
+    paused: bool
+
+
+class PauseResult(Wire):
+    """Answer to ``rlm/pause``."""
+
+    paused: bool
+
+
+class NoteParams(Strict):
+    """``rlm/note``: tells the root model something with its next message."""
+
+    run_id: str
+    text: Annotated[str, msgspec.Meta(min_length=1, max_length=16_384)]
+    node: str = "0"
+    """A child run's node: that child's model."""
+
+
+class NoteResult(Wire):
+    """Answer to ``rlm/note``: it was taken."""
+
+
+class ExecParams(Strict):
+    """``rlm/exec``: runs code of the user's own in a run's namespace, between cells or at rest."""
+
+    run_id: str
+    code: Annotated[str, msgspec.Meta(min_length=1, max_length=16_384)]
+    node: str = "0"
+    """A child run's node: in that child's namespace."""
+
+
+class ExecResult(Wire):
+    """Answer to ``rlm/exec``, when the code has ended."""
+
+    node: str
+    """The node of its events, such as ``0.x1``; ``rlm/cancel`` stops it."""
+    status: CellStatus
+    error: str
+    output: str
+    """What it printed, clipped in the middle beyond 16,384 characters."""
+    output_characters: int
+    seconds: float
+
+
+class VariablesParams(Strict):
+    """``rlm/variables``: lists the variables that the code of a run has made."""
+
+    run_id: str
+    node: str = "0"
+    """A child run's node: those of that child."""
+
+
+class Variable(Wire):
+    """A variable in a run's namespace."""
+
+    name: str
+    type: str
+    length: int | None
+    """How many items or characters it has, where that can be told."""
+    bytes: int
+    """Estimated size in memory, with what it holds."""
+    preview: str
+    """The beginning of its text, at most 200 characters."""
+
+
+class VariablesResult(Wire):
+    """Answer to ``rlm/variables``."""
+
+    variables: list[Variable]
+    """At most 1,000 of them, as they were made."""
+    count: int
+    """How many there are."""
+    memory: int
+    """Bytes in use, all variables together."""
+    memory_limit: int
+    """Bytes that may be in use; 0: no limit is known."""
+
+
+class InspectParams(Strict):
+    """``rlm/inspect``: shows a variable's value, a page at a time."""
+
+    run_id: str
+    name: str
+    node: str = "0"
+    start: Count = 0
+    """First character of the page."""
+    length: Annotated[int, msgspec.Meta(ge=1, le=16_384)] = 16_384
+    """Most characters of the page."""
+
+
+class InspectResult(Wire):
+    """Answer to ``rlm/inspect``."""
+
+    name: str
+    type: str
+    text: str
+    """The page: of a text itself, of anything else as Python writes it."""
+    start: int
+    characters: int
+    """Length of the whole."""
 
 
 class AttachParams(Strict):
@@ -639,6 +805,10 @@ class StatusResult(Wire):
     isolation: Isolation | None
     """Null before it was found out, and where the model's code can't be contained."""
     live_runs: list[RunSummary]
+    resting_runs: list[str]
+    """Ids of the runs that have ended and can be asked further, the last used one last."""
+    resting_memory: int
+    """Bytes that their variables take."""
     models: list[ModelInfo]
 
 
@@ -730,6 +900,11 @@ class Usage(Wire):
     cache, or the whole answer came from rlm's own cache and cost nothing."""
     cost: float | None = 0.0
     """US dollars; null once anything of unknown price is in it."""
+
+
+CellStatus = Literal["ok", "error", "timeout", "cancelled", "died", "limit", "rejected"]
+"""``died``: the REPL process ended, and its variables with it unless ``kept``. ``rejected``: a
+person did not let it run."""
 
 
 class RunError(Wire):
@@ -878,6 +1053,10 @@ class CellStarted(Event, tag="cellStarted"):
     """Number of the block in the reply, from 1."""
     code: str
     """What runs, clipped in the middle beyond 16,384 characters."""
+    edited: bool = False
+    """Whether a person has put it in the place of the model's."""
+    by_user: bool = False
+    """Whether it is the user's own, run by ``rlm/exec``."""
 
 
 class Output(Event, tag="output"):
@@ -893,10 +1072,10 @@ class CellDone(Event, tag="cellDone"):
     """The cell has ended."""
 
     cell: int
-    status: Literal["ok", "error", "timeout", "cancelled", "died", "limit"]
-    """``died``: the REPL process ended, and its variables with it unless ``kept``."""
+    status: CellStatus
     error: str
-    """Last line of the traceback, or what happened; empty where all is well."""
+    """Last line of the traceback, or what happened, such as the reason of a person who rejected it;
+    empty where all is well."""
     seconds: float
     output_characters: int
     """True length of what it printed, also where only a part was sent."""
@@ -1089,8 +1268,43 @@ class Provenance(Event, tag="provenance"):
     """At most 100, in their order."""
 
 
+class FollowUp(Event, tag="followUp"):
+    """A further question begins, after ``runEnded``; its answer and another ``runEnded`` follow."""
+
+    question: str
+    root_model: str
+    sub_model: str
+    limits: Limits
+    """Its own, which begin anew; the cost is counted on."""
+
+
+class ApprovalWanted(Event, tag="approvalWanted"):
+    """A piece of code waits for ``rlm/approve``; time stands still meanwhile.
+
+    What is decided shows in the next event of that cell: ``cellStarted``, or ``cellDone`` with the
+    status ``rejected``.
+    """
+
+    cell: int
+    """Number of the block in the reply, from 1."""
+    code: str
+    """Clipped in the middle beyond 16,384 characters."""
+
+
+class Paused(Event, tag="paused"):
+    """The run begins nothing new, or goes on again."""
+
+    paused: bool
+
+
+class Note(Event, tag="note"):
+    """A person has told the model something; it hears it with its next message."""
+
+    text: str
+
+
 class Answer(Event, tag="answer"):
-    """The answer; one per run, before ``runEnded``."""
+    """The answer; one for each question, before ``runEnded``."""
 
     text: str
     """At most 16,384 characters an event: longer answers come as several, in order."""
@@ -1163,6 +1377,12 @@ class Void(Event, tag="void"):
 class RunEnded(Event, tag="runEnded"):
     """Last event of a run, unless it is resumed."""
 
+    """The question has ended; a ``followUp`` may come after it.
+
+    Code that the user runs afterwards (``rlm/exec``) is followed by another one, which differs in
+    the figures alone. They are those of the whole run.
+    """
+
     status: RunStatus
     reason: str
     """One sentence for the person at the screen."""
@@ -1194,6 +1414,10 @@ AnyEvent = (
     | LimitsChanged
     | Progress
     | Provenance
+    | FollowUp
+    | ApprovalWanted
+    | Paused
+    | Note
     | Answer
     | AnswerDiff
     | RunResumed

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from rlm_server.protocol import (
     AnyEvent,
     AskOptions,
     AskParams,
+    FollowUpOptions,
     Isolation,
     LimitOverrides,
     Limits,
@@ -129,6 +131,7 @@ class Played:
     def __init__(self, run: Run, models: ScriptedModels) -> None:
         self.run = run
         self.models = models
+        self.task: asyncio.Task[None] | None = None
 
     @property
     def events(self) -> list[AnyEvent]:
@@ -137,6 +140,28 @@ class Played:
 
     def of(self, kind: type) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]
+
+    async def event(self, kind: type, **fields: Any) -> Any:
+        """Wait for the first event of a kind that has these fields."""
+        async with asyncio.timeout(20):
+            while True:
+                size = self.run.log.size
+                for event in self.of(kind):
+                    if all(getattr(event, name) == value for name, value in fields.items()):
+                        return event
+                assert not self.run.log.closed, self.events
+                await self.run.log.grown(size)
+
+    async def ended(self) -> RunEnded:
+        """Wait for the end of the first question."""
+        assert self.task
+        await asyncio.wait_for(asyncio.shield(self.task), 50)
+        return self.end
+
+    async def ask_on(self, question: str, **options: Any) -> None:
+        """Ask a further question and wait for its end."""
+        task = self.run.follow_up(question, FollowUpOptions(**options))
+        await asyncio.wait_for(task, 50)
 
     @property
     def end(self) -> RunEnded:
@@ -166,14 +191,18 @@ def prepare(
     ids: dict[str, str] | None = None,
     question: str = "What is in it?",
     toolbox: Toolbox | None = None,
+    approve: bool = False,
+    rest: bool = False,
     **limits: Any,
 ) -> Played:
-    """Make a run that is not started yet."""
+    """Make a run that is not started yet; one that is to ``rest`` has to be closed."""
     models = ScriptedModels(replies, sub)
     models.prices = prices or {}
     models.windows = windows or {}
     models.ids = ids or {}
-    options = msgspec.structs.replace(options or AskOptions(), limits=LimitOverrides(**limits))
+    options = msgspec.structs.replace(
+        options or AskOptions(), limits=LimitOverrides(**limits), approve=approve
+    )
     params = AskParams(question=question, sources=list(sources), options=options)
     run = Run(
         "test",
@@ -185,6 +214,7 @@ def prepare(
         directory=tmp_path / "context",
         store=store,
         toolbox=toolbox,
+        rest=rest,
     )
     return Played(run, models)
 
@@ -232,6 +262,24 @@ async def play(tmp_path: Path, replies: Sequence[Scripted], **options: Any) -> P
     played = prepare(tmp_path, replies, **options)
     await asyncio.wait_for(played.run.start(), 50)
     return played
+
+
+@asynccontextmanager
+async def played(
+    tmp_path: Path, replies: Sequence[Scripted], *, rest: bool = True, **options: Any
+) -> AsyncIterator[Played]:
+    """Start a run that rests when it has ended; close it at last."""
+    made = prepare(tmp_path, replies, rest=rest, **options)
+    task = made.run.start()
+    made.task = task
+    try:
+        yield made
+    finally:
+        made.run.cancel(None)
+        if made.run.steering.paused:
+            made.run.steering.pause(False)
+        await asyncio.wait({task}, timeout=50)
+        await made.run.close()
 
 
 def cell(code: str) -> str:

@@ -14,6 +14,7 @@ from pygls.exceptions import JsonRpcException, JsonRpcInvalidRequest
 
 from rlm_server import __version__
 from rlm_server.doors.rpc import Handler, P, Server, Then
+from rlm_server.doors.steering import SteeringMethods
 from rlm_server.doors.wire import MAX_BODY, TooLong, Wire
 from rlm_server.engine.doctor import examine
 from rlm_server.engine.notes import notes_path
@@ -116,6 +117,7 @@ class Session:
         self._register("rlm/status", Empty, self._status)
         self._register("rlm/costs", CostsParams, self._costs)
         self._register("rlm/doctor", Empty, self._doctor)
+        SteeringMethods(engine, self._follow_on).register(self._register)
 
     async def run(self) -> None:
         """Serve until the client goes away or sends ``exit``."""
@@ -254,6 +256,8 @@ class Session:
             models_ready=models.ready,
             isolation=last(),
             live_runs=self._engine.live_runs(),
+            resting_runs=self._engine.resting_runs(),
+            resting_memory=self._engine.resting_memory,
             models=models.list(),
         )
 
@@ -288,6 +292,11 @@ class Session:
             self._followed[run_id].cancel()  # or each event would come twice
         self._followed[run_id] = task = asyncio.create_task(pump(), name=f"follow {run_id}")
         task.add_done_callback(lambda done: self._forget(run_id, done))
+
+    def _follow_on(self, run_id: str, from_seq: int) -> None:
+        """The same, unless this client has followed the run all the time."""
+        if run_id not in self._followed:
+            self._follow(run_id, from_seq)
 
     def _forget(self, run_id: str, task: asyncio.Task[None]) -> None:
         if self._followed.get(run_id) is task:

@@ -17,6 +17,7 @@ from rlm_server.engine.prompt import sub_messages
 from rlm_server.engine.replay import Replay
 from rlm_server.engine.reply import Piece, ReplyParser
 from rlm_server.engine.speculation import Speculation
+from rlm_server.engine.steering import Steering
 from rlm_server.errors import RlmError
 from rlm_server.models import Account, Completion, Message, Models, Priority
 from rlm_server.protocol import (
@@ -86,6 +87,7 @@ class Calls:
         emitter: Emitter,
         ledger: Ledger,
         models: Models,
+        steering: Steering,
         *,
         subs: Sequence[str],
         account: Account,
@@ -100,8 +102,10 @@ class Calls:
         self._emitter = emitter
         self._ledger = ledger
         self._models = models
+        self._steering = steering
         self._account = account
-        self._subs = subs
+        self.subs = subs
+        """May be replaced between questions."""
         self.replay: Replay | None = None
         """Where given, what it has is neither asked nor paid, nor told again."""
         self.program: Program | None = None
@@ -198,6 +202,7 @@ class Calls:
         Whatever goes wrong is an error in the reply. ``holds`` is what is told of the context in
         its prompt.
         """
+        await self._steering.gate(parent)
         if self._numbers.get(parent, 0) >= self._ledger.limits.subcalls + REFUSALS_SHOWN:
             # Code that goes on calling after it was refused would fill the log.
             return CallReply(text="", error=limit_error(LimitReached("too many sub-calls")))
@@ -212,7 +217,7 @@ class Calls:
             if tool and not await asyncio.shield(sure):  # what a tool does can't be undone
                 return CallReply(text="", error=limit_error(LimitReached("the cell was undone")))
         node, started = past.node if past else self.next_node(parent), time.monotonic()
-        default = self._subs[min(depth, len(self._subs) - 1)]
+        default = self.subs[min(depth, len(self.subs) - 1)]
         self._emitter.emit(
             SubcallStarted,
             node,
@@ -451,7 +456,7 @@ class Calls:
             subcalls_started=self._ledger.subcalls_started,
             subcalls_done=self._ledger.subcalls_done,
             usage=self._ledger.usage,
-            seconds=self._ledger.seconds,
+            seconds=self._ledger.all_seconds,
         )
 
 

@@ -21,6 +21,7 @@ from rlm_server.engine.ledger import Ledger, LimitReached
 from rlm_server.engine.loop import Loop
 from rlm_server.engine.overcalls import OverCalls
 from rlm_server.engine.speech import Speech
+from rlm_server.engine.steering import Steering
 from rlm_server.errors import RlmError, SandboxError, SourceError
 from rlm_server.models import Models
 from rlm_server.protocol import (
@@ -68,6 +69,7 @@ class Children:
         *,
         max_depth: int,
         depth_models: Sequence[str],
+        steering: Steering,
         directory: Path,
         coverage: Coverage,
         seed: int = 0,
@@ -82,6 +84,7 @@ class Children:
         self._over_calls = OverCalls(emitter)
         self._max_depth = max_depth
         self._depth_models = depth_models
+        self._steering = steering
         self._directory = directory
         self._coverage = coverage
         self._seed = seed
@@ -91,6 +94,10 @@ class Children:
     def add(self, loop: Loop) -> None:
         """Know a loop, so that its cells can be interrupted."""
         self._loops[loop.node] = loop
+
+    def loop(self, node: str) -> Loop | None:
+        """The loop of the run, or of a child run that is live."""
+        return self._loops.get(node)
 
     async def on_call(self, place: Place, call: Call) -> CallReply:
         """Answer what a cell asks for."""
@@ -228,6 +235,7 @@ class Children:
             node=node,
             model=model,
             profile=self._speech.profile(model, depth),
+            steering=self._steering,
         )
         self.add(loop)
         return loop

@@ -47,6 +47,11 @@ class Emitter:
         self._length = 0
         self._timer: asyncio.TimerHandle | None = None
 
+    @property
+    def next_seq(self) -> int:
+        """Number of the next event."""
+        return self._seq
+
     def emit(self, event: type[E], node: str = "0", **fields: Any) -> E:
         """Write an event, after the text that waits, and return it."""
         self.flush()

@@ -68,11 +68,23 @@ class Ledger:
         self.last_reply = Reservation("0", 0, 0.0, subcall=False)
         """What was set aside for the latest reply of a root model."""
         self.usage = Usage()
+        """Of all questions."""
+        self.spent = Usage()
+        """Of this question, to which the limits apply."""
+        self._earlier_seconds = 0.0
+        self._earlier_subcalls = 0
         self.subcalls_started = 0
         self.subcalls_done = 0
         self._by_node: dict[str, Usage] = {}
         self._reserved_tokens = 0
         self._reserved_cost = 0.0
+
+    def begin_question(self, limits: Limits) -> None:
+        """Begin with a further question, which has limits of its own."""
+        self._earlier_seconds = self.all_seconds
+        self._earlier_subcalls = self.subcalls_started
+        self.limits, self.spent, self.started = limits, Usage(), self._clock()
+        self.warned.clear()
 
     @property
     def bounded(self) -> bool:
@@ -81,17 +93,27 @@ class Ledger:
 
     @property
     def tokens(self) -> int:
-        """Tokens used."""
-        return self.usage.prompt_tokens + self.usage.completion_tokens
+        """Tokens used for this question."""
+        return self.spent.prompt_tokens + self.spent.completion_tokens
+
+    @property
+    def subcalls(self) -> int:
+        """Sub-calls begun for this question."""
+        return self.subcalls_started - self._earlier_subcalls
 
     @property
     def seconds(self) -> float:
-        """Wall time used."""
+        """Time used for this question."""
         return self._clock() - self.started
 
     @property
+    def all_seconds(self) -> float:
+        """Time used for all questions."""
+        return self._earlier_seconds + self.seconds
+
+    @property
     def seconds_left(self) -> float:
-        """Wall time left; negative where the limit is over."""
+        """Time left; negative where the limit is over."""
         return self.limits.seconds - self.seconds
 
     def check_time(self) -> None:
@@ -101,7 +123,7 @@ class Ledger:
 
     def count_subcall(self) -> None:
         """Count a sub-call, or a child run, that begins; raises LimitReached if none is left."""
-        if self.subcalls_started >= self.limits.subcalls:
+        if self.subcalls >= self.limits.subcalls:
             raise LimitReached(f"the limit of {self.limits.subcalls} sub-calls is reached")
         self.subcalls_started += 1
 
@@ -144,7 +166,7 @@ class Ledger:
         self._reserved_cost -= reservation.cost
         self.subcalls_done += reservation.subcall
         if used is not None:
-            self.usage = add(self.usage, used)
+            self.usage, self.spent = add(self.usage, used), add(self.spent, used)
             self._charge(reservation.node, used)
 
     def below(self, node: str) -> Usage:
@@ -161,15 +183,15 @@ class Ledger:
         limit = self.limits.cost
         if limit is None:
             return cost or 0.0  # set aside all the same: a limit may be set meanwhile
-        if cost is None or self.usage.cost is None:
+        if cost is None or self.spent.cost is None:
             raise LimitReached(
                 f"a model's price is unknown, so the cost limit of ${limit:.2f} can't be kept; "
                 "set input-price and output-price for it in the configuration"
             )
-        if self.usage.cost + self._reserved_cost + cost > limit:
+        if self.spent.cost + self._reserved_cost + cost > limit:
             raise LimitReached(
                 f"the cost limit of ${limit:.2f} leaves no room for a call of up to ${cost:.4f} "
-                f"(${self.usage.cost + self._reserved_cost:.4f} is used or set aside)"
+                f"(${self.spent.cost + self._reserved_cost:.4f} is used or set aside)"
             )
         return cost
 

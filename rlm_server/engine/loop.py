@@ -18,6 +18,7 @@ from rlm_server.engine.ledger import Ledger, LimitReached
 from rlm_server.engine.nearing import Nearing
 from rlm_server.engine.profile import Profile
 from rlm_server.engine.reply import ReplyParser
+from rlm_server.engine.steering import APPROVED, Decision, Steering
 from rlm_server.engine.typed import AnswerType
 from rlm_server.protocol import (
     MAX_EVENT_TEXT,
@@ -27,7 +28,7 @@ from rlm_server.protocol import (
     Notice,
     Output,
 )
-from rlm_server.sandbox import CellResult, Repl, Sure
+from rlm_server.sandbox import CellResult, Repl, Sure, rejected
 from rlm_server.text import clip
 
 SHOWN = 4000
@@ -52,6 +53,7 @@ class Loop:
         node: str,
         model: str,
         profile: Profile,
+        steering: Steering,
         answer_type: AnswerType | None = None,
     ) -> None:
         """Prepare a loop below ``node`` that asks ``model`` within the limits of ``ledger``."""
@@ -59,58 +61,102 @@ class Loop:
         self.model = model
         self.profile = profile
         self.iterations = 0
+        """Of all questions."""
         self.best = ""
         """The best answer so far: what the code has set, ready or not."""
         self.last_prose = ""
         self.stopping = False
         """Set when the run is to end as soon as the running cell has been interrupted."""
+        self.repl: Repl | None = None
+        self.floor = asyncio.Lock()
+        """Held by whoever uses the REPL: a cell of the model's, or the user."""
+        self.users_cell: str | None = None
+        """The node of the user's own cell that runs."""
         self._emitter = emitter
         self._calls = calls
-        self._repl: Repl | None = None
+        self._steering = steering
+        self._history: History | None = None
         self._ledger = ledger
+        self._earlier_iterations = 0
         self._nearing = Nearing(ledger)
         self._cell_began = 0.0
         self._acceptance = Acceptance(answer_type)
         self.on_cell: Callable[[CellResult], None] = lambda result: None
         """Told of each cell that has ended."""
-        self._cells_run = 0
         self._refused = False
+        self._running = False
         self._in_cell = False
+        """Whether that cell is sure to be wanted, and can be stopped."""
 
     @property
     def current(self) -> str:
-        """The node of the iteration that is going on."""
-        return f"{self.node}.{self.iterations}"
+        """The node of the iteration, or the user's own cell, that is going on."""
+        return self.users_cell or f"{self.node}.{self.iterations}"
+
+    @property
+    def busy(self) -> bool:
+        """Whether a cell runs, of the model's or the user's."""
+        return self._running or self.users_cell is not None
 
     def interrupt(self) -> bool:
-        """Stop the cell that runs; False where none does."""
-        if self._repl is None or not self._in_cell:
+        """Stop the cell that runs; False where none of the model's does."""
+        if self.repl is None or not (self._in_cell or self.users_cell):
             return False
-        self._repl.interrupt()
-        return True
+        self.repl.interrupt()
+        return self._in_cell
 
     def follow_limits(self) -> None:
-        """Give the cell that runs the time that changed limits leave to it."""
-        if self._repl is not None and self._in_cell:
+        """Give the cell that runs the time that changed limits, or a held clock, leave to it."""
+        if self.repl is not None and self._in_cell:
+            if self._steering.clock.held:
+                self.repl.allow(None)
+                return
             used = self._ledger.seconds - self._cell_began
             left = min(self._ledger.limits.cell_seconds - used, self._ledger.seconds_left)
-            self._repl.allow(max(LEAST_SECONDS, left))
+            self.repl.allow(max(LEAST_SECONDS, left))
 
     async def run(self, repl: Repl, history: History) -> str:
         """Go on until the answer is ready, and return it.
 
         Raises LimitReached, ModelError, SchemaError.
         """
-        self._repl = repl
-        while self.iterations < self._ledger.limits.iterations:
+        self.repl, self._history = repl, history
+        return await self._iterate(history)
+
+    def begin_question(self, model: str, profile: Profile, answer_type: AnswerType | None) -> None:
+        """Forget the last answer; ``model`` is asked for the next one."""
+        self.model, self.profile = model, profile
+        self.best = self.last_prose = ""
+        self.stopping = self._refused = False
+        self._earlier_iterations = self.iterations
+        self._nearing = Nearing(self._ledger)
+        self._acceptance = Acceptance(answer_type)
+
+    async def run_further(self, question: str) -> str:
+        """Go on with a further question, in the namespace and the conversation as they are."""
+        assert self.repl is not None
+        assert self._history is not None
+        self.repl.renew()
+        self._history.say(question)
+        return await self._iterate(self._history)
+
+    @property
+    def _iterations_left(self) -> int:
+        return self._ledger.limits.iterations - self.iterations + self._earlier_iterations
+
+    async def _iterate(self, history: History) -> str:
+        while self._iterations_left > 0:
+            await self._steering.gate(self.node)
             self.iterations += 1
-            node = self.current
+            node = f"{self.node}.{self.iterations}"
             if self.node == "0":
                 self._calls.iteration = self.iterations
             self._emitter.emit(IterationStarted, node, iteration=self.iterations)
             if (replay := self._calls.replay) and (note := replay.note(node)):
                 history.say(prompt.person_note(note))
             self._ledger.check_time()
+            if news := self._steering.news(self.node):
+                history.say(news)
             early = self._early(node)
             try:
                 text, reply = await self._calls.root(node, self.model, history.messages, early)
@@ -134,7 +180,7 @@ class Loop:
             feedback = feedback.and_also(prompt.nearing(text))
             if first:
                 self._notice(node, f"{text} The model was told so.")
-        remaining = self._ledger.limits.iterations - self.iterations
+        remaining = self._iterations_left
         if remaining in (1, 2):
             feedback = feedback.and_also(prompt.last_call(remaining))
         return feedback
@@ -143,7 +189,9 @@ class Loop:
         """What lets the first cell of the next reply begin early, where that is wanted."""
         if not self._calls.speculation.early(self._ledger):
             return None
-        if self._repl is None or not self._repl.undoes:
+        if self._steering.approving or self._steering.paused:
+            return None
+        if self.repl is None or not self.repl.undoes:
             return None
         begin = partial(self._cell, node, 1, reply="")
         unsure = self._calls.unsure
@@ -154,8 +202,8 @@ class Loop:
         result = await early.result() if early is not None else None
         if result is None:
             return await self._cell(node, 1, code, text)
-        assert self._repl is not None
-        self._repl.complete(text)
+        assert self.repl is not None
+        self.repl.complete(text)
         return result
 
     async def _react(
@@ -167,7 +215,6 @@ class Loop:
             self._notice(node, "The reply held no code to run; the model was told so.")
             told = prompt.no_code(reply, self.profile)
             return Feedback(told, told), False
-        first = self._cells_run + 1
         results: list[CellResult] = []
         for number, code in enumerate(reply.cells[:MOST_CELLS], 1):
             if number == 1:
@@ -176,7 +223,7 @@ class Loop:
                 results.append(await self._cell(node, number, code, text))
             if results[-1].ready or results[-1].status != "ok":
                 break
-        feedback = prompt.outputs(results, first, len(reply.cells), SHOWN)
+        feedback = prompt.outputs(results, len(reply.cells), SHOWN)
         if not results[-1].ready:
             return feedback, False
         refusal = self._acceptance.refuse(self.iterations, reply, results[-1].answer)
@@ -189,21 +236,18 @@ class Loop:
     async def _cell(
         self, node: str, number: int, code: str, reply: str, sure: Sure | None = None
     ) -> CellResult:
-        assert self._repl is not None
-        started = self._emitter.emit(
-            CellStarted, node, cell=number, code=clip(code, MAX_EVENT_TEXT)
-        )
+        decision = APPROVED
         if sure is None:
-            self._enter()
+            await self._steering.gate(node)
+            decision = await self._steering.approval(node, number, code)
+        if decision.kind == "reject":
+            result = rejected(decision.reason)
         else:
-            sure.add_done_callback(lambda sure: self._enter() if sure.result() else None)
-        try:
-            result = await self._run_code(node, number, code, reply, started.time, sure)
-        finally:
-            self._in_cell = False
-        if (program := self._calls.program) and (doubt := program.ran(node, number, result, SHOWN)):
-            self._calls.tell_doubt(node, doubt)
-        self._cells_run += 1
+            async with self.floor:
+                result = await self._run_cell(node, number, code, decision, reply, sure)
+            program = self._calls.program
+            if program and (doubt := program.ran(node, number, result, SHOWN)):
+                self._calls.tell_doubt(node, doubt)
         # A cell that never happened has not heard of the refusal.
         self._refused = self._refused and result.status not in ("ok", "error")
         self.on_cell(result)
@@ -226,17 +270,45 @@ class Loop:
             self._ledger.check_time()
         return result
 
+    async def _run_cell(
+        self,
+        node: str,
+        number: int,
+        code: str,
+        decision: Decision,
+        reply: str,
+        sure: Sure | None,
+    ) -> CellResult:
+        edited = decision.kind == "edit"
+        code = decision.code if edited else code
+        shown = clip(code, MAX_EVENT_TEXT)
+        started = self._emitter.emit(CellStarted, node, cell=number, code=shown, edited=edited)
+        self._running = True
+        if sure is None:
+            self._enter()
+        else:
+            sure.add_done_callback(lambda sure: self._enter() if sure.result() else None)
+        try:
+            result = await self._run_code(node, number, code, reply, started.time, sure)
+        finally:
+            self._running = self._in_cell = False
+        assert self.repl is not None
+        result.number, result.edited = self.repl.cells, code if edited else ""
+        return result
+
     def _enter(self) -> None:
         """A cell runs that can be stopped, and whose time counts."""
         self._in_cell, self._cell_began = True, self._ledger.seconds
+        if self._steering.clock.held:  # after the cell has been told how long it may take
+            asyncio.get_running_loop().call_soon(self.follow_limits)
 
     async def _run_code(
         self, node: str, number: int, code: str, reply: str, now: float, sure: Sure | None
     ) -> CellResult:
-        assert self._repl is not None
-        run = partial(self._repl.run, code, reply=reply, refused=self._refused, now=now, show=SHOWN)
+        assert self.repl is not None
+        run = partial(self.repl.run, code, reply=reply, refused=self._refused, now=now, show=SHOWN)
         if (replay := self._calls.replay) and (past := replay.cell(node, number)):
-            return await run_again(self._repl, run, past, replay, self._notice, SHOWN)
+            return await run_again(self.repl, run, past, replay, self._notice, SHOWN)
         return await run(
             batching=self._calls.batching(partial(self._notice, node, level="info")),
             sure=sure,
@@ -246,8 +318,10 @@ class Loop:
             ),
         )
 
-    def _cell_seconds(self) -> float:
-        """What a cell that begins now may take."""
+    def _cell_seconds(self) -> float | None:
+        """What a cell that begins now may take; None while the clock stands still."""
+        if self._steering.clock.held:
+            return None
         return min(self._ledger.limits.cell_seconds, max(LEAST_SECONDS, self._ledger.seconds_left))
 
     def _notice(

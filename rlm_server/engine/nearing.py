@@ -42,13 +42,13 @@ class Nearing:
         ledger, limits = self._ledger, self._ledger.limits
         if ledger.seconds >= NEAR * limits.seconds:
             yield "seconds", f"{ledger.seconds:,.0f} of {limits.seconds:,.0f} seconds are over."
-        if ledger.subcalls_started >= NEAR * limits.subcalls > 0:
-            made, limit = ledger.subcalls_started, limits.subcalls
+        if ledger.subcalls >= NEAR * limits.subcalls > 0:
+            made, limit = ledger.subcalls, limits.subcalls
             yield "subcalls", f"{made:,} of {limit:,} sub-calls are made."
         used, reply = ledger.tokens, ledger.last_reply
         if limits.tokens is not None and _is_near(used, reply.tokens, limits.tokens):
             yield "tokens", f"{used:,} of {limits.tokens:,} tokens are used."
-        spent = ledger.usage.cost
+        spent = ledger.spent.cost
         if limits.cost is not None and _is_near(spent or 0.0, reply.cost, limits.cost):
             yield "cost", f"${spent or 0.0:,.4f} of ${limits.cost:,.2f} are spent."
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
+from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 from pathlib import PurePosixPath
@@ -15,6 +16,7 @@ from rlm_server.engine.profile import Profile
 from rlm_server.engine.reply import ReplyParser
 from rlm_server.models import Message
 from rlm_server.sandbox import CellResult
+from rlm_server.text import clip
 
 EDGE = 600
 """Characters of the context's head and tail that the root model sees."""
@@ -27,6 +29,8 @@ FIRST_WORDS = 80
 
 KINDS = 8
 """Suffixes named in it."""
+EARLIER = 4000
+"""Characters of an earlier answer, and of the list of variables, in a further question."""
 
 LONGEST = 8
 """Documents named in the context's shape."""
@@ -79,12 +83,18 @@ def _kinds(corpus: Corpus | Part) -> str:
     return ", ".join(named) + (f", and {rest:,} more" if rest else "")
 
 
-def outputs(results: list[CellResult], first_number: int, total: int, show: int) -> Feedback:
+def outputs(results: list[CellResult], total: int, show: int) -> Feedback:
     """What the cells of a reply printed: an output longer than ``show`` is cut, and later named."""
     now, later = [], []
     # One budget for all, so that many cells do not make one long prompt.
     show = max(show // 10, min(show, 2 * show // max(1, len(results))))
-    for number, result in enumerate(results, first_number):
+    for place, result in enumerate(results, 1):
+        if steered := _steered(place, result, show):
+            now.append(steered)
+            later.append(steered)
+        if result.status == "rejected":
+            continue
+        number = result.number
         head = f"Output of cell {number}"
         if result.output_characters:
             head += f" ({result.output_characters:,} characters, kept whole in _result_{number})"
@@ -116,6 +126,22 @@ def _first_words(text: str) -> str:
     return f"{line} ..."
 
 
+def _steered(place: int, result: CellResult, show: int) -> str:
+    """What a person did to a block of the reply before it ran, if anything."""
+    if result.status == "rejected":
+        reason = f" Their reason: {result.error}" if result.error else ""
+        return (
+            f"The {_ordinal(place)} block of your reply did not run: the person who asked has "
+            f"looked at it and rejected it.{reason} Go on in another way."
+        )
+    if result.edited:
+        return (
+            f"The person who asked has edited the {_ordinal(place)} block of your reply. This ran "
+            f"in its place:\n```repl\n{clip(result.edited, show).rstrip()}\n```"
+        )
+    return ""
+
+
 def stopped(result: CellResult) -> str:
     """What the root model is told of a cell that didn't come to its end."""
     kept = (
@@ -124,6 +150,27 @@ def stopped(result: CellResult) -> str:
         else "All variables of earlier cells are lost; `context` and the functions are back."
     )
     return f"The cell was stopped: {result.error or result.status}. {kept}"
+
+
+def earlier(answered: Sequence[tuple[str, str]]) -> str:
+    """The questions that were asked before in a run, and their answers."""
+    told = [f"Question: {question}\nAnswer: {clip(text, EARLIER)}" for question, text in answered]
+    return "\n\n".join(["Asked before, about the same context:", *told])
+
+
+def further(
+    question: str, answered: Sequence[tuple[str, str]], variables: str, task: str = ""
+) -> str:
+    """A further question in a run, after the questions and answers before it.
+
+    ``task`` says more of what the answer has to be.
+    """
+    asked = f"A further question: {question}" + (f"\n\n{task}" if task else "")
+    return (
+        f"{asked}\n\n{earlier(answered)}\n\n"
+        f"Your variables are as you left them:\n{clip(variables, EARLIER)}\n\n"
+        "`answer` is empty again; set it when you have the answer to the further question."
+    )
 
 
 def no_code(reply: ReplyParser, profile: Profile) -> str:

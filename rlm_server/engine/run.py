@@ -1,12 +1,13 @@
-"""A run: one question from its start to its end, whatever ends it."""
+"""A run: a question from its start to its end, whatever ends it, and further ones after it."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import shutil
 import zlib
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,20 +21,25 @@ from rlm_server.context.corpus import Corpus
 from rlm_server.context.store import Store
 from rlm_server.engine.calls import Calls, account_of, run_error
 from rlm_server.engine.child import Children, Place
+from rlm_server.engine.clock import Clock
 from rlm_server.engine.coverage import Coverage
 from rlm_server.engine.direct import Direct
 from rlm_server.engine.emitter import Emitter
-from rlm_server.engine.ledger import Ledger, LimitReached
+from rlm_server.engine.ending import GRACE_SECONDS, End, end_of
+from rlm_server.engine.ledger import Ledger
 from rlm_server.engine.loop import Loop
+from rlm_server.engine.namespace import Namespace
 from rlm_server.engine.notes import chosen, told
 from rlm_server.engine.offer import Offer
 from rlm_server.engine.past import Past, Rerun
+from rlm_server.engine.prompt import earlier, further
 from rlm_server.engine.similar import Question
 from rlm_server.engine.speculation import Speculation
 from rlm_server.engine.speech import Speech
+from rlm_server.engine.steering import Steering
 from rlm_server.engine.telling import tell_answer
 from rlm_server.engine.typed import AnswerType
-from rlm_server.errors import LogError, RlmError
+from rlm_server.errors import BusyError, EndedError, LogError, SandboxError
 from rlm_server.models import Models
 from rlm_server.models.cache.semantic import Similar
 from rlm_server.protocol import (
@@ -42,6 +48,9 @@ from rlm_server.protocol import (
     ContextProgress,
     ContextReady,
     Evidence,
+    ExecResult,
+    FollowUp,
+    FollowUpOptions,
     Isolation,
     KeptOverlay,
     KeptSource,
@@ -50,9 +59,7 @@ from rlm_server.protocol import (
     LimitsChanged,
     Notice,
     RunEnded,
-    RunError,
     RunStarted,
-    RunStatus,
 )
 from rlm_server.runs.log import RunLog
 from rlm_server.sandbox import Repl
@@ -60,10 +67,6 @@ from rlm_server.text import clip
 from rlm_server.tools import Toolbox
 
 logger = logging.getLogger(__name__)
-
-
-GRACE_SECONDS = 0.25
-"""What a cell gets to end after its interrupt, when the run is cancelled or its time is over."""
 
 
 @dataclass(frozen=True)
@@ -76,15 +79,8 @@ class Kept:
     """Hash of a question too long for an event."""
 
 
-@dataclass
-class _End:
-    status: RunStatus
-    reason: str
-    error: RunError | None = None
-
-
 class Run:
-    """One question. ``run`` never raises; what goes wrong is an event."""
+    """A question, and what is asked further. Its tasks never raise; what goes wrong is an event."""
 
     def __init__(
         self,
@@ -101,16 +97,18 @@ class Run:
         past: Past | None = None,
         rerun: Rerun | None = None,
         toolbox: Toolbox | None = None,
+        rest: bool = False,
     ) -> None:
         """Prepare a run with its files in ``directory``, and its corpus there or in ``store``.
 
         ``kept`` is what the log shall say of the sources, ``past`` what it has of the run already,
-        ``rerun`` the run whose program is run. Raises UnknownModelError.
+        ``rerun`` the run whose program is run. With ``rest``, a run that has ended keeps its REPL
+        for further questions until it is closed. Raises UnknownModelError.
         """
         self.run_id = run_id
         self.log = log
         self.ended: RunEnded | None = None
-        """The last event, also where the log could not take it."""
+        """The end of its last question, also where the log could not take it."""
         self._params = params
         self._config = config
         self._models = models
@@ -118,13 +116,17 @@ class Run:
         self._directory = directory
         self._store = store
         self._kept = kept or Kept()
+        self._rest = rest
         self._root = models.resolve(params.options.root_model, default=models.root)
         default_sub = models.sub if params.options.root_model is None else self._root
         self._sub = models.resolve(params.options.sub_model, default=default_sub)
         self._emitter = Emitter(run_id, log, on_failure=self._log_failed)
         schema = params.options.schema
         self._answer_type = AnswerType(schema) if schema is not None else None
-        self._ledger = Ledger(merge_limits(config.limits, params.options.limits))
+        clock = Clock()
+        clock.on_change = self._follow_limits
+        self.steering = Steering(self._emitter, clock, approve=params.options.approve)
+        self._ledger = Ledger(merge_limits(config.limits, params.options.limits), clock)
         self.account = account_of(run_id, params)
         self._past = past
         self._rerun = rerun
@@ -135,6 +137,7 @@ class Run:
             self._emitter,
             self._ledger,
             models,
+            self.steering,
             subs=subs,
             account=self.account,
             offer=self._offer,
@@ -150,6 +153,8 @@ class Run:
         self._question = Question(
             params, models, self._emitter, names, self._max_depth, system, tools, self._calls.embed
         )
+        self._asked = params.question
+        self._answered: list[tuple[str, str]] = []
         self._seed = zlib.crc32(run_id.encode())
         if past is not None:
             self._seed = past.seed
@@ -160,24 +165,21 @@ class Run:
         self._children: Children | None = None
         self._coverage = Coverage()
         self._corpus: Corpus | None = None
-        self._repl: Repl | None = None
         self._loop: Loop | None = None
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.Timeout | None = None
         self._log_error: LogError | None = None
         self._stopping = False
+        self._at_rest = contextlib.ExitStack()
         self._last_resort: asyncio.TimerHandle | None = None
 
     def start(self) -> asyncio.Task[None]:
-        """Begin; the task ends when the run has ended and its log is closed. Raises LogError."""
+        """Begin; the task ends when the run has ended. Raises LogError."""
         if self._past is not None:
             self._past.announce(self._emitter, self._root, self._sub, self._isolation.mode)
         else:
             self._tell_start()
-        if self._log_error is not None:
-            raise self._log_error
-        self._task = asyncio.create_task(self._run(), name=f"run {self.run_id}")
-        return self._task
+        return self._begin(self._work())
 
     def _tell_start(self) -> None:
         self._emitter.emit(
@@ -200,15 +202,107 @@ class Run:
             rerun_of=self._rerun.run_id if self._rerun else None,
         )
 
+    def follow_up(self, question: str, options: FollowUpOptions) -> asyncio.Task[None]:
+        """Begin with a further question, which is answered where the last one ended.
+
+        Only for a run that rests. Raises UnknownModelError, LogError.
+        """
+        root = self._models.resolve(options.root_model, default=self._root)
+        sub = self._models.resolve(options.sub_model, default=self._sub)
+        self.log.claim()
+        self._root, self._asked = root, question
+        self._similar = self._rerun = None
+        if options.sub_model is not None:
+            self._sub, self._calls.subs = sub, [sub]
+        self._at_rest.close()
+        self._ledger.begin_question(merge_limits(self._ledger.limits, options.limits))
+        if options.approve is not None:
+            self.steering.approving = options.approve
+        self._answer_type = AnswerType(options.schema) if options.schema is not None else None
+        if self._loop is not None:
+            self._loop.begin_question(root, self._speech.profile(root), self._answer_type)
+        self.ended, self._stopping = None, False
+        self._emitter.emit(
+            FollowUp,
+            question=clip(question, MAX_EVENT_TEXT),
+            root_model=self._root,
+            sub_model=self._sub,
+            limits=self._ledger.limits,
+        )
+        return self._begin(self._work_on())
+
+    def _begin(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        if self._log_error is not None:
+            work.close()
+            raise self._log_error
+        self._task = asyncio.create_task(self._run(work), name=f"run {self.run_id}")
+        return self._task
+
+    @property
+    def rests(self) -> bool:
+        """Whether it has ended and can be asked further."""
+        return self._rest and self.ended is not None and self._corpus is not None
+
+    @property
+    def busy(self) -> bool:
+        """Whether code runs in its REPL."""
+        return self._loop is not None and self._loop.busy
+
+    @property
+    def next_seq(self) -> int:
+        """Number of its next event."""
+        return self._emitter.next_seq
+
+    async def settle(self) -> int:
+        """End what its code has left running; return the bytes of memory that its REPL uses."""
+        if self._loop is None or self._loop.repl is None or self.busy:
+            return 0
+        async with self._loop.floor:
+            try:
+                return await self._loop.repl.settle()
+            except SandboxError:
+                return 0  # it is gone, or will be with the next look
+
     def cancel(self, node: str | None) -> bool:
-        """Stop the whole run, a child run, or the cell that runs in an iteration."""
+        """Stop the whole run, a child run, or the cell that runs in an iteration or by the user."""
+        if node is not None and node != "0":
+            return self._children is not None and self._children.cancel(node)
         if self._task is None or self._stopping or self._task.done():
             return False
-        if node in (None, "0"):
-            self._stop()
-            return True
-        assert node is not None
-        return self._children is not None and self._children.cancel(node)
+        self._stop()
+        return True
+
+    def note(self, node: str, text: str) -> None:
+        """Have the model told something with its next message. Raises EndedError."""
+        if node != "0" and (self._children is None or self._children.loop(node) is None):
+            raise EndedError(
+                f"There is no child run at {node[:100]!r} now.", cure="Give the run itself a note."
+            )
+        self.steering.note(node, text)
+
+    def namespace(self, node: str = "0") -> Namespace:
+        """The variables of the run or a child run. Raises BusyError where there are none now."""
+        loop = self._children.loop(node) if self._children else None
+        if loop is None or loop.repl is None:
+            raise BusyError(
+                f"There is no REPL at {node[:100]!r} now.",
+                cure="Wait until its model has been asked; child runs end with their question.",
+            )
+        return Namespace(loop, self._emitter, self.steering, self._ledger)
+
+    async def execute(self, node: str, code: str) -> ExecResult:
+        """Run code of the user's own. Raises BusyError, SandboxError, LogError."""
+        namespace = self.namespace(node)
+        if self.ended is None:
+            return await namespace.execute(code)
+        self.log.claim()
+        rested_since = self.ended
+        result = await namespace.execute(code)
+        if self.ended is rested_since:  # it may have cost something
+            self._calls.finish()
+            self._tell_end(rested_since)
+            self.log.release()
+        return result
 
     def set_limits(self, overrides: LimitOverrides) -> bool:
         """Change limits while the run goes on; False where it has ended."""
@@ -217,30 +311,51 @@ class Run:
         self._ledger.limits = merge_limits(self._ledger.limits, overrides)
         node = self._loop.current if self._loop and self._loop.iterations else "0"
         self._emitter.emit(LimitsChanged, node, limits=self._ledger.limits)
-        if not self._timer.expired():
-            left = max(0.0, self._ledger.seconds_left) + GRACE_SECONDS
-            self._timer.reschedule(asyncio.get_running_loop().time() + left)
-        if self._children is not None:
-            self._children.follow_limits()
+        self._follow_limits()
         return True
 
-    async def _run(self) -> None:
+    def _follow_limits(self) -> None:
+        """Set timers anew after limits were changed, or the clock was stopped or set going."""
+        if self._timer is not None and not (self._stopping or self._timer.expired()):
+            left = max(0.0, self._ledger.seconds_left) + GRACE_SECONDS
+            held = self.steering.clock.held
+            self._timer.reschedule(None if held else asyncio.get_running_loop().time() + left)
+        if self._children is not None:
+            self._children.follow_limits()
+
+    async def _run(self, work: Coroutine[None, None, None]) -> None:
         try:
-            end = await self._work_within_limits()
+            self._timer = asyncio.timeout(self._ledger.seconds_left + GRACE_SECONDS)
+            end = await end_of(work, self._timer, self._ledger)
+            if self._similar:
+                end.reason = "The answer to a similar question was kept."
             self._stopping = True
             if self._last_resort is not None:
                 self._last_resort.cancel()
-            await self._close_repl()
+            self.steering.finish()
+            if not self._rest:
+                await self._close_repl()
             await self._finish(end)
         finally:
-            self.log.close()
-            # Gigabytes take a while to be removed.
-            await asyncio.to_thread(self._clear)
+            self._rest = self._rest and self._log_error is None
+            if self.rests:
+                self.log.release()
+                self._at_rest.enter_context(self.steering.clock.hold())
+            else:
+                await self.close()
+
+    async def close(self) -> None:
+        """End its REPL, close its log, and remove its files; it can't be asked further then."""
+        self._rest = False
+        await self._close_repl()
+        self.log.close()
+        # Gigabytes take a while to be removed.
+        await asyncio.to_thread(self._clear)
 
     async def _close_repl(self) -> None:
-        if self._repl is not None:
+        if self._loop is not None and self._loop.repl is not None:
             try:
-                await self._repl.close()
+                await self._loop.repl.close()
             except Exception:
                 logger.exception("the REPL of run %s did not close", self.run_id)
 
@@ -250,42 +365,33 @@ class Run:
             self._corpus.close()
         shutil.rmtree(self._directory, ignore_errors=True)
 
-    async def _work_within_limits(self) -> _End:
-        """Do the work, and turn whatever ends it into an end."""
-        self._timer = timer = asyncio.timeout(self._ledger.seconds_left + GRACE_SECONDS)
-        try:
-            async with timer:
-                await self._work()
-            kept = "The answer to a similar question was kept." if self._similar else ""
-            return _End("done", kept or "The question is answered.")
-        except LimitReached as limit:
-            return _End("limit", f"Stopped: {limit}.")
-        except TimeoutError:
-            if timer.expired():
-                seconds = self._ledger.limits.seconds
-                return _End("limit", f"Stopped: the limit of {seconds:g} s is over.")
-            logger.exception("run %s failed", self.run_id)
-            internal = RunError(kind="internal", message="An operation timed out.")
-            return _End("failed", "An internal error.", internal)
-        except RlmError as error:
-            return _End("failed", str(error), run_error(error))
-        except asyncio.CancelledError:
-            if self._log_error is not None:
-                return _End("failed", str(self._log_error), run_error(self._log_error))
-            return _End("cancelled", "Cancelled.")
-        except Exception as error:
-            logger.exception("run %s failed", self.run_id)
-            internal = RunError(kind="internal", message=f"{type(error).__name__}: {error}")
-            return _End("failed", f"An internal error: {internal.message}.", internal)
-
     async def _work(self) -> None:
-        self._models.check(self._root)
-        self._models.check(self._sub)
+        self._check_models()
         self._corpus = corpus = await self._build_corpus()
         if self._past is None and self._rerun is None:
             self._similar = await self._question.find(corpus)
-        if self._similar:
-            return
+        if not self._similar:
+            await self._question.keep(corpus, await self._converse(corpus))
+
+    async def _work_on(self) -> None:
+        """Answer a further question; from the beginning, where there is no namespace yet."""
+        self._check_models()
+        assert self._corpus is not None
+        if self._loop is None:
+            await self._converse(self._corpus)
+        elif self._loop.repl is None:
+            await self._answer_by_code(self._loop, self._corpus)
+        else:
+            variables = await self.namespace().listed()
+            task = self._answer_type.task() if self._answer_type else ""
+            await self._loop.run_further(further(self._asked, self._answered, variables, task))
+
+    def _check_models(self) -> None:
+        self._models.check(self._root)
+        self._models.check(self._sub)
+
+    async def _converse(self, corpus: Corpus) -> str:
+        """Have a new loop answer the question."""
         self._loop = loop = Loop(
             self._emitter,
             self._calls,
@@ -294,13 +400,12 @@ class Run:
             model=self._root,
             profile=self._speech.profile(self._root),
             answer_type=self._answer_type,
+            steering=self.steering,
         )
         self._children = children = self._make_children()
         children.add(loop)
-        answer = await self._direct(loop).answer(loop, self._params.question, corpus)
-        if answer is None:
-            answer = await self._answer_by_code(loop, corpus)
-        await self._question.keep(corpus, answer)
+        answer = await self._direct(loop).answer(loop, self._asked, corpus)
+        return await self._answer_by_code(loop, corpus) if answer is None else answer
 
     def _direct(self, loop: Loop) -> Direct:
         return Direct(
@@ -321,7 +426,7 @@ class Run:
         self._coverage.opened(corpus)
         await self._offer.find()
         self._speech.beside = self._offer.told
-        self._repl = await Repl.start(
+        loop.repl = await Repl.start(
             corpus,
             config=self._config.sandbox,
             on_call=lambda call: children.on_call(place, call),
@@ -330,8 +435,10 @@ class Run:
         )
         task = self._answer_type.task() if self._answer_type else ""
         task = "\n\n".join(filter(None, (task, self._advice())))
-        history = self._speech.begin(self._root, self._params.question, corpus, task=task)
-        return await loop.run(self._repl, history)
+        history = self._speech.begin(self._root, self._asked, corpus, task=task)
+        if self._answered:
+            history.say(earlier(self._answered))
+        return await loop.run(loop.repl, history)
 
     def _advice(self) -> str:
         """What earlier runs have taught for such questions, as far as it is accepted; told."""
@@ -353,6 +460,7 @@ class Run:
             self._speech,
             max_depth=self._max_depth,
             depth_models=self._depth_models,
+            steering=self.steering,
             directory=self._directory,
             coverage=self._coverage,
             seed=self._seed,
@@ -383,11 +491,11 @@ class Run:
     def _tell_progress(self, documents: int, size: int) -> None:
         self._emitter.emit(ContextProgress, documents=documents, bytes=size)
 
-    async def _finish(self, end: _End) -> None:
+    async def _finish(self, end: End) -> None:
         """Tell the answer, such as it is, and the end."""
         self._calls.finish()
         if self._log_error is not None:
-            end = _End("failed", str(self._log_error), run_error(self._log_error))
+            end = End("failed", str(self._log_error), run_error(self._log_error))
         done = end.status == "done"
         text = self._similar.answer if self._similar else ""
         if self._loop:
@@ -403,6 +511,10 @@ class Run:
             )
         if self._rerun is not None and (text or done):
             self._rerun.compare(self._emitter, text)
+        self._answered.append((self._asked, text or end.reason))
+        self._tell_end(end)
+
+    def _tell_end(self, end: End | RunEnded) -> None:
         self.ended = self._emitter.emit(
             RunEnded,
             status=end.status,
@@ -411,13 +523,13 @@ class Run:
             usage=self._ledger.usage,
             iterations=self._loop.iterations if self._loop else 0,
             subcalls=self._ledger.subcalls_started,
-            seconds=self._ledger.seconds,
+            seconds=self._ledger.all_seconds,
         )
 
     def _examine(self, answer: str, evidence: Sequence[Evidence]) -> dict[str, Any]:
         """What an answer is drawn from, as the fields of its event. Blocks."""
         kept = self._similar is not None
-        return self._coverage.provenance(answer, self._params.question, evidence, kept=kept)
+        return self._coverage.provenance(answer, self._asked, evidence, kept=kept)
 
     def _log_failed(self, error: LogError) -> None:
         """The log takes no more: stop, since what isn't logged isn't shown."""

@@ -17,8 +17,17 @@ from rlm_server.engine.ledger import Price
 from rlm_server.engine.past import Past, Rerun
 from rlm_server.engine.profile import Profiles
 from rlm_server.engine.reflect import Reflection
+from rlm_server.engine.resting import Resting
 from rlm_server.engine.run import Kept, Run, merge_limits
-from rlm_server.errors import ClosingError, ExportError, RlmError, UnknownRunError
+from rlm_server.errors import (
+    BusyError,
+    ClosingError,
+    EndedError,
+    ExportError,
+    NotRestingError,
+    RlmError,
+    UnknownRunError,
+)
 from rlm_server.models import Models
 from rlm_server.protocol import (
     MAX_EVENT_TEXT,
@@ -27,6 +36,7 @@ from rlm_server.protocol import (
     EstimateParams,
     ExportParams,
     ExportResult,
+    FollowUpParams,
     LimitOverrides,
     Mark,
     MarkParams,
@@ -70,6 +80,7 @@ class Engine:
         self.reflection = Reflection(models, self._marks, self.log_directory)
         self._runs: dict[str, Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._resting = Resting(config.sandbox)
         self._closing = False
         self.durable = Durable(self, self._texts)
         """Lets past runs go on."""
@@ -108,8 +119,7 @@ class Engine:
         try:
             await self.models.look_around()
             isolation = await choose(self.config.sandbox)
-            if self._closing:
-                raise ClosingError("The server is stopping.", cure="Ask again; it starts anew.")
+            self._check_open()
             run = Run(
                 run_id,
                 params,
@@ -123,6 +133,7 @@ class Engine:
                 past=past,
                 rerun=rerun,
                 toolbox=self.toolbox,
+                rest=self.config.sandbox.resting > 0,
             )
             task = run.start()
         except BaseException:
@@ -130,10 +141,7 @@ class Engine:
             if log.size == 0:
                 log.path.unlink()
             raise
-        self._runs[run_id] = run
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(lambda _: self._runs.pop(run_id, None))
+        self._watch(run, task)
         return run
 
     def new_log(self, run_id: str) -> RunLog:
@@ -144,9 +152,72 @@ class Engine:
         """Where a live run has its files."""
         return self._contexts / run_id
 
+    def follow_up(self, params: FollowUpParams) -> tuple[Run, int]:
+        """Ask a run that rests a further question; return it, and the number of its next event.
+
+        Raises BusyError while it is at another one, NotRestingError, UnknownRunError,
+        UnknownModelError, LogError.
+        """
+        self._check_open()
+        if params.run_id in self._runs:
+            raise BusyError(
+                "The run is still at its last question.",
+                cure="Wait for its end, cancel it, or give it a note.",
+            )
+        run = self.steered(params.run_id)
+        seq = run.next_seq
+        task = run.follow_up(params.question, params.options)
+        self._resting.take(params.run_id)
+        self._watch(run, task)
+        return run, seq
+
+    def steered(self, run_id: str) -> Run:
+        """A run that is live or rests. Raises NotRestingError, UnknownRunError."""
+        if run := self._runs.get(run_id) or self._resting.get(run_id):
+            return run
+        self.path(run_id)
+        raise NotRestingError(
+            "The run has ended, and its variables are no longer kept.",
+            cure="Ask the question anew. How many runs are kept, and how long, is set by resting "
+            "and rest-seconds in [sandbox].",
+        )
+
+    def live(self, run_id: str) -> Run:
+        """A run that is live. Raises EndedError, UnknownRunError."""
+        if run := self._runs.get(run_id):
+            return run
+        self.path(run_id)
+        raise EndedError("The run has ended.", cure="Ask it a further question.")
+
+    def resting_runs(self) -> list[str]:
+        """Ids of the runs that rest, the last used one last."""
+        return [run.run_id for run in self._resting]
+
+    @property
+    def resting_memory(self) -> int:
+        """Bytes that the variables of runs that rest take."""
+        return self._resting.memory
+
+    def _watch(self, run: Run, task: asyncio.Task[None]) -> None:
+        """Know a run as live until its task has ended, and let it rest then if it can."""
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            del self._runs[run.run_id]
+            if run.rests:
+                self._resting.add(run)
+
+        self._runs[run.run_id] = run
+        self._tasks.add(task)
+        task.add_done_callback(ended)
+
+    def _check_open(self) -> None:
+        if self._closing:
+            raise ClosingError("The server is stopping.", cure="Ask again; it is started anew.")
+
     def cancel(self, run_id: str, node: str | None) -> bool:
         """Stop a run or a cell; False where it had ended. Raises UnknownRunError."""
-        if run := self._runs.get(run_id):
+        if run := self._runs.get(run_id) or self._resting.get(run_id):
             return run.cancel(node)
         self.path(run_id)
         return False
@@ -198,6 +269,7 @@ class Engine:
 
     async def delete(self, run_id: str) -> int:
         """Remove a run's log; give the bytes freed. Raises UnknownRunError, LogError."""
+        await self._resting.dismiss(run_id)
         return await asyncio.to_thread(self._retention.remove, self.path(run_id))
 
     async def export(self, params: ExportParams) -> ExportResult:
@@ -230,11 +302,12 @@ class Engine:
 
     async def follow(self, run_id: str, from_seq: int) -> AsyncGenerator[bytes, None]:
         """Yield a run's events as JSON, from a number on, until it ends. Raises UnknownRunError."""
-        run = self._runs.get(run_id)
+        run = self._runs.get(run_id) or self._resting.get(run_id)
         ended = False
         with run.account.watched() if run else contextlib.nullcontext():
             async for line in follow(self.path(run_id), run.log if run else None, from_seq):
-                ended = line.startswith(b'{"kind":"runEnded"')
+                if line.startswith((b'{"kind":"runEnded"', b'{"kind":"followUp"')):
+                    ended = line.startswith(b'{"kind":"runEnded"')
                 yield line
         if run and run.ended and not ended:
             # The log could not take the end (a full disk), but the person must be told.
@@ -246,6 +319,7 @@ class Engine:
         for run in list(self._runs.values()):
             run.cancel(None)
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._resting.close()
         await self.toolbox.close()
         await self.models.close()
 

@@ -46,10 +46,7 @@ class RunLog:
             self.size = mend(self._fd) if again else 0
         except BlockingIOError as error:
             os.close(self._fd)
-            raise LogError(
-                f"The run's log {path} is being written by another server.",
-                cure="Cancel the run there, or wait for its end.",
-            ) from error
+            raise _elsewhere(path) from error
         except OSError as error:
             os.close(self._fd)
             raise _unwritable(path, error) from error
@@ -71,6 +68,21 @@ class RunLog:
             raise _unwritable(self.path, error) from error
         self.size += len(line)
         self._wake()
+
+    def release(self) -> None:
+        """Let other servers have the log; nothing is written before ``claim``."""
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def claim(self) -> None:
+        """Take a released log back. Raises LogError where others have removed or changed it."""
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise _elsewhere(self.path) from error
+        found = os.fstat(self._fd)
+        if found.st_nlink == 0 or found.st_size != self.size:
+            self.release()
+            raise _elsewhere(self.path)
 
     def close(self) -> None:
         """Close the file; whoever follows the log comes to its end."""
@@ -165,6 +177,13 @@ def _is_wanted(line: bytes, run_id: str, from_seq: int) -> bool:
         return True
     mark = mark_of(line, run_id)
     return mark is not None and mark.seq >= from_seq
+
+
+def _elsewhere(path: Path) -> LogError:
+    return LogError(
+        f"The run's log {path} is being written, or was removed, by another server.",
+        cure="Cancel the run there, or wait for its end.",
+    )
 
 
 def _unwritable(path: Path, error: OSError) -> LogError:

@@ -3,7 +3,14 @@
 from rlm_server.sandbox.cell import Batching
 from rlm_server.sandbox.early import Sure, VoidError
 from rlm_server.sandbox.isolation import choose, last, prepare
-from rlm_server.sandbox.messages import Call, CallReply, CellResult, ToolStub
+from rlm_server.sandbox.messages import (
+    Call,
+    CallReply,
+    CellResult,
+    Looked,
+    ToolStub,
+    rejected,
+)
 from rlm_server.sandbox.repl import Repl
 
 __all__ = [
@@ -11,6 +18,7 @@ __all__ = [
     "Call",
     "CallReply",
     "CellResult",
+    "Looked",
     "Repl",
     "Sure",
     "ToolStub",
@@ -18,4 +26,5 @@ __all__ = [
     "choose",
     "last",
     "prepare",
+    "rejected",
 ]

@@ -80,17 +80,23 @@ class Cell:
         self._timers: list[asyncio.TimerHandle] = []
         self._deadline: asyncio.TimerHandle | None = None
         self._running = False
-        self._began = 0.0
+        self._began: float | None = None
 
-    def allow(self, seconds: float) -> None:
-        """Let the cell take so many seconds from now on, in place of what it was given."""
-        if self._deadline is None:  # it has not begun, or is over
+    def allow(self, seconds: float | None) -> None:
+        """Let the cell take so many seconds from now on, in place of what it was given.
+
+        None: as long as it takes, until another word.
+        """
+        if self._began is None:  # it has not begun, or is over
             return
-        self._deadline.cancel()
-        loop = asyncio.get_running_loop()
-        whole = loop.time() - self._began + seconds
-        reason = f"TimeoutError: the cell ran longer than {whole:.3g} seconds"
-        self._deadline = loop.call_later(seconds, self.stop, "timeout", reason)
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        if seconds is not None:
+            loop = asyncio.get_running_loop()
+            whole = loop.time() - self._began + seconds
+            reason = f"TimeoutError: the cell ran longer than {whole:.3g} seconds"
+            self._deadline = loop.call_later(seconds, self.stop, "timeout", reason)
 
     def stop(self, status: Status, reason: str) -> None:
         """Interrupt the cell, and end its process when that does not end it soon."""
@@ -112,50 +118,20 @@ class Cell:
         self._worker.kill()
 
     async def run(
-        self,
-        worker: Worker,
-        number: int,
-        code: str,
-        seconds: float,
-        *,
-        reply: str = "",
-        refused: bool = False,
-        now: float | None = None,
-        seed: int = 0,
-        before: str = "",
-        sure: Sure | None = None,
+        self, worker: Worker, order: Execute, seconds: float | None, sure: Sure | None = None
     ) -> CellResult:
-        """Run the code in this worker for at most these seconds; the worker is usable after.
+        """Run an order in this worker for at most these seconds; the worker is usable after.
 
-        ``reply`` is the model's reply that the code stood in, ``refused`` whether an answer that
-        was ready before it was refused, ``now`` what the cell's clock says when it begins,
-        ``seed`` what the namespace's random numbers began with, ``before`` the reply of the last
-        cell where that was not whole then. With ``sure`` the cell begins early: its time is
-        counted from when it is sure. Raises VoidError where it was not to run.
+        With ``sure`` the cell begins early: its time is counted from when it is sure. Raises
+        VoidError where it was not to run.
         """
         begun = time.monotonic()
-        loop = asyncio.get_running_loop()
-        self._began = loop.time()
+        self._began = asyncio.get_running_loop().time()
         if sure is None:
-            reason = f"TimeoutError: the cell ran longer than {seconds:g} seconds"
-            self._deadline = loop.call_later(seconds, self.stop, "timeout", reason)
+            self.allow(seconds)
         else:
             sure.add_done_callback(lambda sure: self._settle(sure.result(), seconds))
         worker.on_over_quota = self._over_quota
-        order = Execute(
-            token=self._token,
-            cell=number,
-            code=clean(code),
-            batch=self._batching is not None,
-            spare=self._batching.spare if self._batching else 0,
-            reply=clean(reply),
-            refused=refused,
-            show=self._clip.limit,
-            now=time.time() if now is None else now,
-            seed=seed,
-            before=clean(before),
-            early=sure is not None,
-        )
         try:
             worker.begin()
             self._worker = worker
@@ -164,16 +140,15 @@ class Cell:
         finally:
             worker.on_over_quota = nothing
             self._running = False
-            if self._deadline is not None:
-                self._deadline.cancel()
-                self._deadline = None
+            self.allow(None)
+            self._began = None
             for timer in self._timers:
                 timer.cancel()
             for task in self._tasks:
                 task.cancel()
             if self._tasks:
                 await asyncio.gather(*self._tasks, return_exceptions=True)
-        seconds = time.monotonic() - begun
+        taken = time.monotonic() - begun
         if done is None:
             result = self._died(await worker.undo(), broken)
         elif self._too_full:  # the way back empties the directory too
@@ -186,10 +161,10 @@ class Cell:
             raise VoidError(kept=result.kept if result.undone else (await worker.undo()).kept)
         if not result.undone:
             worker.commit()
-        result.seconds = seconds
+        result.seconds = taken
         return result
 
-    def _settle(self, sure: bool, seconds: float) -> None:
+    def _settle(self, sure: bool, seconds: float | None) -> None:
         """It is sure now that the cell was to run, or that it was not."""
         if not self._running or self._worker is None:
             return
@@ -197,13 +172,16 @@ class Cell:
             self._kill()
             return
         self._worker.frames.post(msgspec.json.encode(messages.Sure(token=self._token)))
-        reason = f"TimeoutError: the cell ran longer than {seconds:g} seconds"
-        self._deadline = asyncio.get_running_loop().call_later(
-            seconds, self.stop, "timeout", reason
-        )
+        self._began = asyncio.get_running_loop().time()
+        self.allow(seconds)
 
     async def _conduct(self, worker: Worker, order: Execute) -> tuple[Done | None, str]:
         """Send the cell and serve it to its end; a broken protocol is named."""
+        order.token, order.code = self._token, clean(order.code)
+        order.reply, order.before = clean(order.reply), clean(order.before)
+        order.show = self._clip.limit
+        order.batch = self._batching is not None
+        order.spare = self._batching.spare if self._batching else 0
         try:
             await worker.frames.send(msgspec.json.encode(order))
             if self._stopped is not None:  # before there was a process to stop

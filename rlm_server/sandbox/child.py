@@ -19,15 +19,15 @@ import sys
 import threading
 import traceback
 import warnings
-import weakref
-from concurrent.futures import ThreadPoolExecutor
 from types import CodeType
 from typing import Any
 
 from .batching import Batching
 from .channel import Channel, Interrupts, clean
+from .describe import look
 from .documents import Document
 from .fixed import fixed
+from .forks import revive_thread_pools_after_forks
 from .mapped_text import Context, open_context
 from .printed import Printed, Recorder
 from .reading import Reading, shown_of
@@ -65,12 +65,12 @@ class Repl:
         self._reading = Reading(context)
         self._helpers = Helpers(context, channel, self._reading)
         self._batching = Batching(self._helpers.asking, self.namespace)
-        offered: dict[str, Any] = {}
+        self._offered = offered = dict[str, Any]()
         self._variables = Variables(self.namespace, offered)
         offered.update(
             self._helpers.vocabulary(),
             context=context,
-            answer={"content": "", "ready": False},
+            answer=_no_answer(),
             FINAL=self._say_final,
             FINAL_VAR=self._say_final_variable,
             SHOW_VARS=self._variables.show,
@@ -87,6 +87,8 @@ class Repl:
     def run(self, order: dict[str, Any]) -> dict[str, Any]:
         """Run a cell and return what is to be said of it; the output has been sent by then."""
         self._final = []
+        if order["renew"]:
+            self._offered["answer"] = self.namespace["answer"] = _no_answer()
         if order.get("refused"):
             self._reopen()
         self._recorder.start()
@@ -131,6 +133,18 @@ class Repl:
             order["cell"], order["code"], output, done["error"], order.get("reply", "")
         )
         return done
+
+    def look(self, order: dict[str, Any], *, forked: bool) -> dict[str, Any]:
+        """Describe variables, and return what is to be said of them; nothing else is sent."""
+        sys.stdout, sys.stderr, sys.stdin = self._stdout, self._stderr, io.StringIO()
+        signal.signal(signal.SIGINT, self._interrupts.handler)
+        try:
+            self._interrupts.armed = True
+            said = look(self._variables, self.namespace, order)
+        finally:
+            self._interrupts.disarm()
+        self._channel.abandon()
+        return {**said, "forked": forked}
 
     def after_fork(self) -> None:
         """Forget threads that did not cross a fork."""
@@ -197,6 +211,10 @@ class Repl:
             own = ", ".join(sorted(self._variables.own())) or "none yet"
             raise NameError(f"FINAL_VAR: there is no variable {key!r}; there are: {own}")
         self._say_final(self.namespace[key])
+
+
+def _no_answer() -> dict[str, Any]:
+    return {"content": "", "ready": False}
 
 
 def _compile(tree: ast.Module, name: str) -> tuple[CodeType, CodeType | None]:
@@ -288,33 +306,40 @@ def serve(sock: socket.socket, rescue: socket.socket | None) -> None:
     context, tools = _take_context(sock, channel, rescue is not None)
     repl = Repl(channel, interrupts, context, tools)
     ready = rescue is None
+    forked = False
     while True:
         order = channel.order()
         ahead = order["type"] == "prepare"
         # Threads don't cross a fork; those that cells have left may go on until the next cell.
         if rescue is not None and not ready and not (ahead and _threads() > 1):
-            ready = _split(channel, rescue)
-            if not ready:
+            split = _split(channel, rescue)
+            if split is None:
                 continue  # this was the twin, and the cell never happened
+            ready, forked = True, split
             repl.after_fork()
         if not ahead:
             channel.token = order["token"]
-            done = repl.run(order)
-            ready = rescue is None
+            looks = order["type"] == "look"
+            done = repl.look(order, forked=forked) if looks else repl.run(order)
+            ready, forked = rescue is None, False
             channel.send(done)
 
 
-def _split(channel: Channel, rescue: socket.socket) -> bool:
-    """Fork: True in the child, which runs the cell; False in the parent, once it is rescued.
+def _split(channel: Channel, rescue: socket.socket) -> bool | None:
+    """Fork: True in the child, which runs the cell; None in the parent, once it is rescued.
 
-    The parent is stopped meanwhile, and mostly killed when the cell went well. True also where
-    no fork was granted: then the cell runs without a way back.
+    The parent is stopped meanwhile, and mostly killed when the cell went well. False where no
+    fork was granted: then the cell runs without a way back.
     """
     rescue.setblocking(True)  # an earlier cell may have meddled with it
+    # An interrupt would end the system call, which waits for leave, and so refuse the fork.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         process = os.fork()
     except OSError:
-        return True
+        return False
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     if process == 0:
         channel.after_fork()
         rescue.send(b"A")
@@ -326,28 +351,7 @@ def _split(channel: Channel, rescue: socket.socket) -> bool:
     channel.after_fork(socket.socket(fileno=fds[0]))
     ending = os.waitstatus_to_exitcode(status) if ended else None
     channel.send({"type": "restored", "ending": ending})
-    return False
-
-
-def revive_thread_pools_after_forks() -> None:
-    """Let thread pools of earlier cells notice that their threads did not cross the fork."""
-    pools: weakref.WeakSet[ThreadPoolExecutor] = weakref.WeakSet()
-    original = ThreadPoolExecutor.__init__
-
-    def remember(self: ThreadPoolExecutor, *args: Any, **kwargs: Any) -> None:
-        original(self, *args, **kwargs)
-        pools.add(self)
-
-    def revive() -> None:
-        for pool in list(pools):
-            pool.__dict__.update(
-                _threads=set(),
-                _idle_semaphore=threading.Semaphore(0),
-                _shutdown_lock=threading.Lock(),
-            )
-
-    ThreadPoolExecutor.__init__ = remember  # type: ignore[method-assign]
-    os.register_at_fork(after_in_child=revive)
+    return None
 
 
 def _take_context(

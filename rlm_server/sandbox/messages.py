@@ -7,10 +7,10 @@ from typing import Literal
 
 import msgspec
 
-from rlm_server.protocol import RunError, Usage
+from rlm_server.protocol import CellStatus, RunError, Usage
 
 Stream = Literal["stdout", "stderr", "value"]
-Status = Literal["ok", "error", "timeout", "cancelled", "died", "limit"]
+Status = CellStatus
 
 
 class Message(msgspec.Struct, tag_field="type", forbid_unknown_fields=True):
@@ -91,7 +91,36 @@ class Done(Message, tag="done"):
     """Stretches of the context that its code looked through."""
 
 
-FromCell = Started | Fatal | Restored | Output | Call | Ahead | Done
+class Seen(msgspec.Struct, forbid_unknown_fields=True):
+    """One variable, as the process describes it."""
+
+    name: str
+    type: str
+    length: int | None
+    bytes: int
+    text: str
+    """The beginning of its text, or the part that was asked for."""
+    characters: int = 0
+    """Length of its whole text, where a part was asked for."""
+
+
+class Looked(Message, tag="looked"):
+    """From the process: the variables that were asked for."""
+
+    token: str
+    variables: list[Seen]
+    count: int
+    """How many there are."""
+    memory: int
+    memory_limit: int
+    """Bytes in use and allowed; 0: not known."""
+    forked: bool
+    """Whether the process that says this may be thrown away."""
+    error: str = ""
+    """Why there is nothing to show."""
+
+
+FromCell = Started | Fatal | Restored | Output | Call | Ahead | Done | Looked
 
 
 class ToolStub(msgspec.Struct):
@@ -140,6 +169,21 @@ class Execute(Message, tag="execute"):
     """Seconds since the epoch, at which the cell's clock begins."""
     seed: int = 0
     """What the namespace's random numbers begin with."""
+    renew: bool = False
+    """Whether ``answer`` is to be as at the beginning, for another question."""
+
+
+class Look(Message, tag="look"):
+    """To the process: describe variables, without calls."""
+
+    token: str
+    name: str | None
+    """The variable to show; None: list all."""
+    start: int
+    length: int
+    """The part of its text, in characters; of the list, most variables."""
+    trusting: bool
+    """Whether to call the variables' own ``repr``."""
 
 
 class Sure(Message, tag="sure"):
@@ -193,3 +237,22 @@ class CellResult(msgspec.Struct):
     """Stretches of the context, in characters, that stand in what the model is shown."""
     looked_at: list[tuple[int, int]] = []
     """Stretches of the context that the code looked through."""
+    number: int = 0
+    """The cell's number in its namespace: ``_result_N`` is its output."""
+    edited: str = ""
+    """What ran in the place of what the model wrote, if a person changed it."""
+
+
+def rejected(reason: str) -> CellResult:
+    """What became of a cell that a person did not let run."""
+    return CellResult(
+        status="rejected",
+        error=reason,
+        output="",
+        output_characters=0,
+        seconds=0.0,
+        kept=True,
+        undone=False,
+        answer=None,
+        ready=False,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from rlm_server.config import SandboxConfig
@@ -11,7 +12,8 @@ from rlm_server.sandbox.cell import Batching, Cell, OnCall, OnOutput
 from rlm_server.sandbox.clip import Clip
 from rlm_server.sandbox.early import Sure, VoidError
 from rlm_server.sandbox.isolation import choose, open_worker
-from rlm_server.sandbox.messages import CellResult, ToolStub
+from rlm_server.sandbox.look import look
+from rlm_server.sandbox.messages import CellResult, Execute, Looked, ToolStub
 from rlm_server.sandbox.worker import CorpusFiles, Worker
 
 
@@ -42,8 +44,11 @@ class Repl:
         self._on_call = on_call
         self._worker: Worker | None = None
         self._cell: Cell | None = None
-        self._cells = 0
+        self.cells = 0
+        """Cells so far: the output of the last one is in ``_result_N`` of this number."""
         self._seed = 0
+        self._renew = False
+        self._looking = False
         self._closed = False
         self._lost = False
         self._reply = ""
@@ -76,7 +81,7 @@ class Repl:
         self,
         code: str,
         *,
-        timeout: float,  # noqa: ASYNC109 - the cell is interrupted, not this coroutine cancelled
+        timeout: float | None,  # noqa: ASYNC109 - the cell is interrupted, not this coroutine cancelled
         on_output: OnOutput,
         show: int = 8000,
         reply: str = "",
@@ -85,7 +90,7 @@ class Repl:
         batching: Batching | None = None,
         sure: Sure | None = None,
     ) -> CellResult:
-        """Run a cell for at most ``timeout`` seconds and say how it went.
+        """Run a cell for at most ``timeout`` seconds, which may be changed, and say how it went.
 
         ``on_output`` gets what is printed while it runs; the result has at most ``show``
         characters of it. ``reply``, in which the model wrote the code, is kept in ``history``.
@@ -98,28 +103,27 @@ class Repl:
         and its result given, only once that becomes true. Where it becomes false, the cell is
         undone and VoidError raised. It changes no file before.
         """
-        if self._closed:
-            raise SandboxError("The REPL is closed.")
-        if self._cell is not None:
-            raise SandboxError("Another cell is running.")
-        self._cells += 1
+        self._check_idle()
+        self.cells += 1
+        order = Execute(
+            token="",
+            cell=self.cells,
+            code=code,
+            reply=reply,
+            refused=refused,
+            renew=self._renew,
+            now=time.time() if now is None else now,
+            seed=self._seed,
+            before=self._reply,
+            early=sure is not None,
+        )
         cell = self._cell = Cell(self._config, self._on_call, on_output, Clip(show), batching)
         try:
             worker, lost = await self._ready_worker()
-            result = await cell.run(
-                worker,
-                self._cells,
-                code,
-                timeout,
-                reply=reply,
-                refused=refused,
-                now=now,
-                seed=self._seed,
-                before=self._reply,
-                sure=sure,
-            )
+            result = await cell.run(worker, order, timeout, sure)
+            self._renew = self._renew and result.undone
         except VoidError as void:
-            self._cells -= 1
+            self.cells -= 1
             self._lost = lost or not void.kept
             await self._discard_unless(void.kept)
             raise
@@ -143,14 +147,63 @@ class Repl:
         """Say which reply the last cell stood in, where that was not whole when it began."""
         self._reply = reply
 
-    def allow(self, seconds: float) -> None:
-        """Let the running cell take so many seconds from now on, whatever it was given before."""
+    def renew(self) -> None:
+        """Let the next cell find ``answer`` as it was at first, for another question."""
+        self._renew = True
+
+    async def look(self, name: str | None, *, start: int = 0, length: int = 0) -> Looked:
+        """Describe a variable, a page of its text, or with None the first ``length`` of all.
+
+        Has no effect on the namespace, whatever the variables do when they are looked at. Raises
+        SandboxError where that can't be done, also while a cell runs.
+        """
+        return await self._look(name, start=start, length=length)
+
+    async def settle(self) -> int:
+        """End the threads that cells have left; return the bytes of memory in use.
+
+        Raises SandboxError where there is no namespace.
+        """
+        return (await self._look(None, keep=True)).memory
+
+    async def _look(
+        self, name: str | None, *, start: int = 0, length: int = 0, keep: bool = False
+    ) -> Looked:
+        self._check_idle()
+        self._looking = True
+        try:
+            worker = self._worker
+            if worker is None or not (worker.usable or (await worker.undo()).kept):
+                raise SandboxError("Nothing can be shown: the REPL process has ended.")
+            try:
+                return await look(worker, name, start, length, keep=keep)
+            except SandboxError:
+                if not worker.usable:
+                    raise
+            # Some variable is hostile: once more, without asking any what it is.
+            return await look(worker, name, start, length, trusting=False, keep=keep)
+        finally:
+            self._looking = False
+            if not keep and worker is not None and worker.usable:
+                worker.prepare()
+
+    def _check_idle(self) -> None:
+        if self._closed:
+            raise SandboxError("The REPL is closed.")
+        if self._cell is not None or self._looking:
+            raise SandboxError("Another cell is running.")
+
+    def allow(self, seconds: float | None) -> None:
+        """Let the running cell take so many seconds from now on, whatever it was given before.
+
+        None: as long as it takes, until another word.
+        """
         if self._cell is not None:
             self._cell.allow(seconds)
 
     async def skip(self, *, kept: bool) -> None:
         """Count a cell without running it; unless ``kept``, what earlier ones made is lost."""
-        self._cells += 1
+        self.cells += 1
         if not kept:
             await self.forget()
 

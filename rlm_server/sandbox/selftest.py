@@ -19,7 +19,7 @@ from rlm_server.config import SandboxConfig
 from rlm_server.errors import SandboxError
 from rlm_server.sandbox.cell import Cell
 from rlm_server.sandbox.clip import Clip
-from rlm_server.sandbox.messages import Call, CallReply
+from rlm_server.sandbox.messages import Call, CallReply, Execute
 from rlm_server.sandbox.worker import CorpusFiles, Worker
 
 _SECONDS = 10.0
@@ -124,7 +124,8 @@ async def _ask(open_worker: Opener, files: _Files, config: SandboxConfig) -> Ver
     worker = await open_worker(files)
     try:
         cell = Cell(config, _no_call, lambda stream, text: None, Clip(2000))
-        result = await cell.run(worker, 1, _CANARIES, _SECONDS)
+        order = Execute(token="", cell=1, code=_CANARIES)
+        result = await cell.run(worker, order, _SECONDS)
         if not result.ready or result.answer is None:
             raise SandboxError(f"The self-test did not run: {result.error} {result.output}")
         return Verdict(

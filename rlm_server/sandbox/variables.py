@@ -12,7 +12,7 @@ from typing import Any
 
 from . import memory
 
-_MEASURABLE = (str, bytes, list, tuple, dict, set, frozenset)
+MEASURABLE = (str, bytes, list, tuple, dict, set, frozenset)
 
 
 class Shown(str):
@@ -43,7 +43,7 @@ class Variables:
         """Return a list of the variables that the cells have made, with type and length."""
         lines = []
         for name, value in self.own().items():
-            length = f", {len(value):,} long" if isinstance(value, _MEASURABLE) else ""
+            length = f", {len(value):,} long" if isinstance(value, MEASURABLE) else ""
             lines.append(f"{name}: {type(value).__name__}{length}")
         return Shown("\n".join(lines) or "No variables yet.")
 

@@ -111,6 +111,13 @@
                                :false-object :json-false))
           (split-string (rlm-test-text (rlm-test-fixture "run.jsonl")) "\n" t)))
 
+(defun rlm-test-first-question ()
+  "Return the events of the recorded run until its first end."
+  (let ((events (rlm-test-recorded)))
+    (seq-take events (1+ (seq-position events "runEnded"
+                                       (lambda (event kind)
+                                         (equal kind (plist-get event :kind))))))))
+
 (defun rlm-test-numbered (events)
   "Return copies of EVENTS that are numbered in their order."
   (seq-map-indexed (lambda (event seq) (plist-put (copy-sequence event) :seq seq)) events))
@@ -141,7 +148,8 @@
   "Its blocks are closed and its headings and keywords are ours."
   (let ((ours (rx bos (or "Which files" "Iteration" "Sub-call" "Tool " "Child run" "Answer" "Evidence"
                           "Kept answer to a similar question" "This answer is drawn from"
-                          "Not to be found in the context" "Fork at" "Changes of" "Interrupted")))
+                          "Not to be found in the context" "Fork at" "Changes of" "Interrupted"
+                          "Your code" "And " "Stopped by a limit")))
         (events (rlm-test-numbered (rlm-test-recorded))))
     (rlm-test-with
       (dotimes (count (length events))
@@ -219,7 +227,7 @@ The order of each node's own events, and of the starts of sub-calls, stays."
   (rlm-test-with
     (let ((one (rlm-trajectory-create "same"))
           (two (rlm-trajectory-create "same")))
-      (dolist (event (rlm-test-numbered (rlm-test-recorded)))
+      (dolist (event (rlm-test-numbered (rlm-test-first-question)))
         (rlm-trajectory-push one event)
         (rlm-trajectory-push two event))
       (rlm-test-wait (lambda ()
@@ -344,14 +352,79 @@ for kind in AnyEvent.__args__: print(kind.__struct_config__.tag)"))
 ;;;; The buffer of a run
 
 (defmacro rlm-test-with-run (buffer &rest body)
-  "Evaluate BODY with BUFFER bound to a trajectory that is shown."
+  "Evaluate BODY with BUFFER bound to a trajectory that is shown.
+The events of its first question are in the variable `events'."
   (declare (indent 1) (debug t))
   `(rlm-test-with
      (let ((,buffer (rlm-trajectory-create rlm-test-question))
-           (events (rlm-test-numbered (rlm-test-recorded))))
+           (events (rlm-test-numbered (rlm-test-first-question))))
        (ignore events)
        (switch-to-buffer ,buffer)
        ,@body)))
+
+(defun rlm-test-push-all (buffer events)
+  "Let BUFFER draw EVENTS now."
+  (dolist (event events) (rlm-trajectory-push buffer event))
+  (rlm-trajectory-flush buffer))
+
+(ert-deftest rlm-test-further-question-is-drawn-below-the-answer ()
+  (rlm-test-with-run buffer
+    (rlm-test-push-all buffer events)
+    (let* ((ended 0)
+           (rlm-after-run-functions (list (lambda (_) (cl-incf ended))))
+           (all (rlm-test-numbered (rlm-test-recorded)))
+           (further (seq-position all "followUp" (lambda (event kind)
+                                                   (equal kind (plist-get event :kind)))))
+           (run (rlm-run-in-buffer buffer)))
+      ;; An end that follows code of the user's own changes figures alone.
+      (rlm-test-push-all buffer (seq-take all further))
+      (should (equal "done" (rlm-run-status run)))
+      (should (equal "3,664" (rlm-figure-number (rlm-run-tokens run))))
+      (should (zerop ended))
+      (should (equal 1 (how-many "^\\*\\* Answer" (point-min) (point-max))))
+      (rlm-test-push-all buffer (seq-take all (+ 2 further)))
+      (should (rlm-run-live-p run))
+      (should (equal "And *which* are not?\nSay why." (rlm-run-asked run)))
+      (should (string-match-p "^ running | asking" (rlm-trajectory-header)))
+      (should-not (rlm-run-answer run))
+      (rlm-test-push-all buffer all)
+      (should (equal '("limit" "None is left." 1)
+                     (list (rlm-run-status run) (rlm-run-answer run) ended)))
+      (should (string-match-p "^\\* And .*which" (rlm-test-text (rlm-run-transcript run)))))))
+
+(ert-deftest rlm-test-code-that-waits-is-seen-everywhere ()
+  (rlm-test-with-run buffer
+    (let* ((run (rlm-run-in-buffer buffer))
+           (wanted (seq-position events "approvalWanted"
+                                 (lambda (event kind) (equal kind (plist-get event :kind)))))
+           (marks (lambda ()
+                    (delq nil (mapcar (lambda (overlay) (overlay-get overlay 'after-string))
+                                      (overlays-in (point-min) (point-max)))))))
+      (rlm-test-push-all buffer (seq-take events (1+ wanted)))
+      (should (equal '("0.2" 1) (let ((wait (car (rlm-run-waiting run))))
+                                  (list (plist-get wait :node) (plist-get wait :cell)))))
+      (should (equal 2 (length (funcall marks))))
+      (should (seq-some (lambda (text) (string-search "C-c C-c runs it" text)) (funcall marks)))
+      (should (string-match-p "code waits for you: C-c C-c" (rlm-trajectory-header)))
+      (should (equal " waits" (substring-no-properties (rlm-draw-mode-line))))
+      (should-not (string-search "waits" (rlm-test-buffer-text buffer)))
+      ;; It waits while the user's own code runs, and not once it is decided about.
+      (rlm-test-push-all buffer (seq-take events (+ 6 wanted)))
+      (should (rlm-run-waiting run))
+      (rlm-test-push-all buffer events)
+      (should-not (rlm-run-waiting run))
+      (should-not (funcall marks))
+      (should (equal "" (rlm-draw-mode-line))))))
+
+(ert-deftest rlm-test-paused-run-is-seen ()
+  (rlm-test-with-run buffer
+    (let ((paused (seq-position events "paused" (lambda (event kind)
+                                                  (equal kind (plist-get event :kind))))))
+      (rlm-test-push-all buffer (seq-take events (1+ paused)))
+      (should (string-match-p "paused, P goes on" (rlm-trajectory-header)))
+      (should (equal " paused" (substring-no-properties (rlm-draw-mode-line))))
+      (rlm-test-push-all buffer events)
+      (should (equal "" (rlm-draw-mode-line))))))
 
 (ert-deftest rlm-test-follows-only-at-the-end ()
   (rlm-test-with-run buffer
@@ -385,7 +458,9 @@ for kind in AnyEvent.__args__: print(kind.__struct_config__.tag)"))
     (should-not (invisible-p (point)))
     (rlm-trajectory-previous 1)
     (should (looking-at "\\*\\* Answer"))
-    (rlm-trajectory-previous 2)
+    (rlm-trajectory-previous 3)
+    (should (looking-at "\\*\\* Your code 1"))
+    (rlm-trajectory-previous 1)
     (should (looking-at "\\*\\* Iteration 2"))))
 
 (ert-deftest rlm-test-nobody-is-folded-away-while-reading ()
@@ -401,7 +476,7 @@ for kind in AnyEvent.__args__: print(kind.__struct_config__.tag)"))
 (ert-deftest rlm-test-what-is-not-in-the-context-is-marked-in-the-answer ()
   (rlm-test-with
     (let ((buffer (rlm-trajectory-create rlm-test-question)))
-      (dolist (event (rlm-test-recorded))
+      (dolist (event (rlm-test-first-question))
         (rlm-trajectory-push buffer event))
       (rlm-trajectory-flush buffer)
       (with-current-buffer buffer
@@ -1198,7 +1273,8 @@ if test \"$2\" = venv; then mkdir -p \"$4/bin\"; cp \"$0\" \"$4/bin/python\"; fi
   (should-not (rlm-test-missing-from-manual
                (append (rlm-test-python-words "from rlm_server.protocol import *
 for kind in AnyEvent.__args__: print(kind.__struct_config__.tag)")
-                       '("initialize" "rlm/keys" "rlm/estimate" "rlm/ask" "rlm/cancel" "rlm/limits" "rlm/attach"
+                       '("initialize" "rlm/keys" "rlm/estimate" "rlm/ask" "rlm/followUp" "rlm/approve" "rlm/pause"
+                         "rlm/note" "rlm/variables" "rlm/inspect" "rlm/exec" "rlm/cancel" "rlm/limits" "rlm/attach"
                          "rlm/runs" "rlm/status" "rlm/costs" "rlm/doctor" "rlm/event" "shutdown" "exit")))))
 
 (ert-deftest rlm-test-manual-has-every-setting ()

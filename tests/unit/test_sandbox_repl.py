@@ -545,3 +545,20 @@ async def test_a_forged_end_does_not_reach_the_next_cell(tmp_path: Path) -> None
         assert (await b.run(SOCKETS + forged)).status == "ok"
         result = await b.run("print('mine')")
         assert (result.status, result.output, result.ready) == ("ok", "mine\n", False)
+
+
+async def test_an_interrupt_at_any_early_moment_loses_no_variable(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        await b.ok("x = 1")
+        for turns in range(12):
+            cell = asyncio.create_task(b.run("while True: pass"))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            b.repl.interrupt()
+            if turns:
+                assert (await cell).status == "cancelled"
+            else:  # there was none yet
+                await asyncio.sleep(0)
+                b.repl.interrupt()
+                await cell
+        assert await b.ok("print(x)") == "1\n"

@@ -1,0 +1,78 @@
+"""The JSON-RPC door's methods that steer a run, look at its variables, and ask it further."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rlm_server.doors.rpc import Handler, P, Then
+from rlm_server.engine.service import Engine
+from rlm_server.engine.steering import Decision
+from rlm_server.protocol import (
+    ApproveParams,
+    ApproveResult,
+    ExecParams,
+    ExecResult,
+    FollowUpParams,
+    FollowUpResult,
+    InspectParams,
+    InspectResult,
+    NoteParams,
+    NoteResult,
+    PauseParams,
+    PauseResult,
+    VariablesParams,
+    VariablesResult,
+)
+
+Register = Callable[[str, type[P], Handler[P]], None]
+Follow = Callable[[str, int], None]
+
+
+class SteeringMethods:
+    """Those of one connection."""
+
+    def __init__(self, engine: Engine, follow: Follow) -> None:
+        """``follow`` sends a run's events from a number on, unless they are being sent."""
+        self._engine = engine
+        self._follow = follow
+
+    def register(self, register: Register) -> None:  # type: ignore[type-arg]
+        """Have each method answered."""
+        register("rlm/followUp", FollowUpParams, self._follow_up)
+        register("rlm/approve", ApproveParams, self._approve)
+        register("rlm/pause", PauseParams, self._pause)
+        register("rlm/note", NoteParams, self._note)
+        register("rlm/exec", ExecParams, self._exec)
+        register("rlm/variables", VariablesParams, self._variables)
+        register("rlm/inspect", InspectParams, self._inspect)
+
+    async def _follow_up(self, params: FollowUpParams) -> Then:
+        run, seq = self._engine.follow_up(params)
+        result = FollowUpResult(run_id=run.run_id, log=str(run.log.path), from_seq=seq)
+        return Then(result, lambda: self._follow(run.run_id, seq))
+
+    async def _approve(self, params: ApproveParams) -> ApproveResult:
+        steering = self._engine.steered(params.run_id).steering
+        decision = Decision(params.decision, code=params.code, reason=params.reason)
+        accepted = steering.decide(params.node, params.cell, decision, rest=params.rest)
+        return ApproveResult(accepted=accepted)
+
+    async def _pause(self, params: PauseParams) -> PauseResult:
+        steering = self._engine.live(params.run_id).steering
+        steering.pause(params.paused)
+        return PauseResult(paused=steering.paused)
+
+    async def _note(self, params: NoteParams) -> NoteResult:
+        self._engine.live(params.run_id).note(params.node, params.text)
+        return NoteResult()
+
+    async def _exec(self, params: ExecParams) -> ExecResult:
+        return await self._engine.steered(params.run_id).execute(params.node, params.code)
+
+    async def _variables(self, params: VariablesParams) -> VariablesResult:
+        namespace = self._engine.steered(params.run_id).namespace(params.node)
+        return await namespace.variables()
+
+    async def _inspect(self, params: InspectParams) -> InspectResult:
+        namespace = self._engine.steered(params.run_id).namespace(params.node)
+        return await namespace.inspect(params.name, params.start, params.length)
