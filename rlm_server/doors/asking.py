@@ -18,11 +18,13 @@ from rlm_server.protocol import (
     AskParams,
     FileSource,
     Notice,
+    Provenance,
     RunEnded,
     Source,
     TextSource,
     TreeSource,
 )
+from rlm_server.runs.export import figures
 
 
 async def ask_command(
@@ -36,14 +38,19 @@ async def ask_command(
     sources = [await asyncio.to_thread(_source, path) for path in paths]
     run = await engine.ask(AskParams(question=question, sources=sources, options=options))
     text, typed, end = "", False, None
+    drawn: Provenance | None = None
     async for line in engine.follow(run.run_id, 0):
         event = msgspec.json.decode(line, type=AnyEvent)
         if isinstance(event, Notice):
             print(f"{event.level}: {event.text}", file=sys.stderr)
         elif isinstance(event, Answer):
             text, typed = text + event.text, event.typed
+        elif isinstance(event, Provenance):
+            drawn = event
         elif isinstance(event, RunEnded):
             end = event
+    if drawn is not None:
+        _tell_provenance(drawn)
     if end is not None and end.status == "done" and typed == (schema is not None):
         print(text)
         return 0
@@ -51,6 +58,15 @@ async def ask_command(
         print(text, file=sys.stderr)
     print(f"rlm-server: {end.reason if end else 'The run has no end.'}", file=sys.stderr)
     return 1
+
+
+def _tell_provenance(told: Provenance) -> None:
+    """Say on standard error what the answer is drawn from, and what of it can't be found."""
+    if sentence := figures.drawn(told):
+        print(sentence, file=sys.stderr)
+    for quote in told.quotes:
+        if doubt := figures.doubt(quote):
+            print(f"warning: {doubt}: {' '.join(quote.text.split())}", file=sys.stderr)
 
 
 def _source(path: str) -> Source:

@@ -143,7 +143,19 @@ async def ask(home: Path, provider: ScriptedProvider, *arguments: str) -> tuple[
 
 async def test_ask_prints_the_answer_to_a_question_about_a_file(tmp_path: Path) -> None:
     async with ScriptedProvider(["```repl\nFINAL(context[4:7])\n```"]) as provider:
-        assert await ask(tmp_path, provider, "poem.txt") == (0, "sea\n", "")
+        status, out, err = await ask(tmp_path, provider, "poem.txt")
+    assert (status, out) == (0, "sea\n")
+    assert err.startswith("This answer is drawn from 100 % of the context: models have read 25 of")
+    assert err.count("\n") == 1
+
+
+async def test_ask_warns_of_quotations_that_are_not_there(tmp_path: Path) -> None:
+    reply = """```repl\ncontext\nFINAL('It says "the moon is out tonight", poem.txt:7.')\n```"""
+    async with ScriptedProvider([reply]) as provider:
+        status, _, err = await ask(tmp_path, provider, "poem.txt")
+    assert status == 0
+    assert "warning: not in the context: the moon is out tonight" in err
+    assert "warning: there is no such place: poem.txt:7" in err
 
 
 async def test_ask_reads_standard_input_and_directories(tmp_path: Path) -> None:

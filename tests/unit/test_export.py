@@ -348,6 +348,34 @@ async def test_another_runs_lines_are_left_out(run: Played) -> None:
     assert page.partition("\n---\n")[0] == own.partition("\n---\n")[0]
 
 
+async def test_a_fork_is_told_with_the_beginning_that_it_shares(run: Played) -> None:
+    lines = run.run.log.path.read_bytes().splitlines(keepends=True)
+    at = next(n for n, line in enumerate(lines) if b'"iteration":3' in line)
+    first = json.loads(lines[0])
+    fork = {
+        **{name: first[name] for name in ("question", "rootModel", "subModel", "limits")},
+        **{name: first[name] for name in ("maxDepth", "serverVersion", "isolation", "project")},
+        "kind": "runForked",
+        "runId": "branch",
+        "seq": at,
+        "time": 1.0,
+        "node": "0",
+        "parentRunId": "test",
+        "parentSeq": at - 1,
+        "iteration": 3,
+    }
+    own = [line.replace(b'"runId":"test"', b'"runId":"branch"') for line in lines[at:]]
+    for number, line in enumerate(own):
+        seq = json.loads(line)["seq"]
+        own[number] = line.replace(f'"seq":{seq},'.encode(), f'"seq":{seq + 1},'.encode(), 1)
+    path = run.run.log.path.with_name("branch.jsonl")
+    path.write_bytes(json.dumps(fork).encode() + b"\n" + b"".join(own))
+    text = "".join(export(path, "markdown"))
+    assert "A fork of test from iteration 3 on." in text
+    assert [f"## Iteration {n}" in text for n in range(1, 6)] == [True] * 5
+    assert "It is damaged" not in text
+
+
 async def test_events_of_newer_servers_are_passed_over(run: Played) -> None:
     lines = run.run.log.path.read_bytes().splitlines(keepends=True)
     seq = len(lines)

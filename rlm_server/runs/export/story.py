@@ -33,6 +33,8 @@ from rlm_server.protocol import (
     ReplyDone,
     RunEnded,
     RunError,
+    RunForked,
+    RunResumed,
     RunStarted,
     SubcallDelta,
     SubcallDone,
@@ -242,6 +244,9 @@ class _Teller:
             case SubcallDelta() | SubcallDone() | ChildDelta() | ChildDone():
                 if call := self._calls.get(event.node):
                     _end_call(call, event)
+            case RunResumed() | RunForked():
+                yield from self._flush()
+                yield _turn(event)
             case SubcallStarted() | ChildStarted():
                 self._begin_call(event)
             case ReplyDelta() | ReplyDone() | CellStarted() | Output() | CellDone():
@@ -285,6 +290,17 @@ class _Teller:
         self._calls.clear()
         if step is not None:
             yield step
+
+
+def _turn(event: RunResumed | RunForked) -> Notice:
+    """A place from which on a run went on otherwise, as a notice."""
+    text = "Resumed here."
+    if isinstance(event, RunForked):
+        text = f"A fork of {event.parent_run_id} from iteration {event.iteration} on."
+        text += f" {event.added_note}" if event.added_note else ""
+    return Notice(
+        run_id=event.run_id, seq=event.seq, time=event.time, node="0", level="info", text=text
+    )
 
 
 def _within(step: Step, event: Any) -> None:
