@@ -55,6 +55,9 @@ from rlm_server.protocol import (
     RunsParams,
     RunsResult,
     StatusResult,
+    Watched,
+    WatchParams,
+    WatchResult,
 )
 from rlm_server.sandbox import last
 
@@ -92,6 +95,7 @@ class Session:
         if not self._trusted:
             wire.max_body = STRANGERS_BODY
         self._shutdown = False
+        self._watches: dict[str, asyncio.Task[None]] = {}
         self._followed: dict[str, asyncio.Task[None]] = {}
         self._done = asyncio.Event()
         self._server = Server(wire)
@@ -110,6 +114,7 @@ class Session:
         self._register("rlm/resume", ResumeParams, self._resume)
         self._register("rlm/fork", ForkParams, self._fork)
         self._register("rlm/rerun", RerunParams, self._rerun)
+        self._register("rlm/watch", WatchParams, self._watch)
         self._register("rlm/delete", DeleteParams, self._delete)
         self._register("rlm/mark", MarkParams, self._mark)
         self._register("rlm/reflect", ReflectParams, self._reflect)
@@ -128,7 +133,7 @@ class Session:
             await asyncio.wait({reading, leaving}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             patience.cancel()
-            tasks = (reading, leaving, *self._followed.values())
+            tasks = (reading, leaving, *self._followed.values(), *self._watches.values())
             for task in tasks:
                 task.cancel()
             self._server.protocol.cancel_all()
@@ -223,6 +228,21 @@ class Session:
 
     async def _rerun(self, params: RerunParams) -> Then:
         return self._started(await self._engine.durable.rerun(params))
+
+    async def _watch(self, params: WatchParams) -> WatchResult:
+        if (task := self._watches.pop(params.run_id, None)) is not None:
+            task.cancel()
+        if params.stop:
+            return WatchResult(watching=False, places=[])
+
+        def changed(told: Watched, run: Run | None) -> None:
+            self._server.protocol.tell("rlm/watched", told)
+            if run is not None:
+                self._follow(run.run_id, 0)
+
+        watch = await self._engine.durable.watch(params, changed)
+        self._watches[params.run_id] = asyncio.create_task(watch.run(), name="watch")
+        return WatchResult(watching=True, places=watch.places)
 
     def _started(self, run: Run) -> Then:
         """Answer with a run that has begun; its events follow, from the first."""

@@ -78,6 +78,16 @@ class Protocol(JsonRPCProtocol):
         """Send an event of a run, which is JSON already."""
         self.wire.write(b'{"jsonrpc":"2.0","method":"rlm/event","params":%b}' % line)
 
+    def tell(self, method: str, params: Any) -> None:
+        """Send a notification."""
+        self.wire.write(
+            b'{"jsonrpc":"2.0","method":"%b","params":%b}'
+            % (
+                method.encode(),
+                to_json(params),
+            )
+        )
+
     def _dispatch(self, message: dict[str, Any]) -> None:
         msg_id, method, params = message.get("id"), message.get("method"), message.get("params")
         if method is None:

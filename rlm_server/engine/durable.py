@@ -16,6 +16,7 @@ from rlm_server.engine.past import Fork, Past, Rerun
 from rlm_server.engine.program import Program
 from rlm_server.engine.reply import ReplyParser
 from rlm_server.engine.run import Run, merge_limits
+from rlm_server.engine.watching import OnChange, Watch, places_of
 from rlm_server.errors import ContextChangedError, NotResumableError
 from rlm_server.protocol import (
     AskOptions,
@@ -26,6 +27,7 @@ from rlm_server.protocol import (
     RerunParams,
     ResumeParams,
     Source,
+    WatchParams,
 )
 from rlm_server.runs.chain import events_of, numbers
 from rlm_server.runs.log import RunLog
@@ -137,6 +139,33 @@ class Durable:
         rerun = Rerun(params.run_id, Program.of(record), record.answer)
         log = self._engine.new_log(run_id)
         return await self._engine.launch(run_id, asked, log, kept=kept, rerun=rerun)
+
+    async def watch(self, params: WatchParams, on_change: OnChange) -> Watch:
+        """Prepare to run a run's program again whenever its sources change.
+
+        Raises UnknownRunError, NotResumableError.
+        """
+        record = await read_record(self._engine.path(params.run_id))
+        places = places_of(record.started.sources) if record.started else []
+        if not places:
+            raise NotResumableError(
+                "The run is about no file, so nothing can change.", cure="Watch another run."
+            )
+        return Watch(self, params.run_id, places, params.budget, on_change)
+
+    async def has_changed(self, run_id: str) -> bool:
+        """Whether a run's sources give another text now. Raises SourceError, NotResumableError."""
+        record = await read_record(self._engine.path(run_id))
+        spare = new_run_id()  # its directory is its own, whatever else is going on
+        asked = await self._params(record, spare, None)
+        try:
+            corpus = await self._corpus(record, asked, spare)
+        except ContextChangedError:
+            return True
+        directory = self._engine.directory(spare)
+        if corpus is not None:
+            await asyncio.to_thread(_discard, corpus, directory)
+        return corpus is None
 
     async def _launch(self, run_id: str, asked: AskParams, log: RunLog, past: Past) -> Run:
         try:

@@ -304,6 +304,11 @@ class Run:
             self.log.release()
         return result
 
+    async def over(self) -> None:
+        """Wait until the run has ended, whatever ends it."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
     def set_limits(self, overrides: LimitOverrides) -> bool:
         """Change limits while the run goes on; False where it has ended."""
         if self._timer is None or self._stopping:

@@ -203,3 +203,48 @@ async def test_an_answer_written_by_hand_is_written_anew_when_outputs_change(
         models.program = [program[0], final('"It says text one."')]
         _, end, answer = await ended(client, "rlm/rerun", runId=run_id)
         assert (models.roles, answer, end["status"]) == (["root"], "It says text one.", "done")
+
+
+async def test_a_watched_run_asks_itself_again_within_its_budget(tmp_path: Path) -> None:
+    tree = write_tree(tmp_path, 3)
+    async with Models() as models, served(tmp_path, models) as client:
+        run_id = await ask(client, tree)
+        models.requests.clear()
+        answer = await client.request("rlm/watch", {"runId": run_id, "budget": 0.1})
+        assert answer == {"watching": True, "places": [str(tree)]}
+
+        def told() -> list[dict]:
+            return [m["params"] for m in client.messages if m.get("method") == "rlm/watched"]
+
+        (tree / "0001.txt").write_text("changed once\n")
+        [first] = await client.until(told)
+        assert first["runId"] == run_id
+        end = await client.event(first["newRunId"], "runEnded")
+        assert end["status"] == "done", end
+        assert models.roles == ["sub", "sub"]  # of the file, and of all notes
+        assert "changed once" in client.of(first["newRunId"], "answerDiff")[0]["diff"]
+
+        await client.request("rlm/watch", {"runId": run_id, "budget": 0.0})
+        (tree / "0001.txt").write_text("changed twice\n")
+        await client.until(lambda: len(told()) == 3)
+        assert (await client.event(told()[1]["newRunId"], "runEnded"))["usage"]["cost"] == 0.0
+        assert len(models.roles) == 2  # nothing is paid
+        assert told()[2]["newRunId"] is None
+        assert "budget" in told()[2]["reason"]
+        answer = await client.request("rlm/watch", {"runId": run_id, "stop": True})
+        assert answer == {"watching": False, "places": []}
+
+
+async def test_what_is_no_part_of_the_text_asks_nothing(tmp_path: Path) -> None:
+    tree = write_tree(tmp_path, 2)
+    (tree / ".gitignore").write_text("*.tmp\n")
+    async with Models() as models, served(tmp_path, models) as client:
+        run_id = await ask(client, tree)
+        models.requests.clear()
+        await client.request("rlm/watch", {"runId": run_id})
+        (tree / "x.tmp").write_text("no part of it")
+        (tree / "0000.txt").write_text("text 0\n")  # as it was
+        (tree / "0001.txt").write_text("other\n")
+        await client.until(lambda: [m for m in client.messages if m.get("method") == "rlm/watched"])
+        error = await client.error("rlm/watch", {"runId": "20200101-000000-000000"})
+        assert error["data"]["kind"] == "unknownRun"

@@ -1,0 +1,126 @@
+"""Watched runs: when what one is about changes, its program is run again, within a budget."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rlm_server.engine.ledger import add
+from rlm_server.errors import RlmError
+from rlm_server.protocol import (
+    FileSource,
+    KeptSource,
+    LimitOverrides,
+    RerunParams,
+    TreeSource,
+    Usage,
+    Watched,
+)
+
+if TYPE_CHECKING:
+    from rlm_server.engine.durable import Durable
+    from rlm_server.engine.run import Run
+
+logger = logging.getLogger(__name__)
+
+QUIET_MILLISECONDS = 500
+"""Changes that follow each other within this time are one."""
+
+OnChange = Callable[[Watched, "Run | None"], None]
+
+
+class Watch:
+    """Watches one run, and those that it starts in its place."""
+
+    def __init__(
+        self,
+        durable: Durable,
+        run_id: str,
+        places: Sequence[str],
+        budget: float | None,
+        on_change: OnChange,
+    ) -> None:
+        """``budget``: US dollars for all that the watching starts; None: no limit."""
+        self.places = list(places)
+        self._durable = durable
+        self._run_id = run_id
+        self._latest = run_id
+        self._budget = budget
+        self._used = Usage()
+        self._on_change = on_change
+
+    async def run(self) -> None:
+        """Watch until cancelled, or until the budget is used up."""
+        async for _ in changes(self.places):
+            try:
+                if not await self._durable.has_changed(self._latest):
+                    continue  # what has changed is not a part of the text
+                run = await self._durable.rerun(self._params())
+            except RlmError as error:
+                self._tell(None, str(error))
+                continue
+            self._latest = run.run_id
+            self._tell(run, "")
+            await run.over()
+            self._used = add(self._used, run.ended.usage if run.ended else Usage())
+            if self._budget is not None and (self._left() or 0.0) <= 0.0:
+                self._tell(None, f"The budget of ${self._budget:.2f} is used up.")
+                return
+
+    def _params(self) -> RerunParams:
+        return RerunParams(run_id=self._latest, limits=LimitOverrides(cost=self._left()))
+
+    def _left(self) -> float | None:
+        """What of the budget is left; of unknown cost, nothing is sure to be."""
+        if self._budget is None:
+            return None
+        used = self._used.cost
+        return max(0.0, self._budget - used) if used is not None else 0.0
+
+    def _tell(self, run: Run | None, reason: str) -> None:
+        told = Watched(
+            run_id=self._run_id,
+            new_run_id=run.run_id if run else None,
+            log=str(run.log.path) if run else "",
+            reason=reason,
+        )
+        self._on_change(told, run)
+
+
+def places_of(sources: Sequence[KeptSource]) -> list[str]:
+    """The files and directories that sources reach; texts that came along never change."""
+    return [
+        source.root if isinstance(source, TreeSource) else source.path
+        for source in sources
+        if isinstance(source, TreeSource | FileSource)
+    ]
+
+
+async def changes(places: Sequence[str]) -> AsyncIterator[None]:
+    """Yield whenever something in these places has changed and it is quiet again.
+
+    A file is looked at by way of its directory: editors replace it by another of its name.
+    """
+    from watchfiles import awatch
+
+    trees = [path for path in places if Path(path).is_dir()]  # noqa: ASYNC240 - asked once
+    files = {path for path in places if path not in trees}
+    roots = {path if path in trees else str(Path(path).parent) for path in places}
+
+    def concerns(_: object, path: str) -> bool:
+        return path in files or any(Path(path).is_relative_to(tree) for tree in trees)
+
+    async with contextlib.aclosing(
+        awatch(
+            *roots,
+            watch_filter=concerns,
+            debounce=10 * QUIET_MILLISECONDS,
+            step=QUIET_MILLISECONDS,
+            recursive=bool(trees),
+        )
+    ) as watched:
+        async for _ in watched:
+            yield
