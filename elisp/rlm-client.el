@@ -261,6 +261,37 @@ A question that pops up amid typing would be answered by mistake."
       (rlm-client--register buffer id (plist-get result :log))
       (mapc #'rlm-client--on-event early))))
 
+;;;; Runs that begin from past ones
+
+(defun rlm-client-begin (method params question)
+  "Let the server begin a run by METHOD with PARAMS, and show it.
+It gets a buffer, for QUESTION; if it can't begin, everything stays as it is."
+  (cl-incf rlm-client--asking)
+  (message "rlm: asking the server...")
+  (rlm-rpc-ask method params
+               (lambda (result)
+                 (message nil)
+                 (rlm-client--begun (plist-get result :runId) (plist-get result :log)
+                                    question))
+               (lambda (text)
+                 (rlm-client--no-longer-asking)
+                 (message "rlm: %s" text))
+               'never))
+
+(defun rlm-client--begun (id log question)
+  "Show the run ID, whose log is the file LOG, in a new buffer for QUESTION."
+  (let ((early (seq-filter (lambda (event) (equal (plist-get event :runId) id))
+                           (reverse rlm-client--strays))))
+    (rlm-client--no-longer-asking)
+    (funcall rlm-client-display-function (rlm-client-adopt-new id log question))
+    (mapc #'rlm-client--on-event early)))
+
+(defun rlm-client-adopt-new (id log question)
+  "Return a new buffer for the run ID, whose log is LOG and which answers QUESTION."
+  (let ((buffer (rlm-trajectory-create question)))
+    (rlm-client--register buffer id log)
+    buffer))
+
 (defun rlm-client--register (buffer id log)
   "Let BUFFER show the run ID, whose log is the file LOG."
   (let ((run (rlm-run-in-buffer buffer)))

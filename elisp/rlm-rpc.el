@@ -318,9 +318,13 @@ A server that Emacs has started ends with it."
    :service (string-to-number (match-string 2 rlm-server-address))
    :coding 'utf-8-emacs-unix :noquery t))
 
+(defvar rlm-rpc-notice-function #'ignore
+  "Function called with method and parameters of notifications that are no events.")
+
 (defun rlm-rpc--on-notification (_connection method params)
-  "Give PARAMS of a notification METHOD on, if it is an event."
-  (when (eq method 'rlm/event)
+  "Give PARAMS of a notification METHOD on, most often an event."
+  (if (not (eq method 'rlm/event))
+      (rlm-rpc--safely rlm-rpc-notice-function method params)
     (rlm-rpc--alive)
     (rlm-rpc--safely rlm-rpc-event-function params)))
 

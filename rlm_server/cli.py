@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, get_args
 
 from rlm_server import __version__
 from rlm_server.config import config_path, load_config, show_config
+from rlm_server.doors.again import add_commands
 from rlm_server.doors.past import add_runs, runs_command
 from rlm_server.errors import RlmError
 from rlm_server.protocol import ExportFormat
@@ -75,6 +76,8 @@ def _run(options: argparse.Namespace) -> int:
             from rlm_server.doors.exporting import export_command
 
             return export_command(options.run, options.format, options.output)
+        case "resume" | "fork" | "rerun":
+            return asyncio.run(_again(options))
         case "runs":
             return runs_command(options)
     return _serve(options.tcp, options.token_file, no_cache=options.no_cache)
@@ -134,6 +137,7 @@ def _parser() -> argparse.ArgumentParser:
         "rlms: the log of the reference engine, for its visualiser",
     )  # fmt: skip
     export.add_argument("--output", type=Path, metavar="FILE", help="default: standard output")
+    add_commands(commands)
     add_runs(commands.add_parser("runs", help="list past runs, or remove old or large ones"))
     return parser
 
@@ -197,6 +201,16 @@ async def _doctor() -> int:
         if row.cure:
             print(f"{'':8} {'':{width}}  → {row.cure}")
     return int(any(row.status == "failure" for row in rows))
+
+
+async def _again(options: argparse.Namespace) -> int:
+    from rlm_server.doors.again import again_command
+
+    engine = _engine()
+    try:
+        return await again_command(engine, options)
+    finally:
+        await engine.close()
 
 
 def _show_config() -> int:

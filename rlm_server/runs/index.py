@@ -95,7 +95,7 @@ class Index:
             row[0]: (row[1], row[2])
             for row in database.execute("SELECT id, modified, size FROM run")
         }
-        found = dict(self._logs())
+        found = self._logs(known)
         changed = [run_id for run_id, state in found.items() if known.get(run_id) != state]
         gone = [(run_id,) for run_id in known.keys() - found.keys()]
         if not changed and not gone:
@@ -113,14 +113,20 @@ class Index:
                 )
         database.execute("COMMIT")
 
-    def _logs(self) -> Iterator[tuple[str, tuple[int, int]]]:
+    def _logs(self, known: Collection[str]) -> dict[str, tuple[int, int]]:
+        """When each log was changed, and its size."""
+        found: dict[str, tuple[int, int]] = {}
         with contextlib.suppress(FileNotFoundError), os.scandir(self.directory) as entries:
             for entry in entries:
-                run_id, dot, ending = entry.name.partition(".")
-                if dot and ending == "jsonl" and RUN_ID.fullmatch(run_id):
-                    with contextlib.suppress(OSError):
-                        status = entry.stat()
-                        yield run_id, (status.st_mtime_ns, status.st_size)
+                run_id = entry.name.removesuffix(".jsonl")
+                if run_id not in known and not RUN_ID.fullmatch(run_id):
+                    continue
+                try:
+                    status = entry.stat()
+                except OSError:
+                    continue
+                found[run_id] = (status.st_mtime_ns, status.st_size)
+        return found
 
     @contextlib.contextmanager
     def _open(self, file: str) -> Iterator[sqlite3.Connection]:

@@ -1,11 +1,13 @@
 """Past runs that are asked again: forked at an iteration, or their program run on changed files."""
 
+import asyncio
 import json
+import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from engine_harness import cell, final
-from rpc_client import Client, initialize_params, start_server
+from rpc_client import Client, initialize_params, server_environment, start_server
 from scripted_provider import Reply, ScriptedProvider
 
 PROGRAM = [
@@ -248,3 +250,31 @@ async def test_what_is_no_part_of_the_text_asks_nothing(tmp_path: Path) -> None:
         await client.until(lambda: [m for m in client.messages if m.get("method") == "rlm/watched"])
         error = await client.error("rlm/watch", {"runId": "20200101-000000-000000"})
         assert error["data"]["kind"] == "unknownRun"
+
+
+async def test_the_command_line_forks_and_runs_again(tmp_path: Path) -> None:
+    tree = write_tree(tmp_path, 2)
+    async with Models() as models:
+        async with served(tmp_path, models) as client:
+            run_id = await ask(client, tree)
+        (tmp_path / "code.py").write_text("more = 'by hand'\n")
+        at = ("--at", "2", "--code", str(tmp_path / "code.py"))
+        status, out, told = await command(tmp_path, "fork", run_id, *at)
+        assert (status, out) == (0, "by hand!\n"), told
+        (tree / "0001.txt").write_text("changed\n")
+        status, out, told = await command(tmp_path, "rerun", run_id)
+        assert (status, out) == (0, "<All of it: <text 0> <changed>>!\n")
+        assert "-<All of it: <text 0> <text 1>>!" in told
+        status, _, told = await command(tmp_path, "resume", run_id)
+        assert (status, "has its answer" in told) == (1, True)
+
+
+async def command(home: Path, *arguments: str) -> tuple[int, str, str]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "rlm_server", *arguments, env=server_environment(home),
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    out, told = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode is not None
+    return process.returncode, out.decode(), told.decode()

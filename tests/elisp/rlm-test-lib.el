@@ -31,6 +31,7 @@
 (require 'rlm-add)
 (require 'rlm-collection-list)
 (require 'rlm-doctor)
+(require 'rlm-durable)
 (require 'rlm-costs)
 (require 'rlm-dired)
 (require 'rlm-limits)

@@ -1,0 +1,190 @@
+;;; rlm-durable.el --- Fork runs, and ask them again  -*- lexical-binding: t; -*-
+
+;; This program is free software: you can redistribute it and/or modify
+;; it under the terms of the GNU General Public License as published by
+;; the Free Software Foundation, either version 3 of the License, or
+;; (at your option) any later version.
+
+;; This program is distributed in the hope that it will be useful,
+;; but WITHOUT ANY WARRANTY; without even the implied warranty of
+;; MERCHANTABILITY or FITNESS FOR A PARTICULAR PURPOSE.  See the
+;; GNU General Public License for more details.
+
+;; You should have received a copy of the GNU General Public License
+;; along with this program.  If not, see <https://www.gnu.org/licenses/>.
+
+;;; Commentary:
+
+;; A run is its log, so it can begin anew from any of its iterations, or
+;; run its program again when its files have changed.  The commands work in
+;; a run's buffer, and in the list of runs.
+
+;;; Code:
+
+(require 'cl-lib)
+(require 'org)
+(require 'subr-x)
+(require 'rlm-run)
+(require 'rlm-rpc)
+(require 'rlm-runs)
+
+(declare-function rlm-client-begin "rlm-client" (method params question))
+(declare-function rlm-client-adopt-new "rlm-client" (id log question))
+(declare-function rlm-limits--read "rlm-limits" (run))
+
+;;;; Asking again
+
+;;;###autoload
+(defun rlm-rerun (run)
+  "Run the program of RUN, a plist, again, about its files as they are now.
+Only sub-calls whose text has changed are paid.  The model is asked where
+the code fails.  The new run ends with what has changed in the answer."
+  (interactive (list (rlm-runs-here)))
+  (rlm-client-begin 'rlm/rerun (list :runId (plist-get run :runId)) (plist-get run :question)))
+
+;;;; Forks
+
+(defvar-local rlm-durable--fork nil
+  "Function that forks with the code in this buffer.")
+
+;;;###autoload
+(defun rlm-fork-run (run iteration &rest changes)
+  "Begin a run that shares what came before ITERATION of RUN, a plist.
+CHANGES is a plist of :code, which runs in place of the model's; :options,
+such as (:rootModel \"big\"); and :note, for the model to read.  What is shared
+is neither paid nor stored again.  Interactively, the iteration is the one at
+point, and you are asked what shall be different."
+  (interactive (rlm-durable--read-fork))
+  (if (eq (plist-get changes :code) 'edit)
+      (rlm-durable--edit run iteration)
+    (rlm-client-begin 'rlm/fork
+                      `(:runId ,(plist-get run :runId) :iteration ,iteration ,@changes)
+                      (plist-get run :question))))
+
+(defun rlm-durable--read-fork ()
+  "Let the user say how the run at point is to be forked."
+  (let* ((run (rlm-runs-here))
+         (iteration (or (rlm-durable--iteration) (read-number "Fork at iteration: " 1)))
+         (what (completing-read
+                (format "Fork at iteration %d with: " iteration)
+                '("other code" "another model" "another limit" "a note") nil t)))
+    (cl-list* run iteration
+              (pcase what
+                ("other code" (list :code 'edit))
+                ("another model" (list :options (list :rootModel (rlm-durable--read-model))))
+                ("another limit" (list :options (list :limits (rlm-durable--read-limits))))
+                ("a note" (list :note (read-string "Note for the model: ")))
+                (_ (user-error "Nothing would be different"))))))
+
+(defun rlm-durable--read-model ()
+  "Let the user choose a model."
+  (let ((models (plist-get (rlm-rpc-call 'rlm/status nil 10) :models)))
+    (completing-read "Model: " (mapcar (lambda (model) (plist-get model :name)) models) nil nil)))
+
+(defun rlm-durable--iteration ()
+  "Return the number of the run's own iteration at point, or nil."
+  (when (derived-mode-p 'org-mode)
+    (save-excursion
+      (end-of-line)
+      (and (re-search-backward "^\\*\\*? " nil t)
+           (looking-at "\\*\\* Iteration \\([0-9]+\\)")
+           (string-to-number (match-string 1))))))
+
+(defun rlm-durable--code (iteration)
+  "Return the code that the model wrote in ITERATION, as it stands in this buffer."
+  (save-excursion
+    (goto-char (point-min))
+    (if (not (re-search-forward (format "^\\*\\* Iteration %d\\>" iteration) nil t))
+        ""
+      (let ((end (save-excursion (if (re-search-forward "^\\*\\*? " nil t) (point) (point-max))))
+            pieces)
+        (while (re-search-forward "^#\\+begin_src python\n\\(\\(?:.*\n\\)*?\\)#\\+end_src" end t)
+          (push (org-unescape-code-in-string (match-string-no-properties 1)) pieces))
+        (string-join (nreverse pieces) "\n")))))
+
+(defvar rlm-durable-edit-map
+  (let ((map (make-sparse-keymap)))
+    (define-key map (kbd "C-c C-c") #'rlm-fork-with-code)
+    (define-key map (kbd "C-c C-k") #'rlm-fork-abort)
+    map)
+  "Keys of the buffer in which the code of a fork is edited.")
+
+(defun rlm-durable--edit (run iteration)
+  "Let the user edit the code of ITERATION of RUN, and fork with it."
+  (let ((code (rlm-durable--code iteration))
+        (question (plist-get run :question)))
+    (pop-to-buffer (generate-new-buffer (format "*rlm fork: %s*" (rlm-durable--short question))))
+    (insert code)
+    (goto-char (point-min))
+    (delay-mode-hooks (python-mode))
+    (use-local-map (make-composed-keymap rlm-durable-edit-map (current-local-map)))
+    (setq rlm-durable--fork
+          (lambda (new)
+            (rlm-client-begin 'rlm/fork (list :runId (plist-get run :runId)
+                                              :iteration iteration :code new)
+                              question)))
+    (message "Edit the code; C-c C-c runs it in a fork, C-c C-k gives up")))
+
+(defun rlm-durable--short (question)
+  "Return the beginning of QUESTION on one line."
+  (truncate-string-to-width (replace-regexp-in-string "[ \t\n]+" " " question) 40))
+
+(defun rlm-fork-with-code ()
+  "Begin the fork whose code is in this buffer."
+  (interactive)
+  (let ((fork (or rlm-durable--fork (user-error "There is nothing to fork here")))
+        (code (buffer-string)))
+    (when (string-blank-p code)
+      (user-error "There is no code"))
+    (quit-window t)
+    (funcall fork code)))
+
+(defun rlm-fork-abort ()
+  "Give up the fork whose code is in this buffer."
+  (interactive)
+  (unless rlm-durable--fork
+    (user-error "There is nothing to fork here"))
+  (quit-window t))
+
+;;;; Watching
+
+(defvar rlm-durable--watched nil
+  "Alist of watched runs' ids and questions.")
+
+;;;###autoload
+(defun rlm-watch (run &optional budget stop)
+  "Run the program of RUN, a plist, again whenever its files change.
+Together that may cost BUDGET dollars, nil: as much as each run may.  Each
+answer is shown in a buffer of its own, with what has changed in it.
+With a prefix argument, or if STOP is non-nil, no longer watch the run."
+  (interactive
+   (let ((run (rlm-runs-here)))
+     (if current-prefix-arg
+         (list run nil t)
+       (list run (let ((text (read-string "Budget in dollars (empty: no limit): ")))
+                  (and (not (string-blank-p text)) (string-to-number text)))))))
+  (let ((id (plist-get run :runId)))
+    (setf (alist-get id rlm-durable--watched nil nil #'equal) (plist-get run :question))
+    (setq rlm-rpc-notice-function #'rlm-durable--on-notice)
+    (rlm-rpc-ask 'rlm/watch `(:runId ,id :stop ,(if stop t :json-false)
+                                     ,@(when budget (list :budget budget)))
+                 (lambda (result)
+                   (message (if (eq (plist-get result :watching) t)
+                                (format "Watching %s" (string-join (plist-get result :places) ", "))
+                              "No longer watching")))
+                 (lambda (text) (message "rlm: %s" text)))))
+
+(defun rlm-durable--on-notice (method params)
+  "Take PARAMS of the notification METHOD: a watched run is asked again."
+  (when (eq method 'rlm/watched)
+    (let ((question (alist-get (plist-get params :runId) rlm-durable--watched "A watched run"
+                               nil #'equal))
+          (new (plist-get params :newRunId)))
+      (if (null new)
+          (message "rlm: %s: %s" (rlm-durable--short question) (plist-get params :reason))
+        (display-buffer (rlm-client-adopt-new new (plist-get params :log) question)
+                        '(nil (inhibit-same-window . t)))
+        (message "rlm: files have changed, asking again: %s" (rlm-durable--short question))))))
+
+(provide 'rlm-durable)
+;;; rlm-durable.el ends here
