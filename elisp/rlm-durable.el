@@ -76,6 +76,11 @@ point, and you are asked what shall be different."
                 ("a note" (list :note (read-string "Note for the model: ")))
                 (_ (user-error "Nothing would be different"))))))
 
+(defun rlm-durable--read-limits ()
+  "Let the user choose a limit of this buffer's run and its new value."
+  (require 'rlm-limits)
+  (rlm-limits--read (or rlm-run-current (user-error "Do this in the run's buffer"))))
+
 (defun rlm-durable--read-model ()
   "Let the user choose a model."
   (let ((models (plist-get (rlm-rpc-call 'rlm/status nil 10) :models)))
