@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from rlm_server import sse
 from rlm_server.config import Config, ModelConfig
 from rlm_server.errors import (
     ContextTooLongError,
@@ -14,7 +15,7 @@ from rlm_server.errors import (
     RefusedError,
     TransientError,
 )
-from rlm_server.models import Models, http_transport, sse
+from rlm_server.models import Models, http_transport
 from rlm_server.models.deployments import Deployment
 from rlm_server.models.http_transport import speaks
 from rlm_server.models.statuses import refusal
