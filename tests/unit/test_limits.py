@@ -62,11 +62,12 @@ async def test_a_raised_limit_of_seconds_moves_every_deadline(tmp_path: Path) ->
     left = []
 
     async def sub(_: str) -> str:
-        assert run.run._repl and run.run._repl._cell and run.run._timer
+        assert run.run._loop and run.run._loop.repl and run.run._loop.repl._cell
+        cell_of_loop = run.run._loop.repl._cell
         assert run.run.set_limits(LimitOverrides(seconds=7_200, cell_seconds=3_600))
         now = asyncio.get_running_loop().time()
-        deadline = run.run._repl._cell._deadline
-        assert deadline
+        deadline = cell_of_loop._deadline
+        assert deadline and run.run._timer
         left.extend([deadline.when() - now, (run.run._timer.when() or 0) - now])
         return "42"
 
