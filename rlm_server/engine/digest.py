@@ -14,7 +14,8 @@ from pathlib import Path
 
 from rlm_server.engine.notes import kind_of
 from rlm_server.protocol import ContextReady, Mark, RunEnded, RunStarted
-from rlm_server.runs.export.story import Call, Step, Verdict, tell
+from rlm_server.runs.export.items import Call, Step, Verdict
+from rlm_server.runs.export.story import tell
 from rlm_server.text import clip
 
 _SEARCHES = re.compile(r"\b(?:grep|search|cite)\s*\(|\bre\.\w+\s*\(")

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from engine_harness import Played, cell, final, play
+from engine_harness import Played, cell, final, play, played
 from rlm_server.config import Config
 from rlm_server.errors import ExportError
-from rlm_server.protocol import ChildStarted, TextSource
+from rlm_server.protocol import ChildStarted, Provenance, TextSource
 from rlm_server.runs.export import export, export_to
-from rlm_server.runs.export.story import Lost, Step, Verdict, tell
+from rlm_server.runs.export.items import Lost, Step, Verdict
+from rlm_server.runs.export.story import tell
 
 EVIL = (
     "</pre></details><script>alert(1)</script><img src=x onerror=alert(2)>\u202eevil\x1b[2J\n"
@@ -346,6 +347,26 @@ async def test_another_runs_lines_are_left_out(run: Played) -> None:
     page = "".join(export(damaged(run.run.log.path, mixed), "markdown"))
     own = "".join(export(run.run.log.path, "markdown"))
     assert page.partition("\n---\n")[0] == own.partition("\n---\n")[0]
+
+
+async def test_further_questions_are_told_with_their_answers(tmp_path: Path) -> None:
+    async with played(tmp_path, [final("'the first'"), final("'the <second>'")]) as run:
+        await run.ended()
+        await run.ask_on("And <then>?")
+        page = Page(text_of(run, "html"))
+        order = ["What is in it?", "the first", "And <then>?", "the <second>", "How it went"]
+        places = [page.text.index(said) for said in order]
+        assert places == sorted(places)
+        assert page.text.count("And <then>?") == 2 + page.text.count("A further question")
+        markdown = text_of(run, "markdown")
+        assert "# And &lt;then>?" not in markdown
+        assert re.search(r"^# And <\u200bthen>\?$", markdown, re.MULTILINE)
+        first, second = map(json.loads, text_of(run, "rlms").splitlines()[1:])
+        assert (first["final_answer"], second["final_answer"]) == ("the first", "the <second>")
+        assert "And <then>?" in second["prompt"][0]["content"]
+        assert "# Further question: And <then>?" in text_of(run, "python")
+        told = run.of(Provenance)
+        assert len(told) == 2
 
 
 async def test_a_fork_is_told_with_the_beginning_that_it_shares(run: Played) -> None:

@@ -8,7 +8,7 @@ from html import escape
 
 from rlm_server.protocol import Evidence, Provenance
 from rlm_server.runs.export import figures
-from rlm_server.runs.export.story import Verdict
+from rlm_server.runs.export.items import Verdict
 from rlm_server.runs.export.visible import visible
 
 

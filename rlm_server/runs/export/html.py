@@ -14,12 +14,12 @@ from html import escape
 from importlib import resources
 from itertools import chain
 
-from rlm_server.protocol import ContextReady, Notice, RunEnded, RunStarted
+from rlm_server.protocol import ContextReady, FollowUp, Notice, RunEnded, RunStarted
 from rlm_server.runs.export import figures
 from rlm_server.runs.export.answer import answer
+from rlm_server.runs.export.items import Call, Cell, Item, Lost, Step, Verdict, joined
 from rlm_server.runs.export.markdown import OUTPUT_SHOWN, lost
 from rlm_server.runs.export.python import code_of
-from rlm_server.runs.export.story import Call, Cell, Item, Lost, Step, Verdict, joined
 from rlm_server.runs.export.visible import visible
 from rlm_server.text import clip
 
@@ -30,20 +30,25 @@ def write(tell: Callable[[], Iterable[Item]]) -> Iterator[str]:
     The story is told twice: what a reader wants first, the answer, stands last in a log.
     """
     started, ready, verdicts, ends, notices = None, None, [], [], []
+    asked = ""
     for item in tell():
         if isinstance(item, RunStarted):
             started = item
         elif isinstance(item, ContextReady):
             ready = item
+        elif isinstance(item, FollowUp):
+            asked = item.question
         elif isinstance(item, Verdict):
-            verdicts.append(item)
+            verdicts.append((asked, item))
+            asked = ""
         elif isinstance(item, RunEnded | Lost):
             ends.append(item)
         elif isinstance(item, Notice):
             notices.append(item)
     yield from _head(started)
     yield from _facts(started, ready, ends)
-    for number, verdict in enumerate(verdicts):
+    for number, (asked, verdict) in enumerate(verdicts):
+        yield _further(asked)
         yield from answer(verdict, number)
     if not verdicts:
         yield '<p class="bad">This run has no answer (yet).</p>\n'
@@ -52,7 +57,14 @@ def write(tell: Callable[[], Iterable[Item]]) -> Iterator[str]:
     for item in tell():
         if isinstance(item, Step):
             yield from _step(item, f"Iteration {item.number}")
+        elif isinstance(item, FollowUp):
+            yield _further(item.question)
     yield "</body></html>\n"
+
+
+def _further(question: str) -> str:
+    """A further question as a heading; nothing for the first one, which heads the page."""
+    return f'<h2 class="further" dir="auto">{_text(question)}</h2>\n' if question else ""
 
 
 @cache

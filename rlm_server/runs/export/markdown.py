@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from rlm_server.protocol import ContextReady, Notice, RunEnded, RunStarted
+from rlm_server.protocol import ContextReady, FollowUp, Notice, RunEnded, RunStarted
 from rlm_server.runs.export import figures
+from rlm_server.runs.export.items import Call, Cell, Item, Lost, Step, Verdict, joined
 from rlm_server.runs.export.python import code_of
-from rlm_server.runs.export.story import Call, Cell, Item, Lost, Step, Verdict, joined
 from rlm_server.text import clip
 
 OUTPUT_SHOWN = 20_000
@@ -42,6 +42,8 @@ def write(story: Iterable[Item]) -> Iterator[str]:
             )
         elif isinstance(item, Step):
             yield from _step(item, f"Iteration {item.number}", 2)
+        elif isinstance(item, FollowUp):
+            yield f"# {_one_line(item.question)}\n\n"
         elif isinstance(item, Notice):
             yield _notice(item)
         elif isinstance(item, Verdict):

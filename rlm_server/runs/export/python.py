@@ -7,8 +7,8 @@ import textwrap
 import warnings
 from collections.abc import Iterable, Iterator
 
-from rlm_server.protocol import MAX_EVENT_TEXT, RunStarted
-from rlm_server.runs.export.story import Cell, Item, Step, Verdict, joined
+from rlm_server.protocol import MAX_EVENT_TEXT, FollowUp, RunStarted
+from rlm_server.runs.export.items import Cell, Item, Step, Verdict, joined
 
 HEAD = """\
 # The code that answered a question, as a model wrote it, cell by cell.
@@ -26,6 +26,8 @@ def write(story: Iterable[Item]) -> Iterator[str]:
     for item in story:
         if isinstance(item, RunStarted):
             yield _comment(f"Run: {item.run_id}\nQuestion: {item.question}")
+        elif isinstance(item, FollowUp):
+            yield "\n\n" + _comment(f"Further question: {item.question}")
         elif isinstance(item, Step):
             yield from _step(item, f"Iteration {item.number}", comment_out=False)
         elif isinstance(item, Verdict):

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from rlm_server.protocol import RunStarted, Usage
-from rlm_server.runs.export.story import Call, Cell, Item, Step, Verdict, joined
+from rlm_server.protocol import FollowUp, RunStarted, Usage
+from rlm_server.runs.export.items import Call, Cell, Item, Step, Verdict, joined
 from rlm_server.text import clip, to_json
 
 SHOWN = 8000
@@ -31,6 +31,8 @@ def write(story: Iterable[Item]) -> Iterator[str]:
         if isinstance(item, RunStarted):
             question = item.question
             yield _line({"type": "metadata", "timestamp": _time(item.time), **_metadata(item)})
+        elif isinstance(item, FollowUp):
+            question = item.question
         elif isinstance(item, Step):
             if held:
                 yield _line(held)

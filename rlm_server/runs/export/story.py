@@ -6,10 +6,7 @@ can be made of. What was lost is counted, and another run's lines are never take
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from itertools import groupby
-from operator import itemgetter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,142 +15,32 @@ import msgspec
 from rlm_server.protocol import (
     Answer,
     AnyEvent,
+    ApprovalWanted,
     CellDone,
     CellStarted,
     ChildDelta,
     ChildDone,
     ChildStarted,
     ContextReady,
-    Held,
+    Event,
+    FollowUp,
     IterationStarted,
+    Note,
     Notice,
     Output,
     Provenance,
     ReplyDelta,
     ReplyDone,
     RunEnded,
-    RunError,
     RunForked,
     RunResumed,
     RunStarted,
     SubcallDelta,
     SubcallDone,
     SubcallStarted,
-    Usage,
 )
 from rlm_server.runs.chain import Reader, Segment, read
-
-
-@dataclass
-class Call:
-    """A sub-call, or a child run, of a cell."""
-
-    node: str
-    number: int
-    model: str
-    prompt: str
-    """As the log has it, clipped; a child's question."""
-    characters: int
-    """True length of the prompt, or of a child's context."""
-    answer: str = ""
-    status: str = "unfinished"
-    error: RunError | None = None
-    usage: Usage = field(default_factory=Usage)
-    seconds: float = 0.0
-    cached: bool = False
-    depth: int = 0
-    """Of a child run; 0 for a sub-call."""
-    documents: int = 0
-    holds: list[Held] = field(default_factory=list)
-    """What of the context the prompt holds."""
-    steps: list[Step] = field(default_factory=list)
-    """The iterations of a child run."""
-
-
-@dataclass
-class Cell:
-    """A block of code that ran."""
-
-    number: int
-    code: str
-    output: list[tuple[str, str]] = field(default_factory=list)
-    """Stream and text, in the pieces that the log has; see ``joined``."""
-    status: str = "unfinished"
-    error: str = ""
-    seconds: float = 0.0
-    characters: int = 0
-    calls: list[Call] = field(default_factory=list)
-
-
-@dataclass
-class Step:
-    """One iteration: a reply, and what came of it."""
-
-    node: str
-    number: int
-    time: float
-    parts: list[tuple[str, str]] = field(default_factory=list)
-    """Part of the reply and its text, in the pieces that the log has; see ``joined``."""
-    notices: list[Notice] = field(default_factory=list)
-    model: str = ""
-    usage: Usage = field(default_factory=Usage)
-    seconds: float = 0.0
-    cached: bool = False
-    ended: bool = False
-    """Whether the reply came to its end."""
-    cells: list[Cell] = field(default_factory=list)
-
-    def total(self) -> Usage:
-        """What the reply and everything below it have used."""
-        total = self.usage
-        for cell in self.cells:
-            for call in cell.calls:
-                total = add(total, call.usage)
-        return total
-
-    def duration(self) -> float:
-        """Seconds of the reply and its cells."""
-        return self.seconds + sum(cell.seconds for cell in self.cells)
-
-
-@dataclass
-class Verdict:
-    """The answer, its pieces put together; ``last`` is the event of the last piece.
-
-    ``drawn`` tells what it is drawn from; None in logs of earlier versions.
-    """
-
-    text: str
-    last: Answer
-    drawn: Provenance | None
-
-
-@dataclass
-class Lost:
-    """That something is missing of a log, told last; notices stand where it is missing."""
-
-    events: int
-
-
-Item = RunStarted | ContextReady | Step | Notice | Verdict | RunEnded | Lost
-
-
-def add(one: Usage, other: Usage) -> Usage:
-    """The sum; its cost is unknown where one of them is."""
-    unknown = one.cost is None or other.cost is None
-    return Usage(
-        prompt_tokens=one.prompt_tokens + other.prompt_tokens,
-        completion_tokens=one.completion_tokens + other.completion_tokens,
-        cached_tokens=one.cached_tokens + other.cached_tokens,
-        cost=None if unknown else (one.cost or 0.0) + (other.cost or 0.0),
-    )
-
-
-def joined(pieces: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """The pieces, neighbours of one kind together."""
-    return [
-        (kind, "".join(text for _, text in group)) for kind, group in groupby(pieces, itemgetter(0))
-    ]
+from rlm_server.runs.export.items import Call, Cell, Item, Lost, Step, Verdict
 
 
 def tell(path: Path) -> Iterator[Item]:
@@ -247,9 +134,17 @@ class _Teller:
             case RunResumed() | RunForked():
                 yield from self._flush()
                 yield _turn(event)
+            case FollowUp():
+                yield from self._flush()
+                yield event
+            case Note() if step := self._steps.get(event.node) or self._open:
+                step.notices.append(_notice(event, f"A person says: {event.text}"))
             case SubcallStarted() | ChildStarted():
                 self._begin_call(event)
-            case ReplyDelta() | ReplyDone() | CellStarted() | Output() | CellDone():
+            case ReplyDelta() | ReplyDone():
+                if step := self._steps.get(event.node):
+                    _within(step, event)
+            case ApprovalWanted() | CellStarted() | Output() | CellDone():
                 if step := self._steps.get(event.node):
                     _within(step, event)
 
@@ -298,8 +193,17 @@ def _turn(event: RunResumed | RunForked) -> Notice:
     if isinstance(event, RunForked):
         text = f"A fork of {event.parent_run_id} from iteration {event.iteration} on."
         text += f" {event.added_note}" if event.added_note else ""
+    return _notice(event, text)
+
+
+def _notice(event: Event, text: str) -> Notice:
     return Notice(
-        run_id=event.run_id, seq=event.seq, time=event.time, node="0", level="info", text=text
+        run_id=event.run_id,
+        seq=event.seq,
+        time=event.time,
+        node=event.node,
+        level="info",
+        text=text,
     )
 
 
@@ -312,12 +216,13 @@ def _within(step: Step, event: Any) -> None:
         step.cached, step.ended = event.cached, True
         if event.characters is not None:
             _drop_broken_off(step.parts, event.characters)
-    elif isinstance(event, CellStarted):
-        step.cells.append(Cell(event.cell, event.code))
     else:
         cell = next((one for one in reversed(step.cells) if one.number == event.cell), None)
         if cell is None:
             step.cells.append(cell := Cell(event.cell, ""))
+        if isinstance(event, ApprovalWanted | CellStarted):
+            cell.code = event.code  # what a person has edited is what runs
+            return
         if isinstance(event, Output):
             cell.output.append((event.stream, event.text))
         else:
