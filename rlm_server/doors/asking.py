@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from contextlib import aclosing
 from pathlib import Path
 
 import msgspec
@@ -39,16 +40,18 @@ async def ask_command(
     run = await engine.ask(AskParams(question=question, sources=sources, options=options))
     text, typed, end = "", False, None
     drawn: Provenance | None = None
-    async for line in engine.follow(run.run_id, 0):
-        event = msgspec.json.decode(line, type=AnyEvent)
-        if isinstance(event, Notice):
-            print(f"{event.level}: {event.text}", file=sys.stderr)
-        elif isinstance(event, Answer):
-            text, typed = text + event.text, event.typed
-        elif isinstance(event, Provenance):
-            drawn = event
-        elif isinstance(event, RunEnded):
-            end = event
+    async with aclosing(engine.follow(run.run_id, 0)) as lines:
+        async for line in lines:
+            event = msgspec.json.decode(line, type=AnyEvent)
+            if isinstance(event, Notice):
+                print(f"{event.level}: {event.text}", file=sys.stderr)
+            elif isinstance(event, Answer):
+                text, typed = text + event.text, event.typed
+            elif isinstance(event, Provenance):
+                drawn = event
+            elif isinstance(event, RunEnded):
+                end = event
+                break  # it rests now, for questions that nobody here can ask
     if drawn is not None:
         _tell_provenance(drawn)
     if end is not None and end.status == "done" and typed == (schema is not None):
