@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -256,6 +257,7 @@ def ad_hoc(model: str) -> Deployment | None:
     )
 
 
+@lru_cache(256)
 def is_loopback(url: str | None) -> bool:
     """Whether an address is on this machine."""
     host = urlsplit(url).hostname if url else None
@@ -269,6 +271,7 @@ def is_loopback(url: str | None) -> bool:
         return False
 
 
+@lru_cache(256)
 def is_private(url: str) -> bool:
     """Whether an address is in a private network; names are not looked up."""
     host = urlsplit(url).hostname or ""
