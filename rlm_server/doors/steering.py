@@ -7,6 +7,7 @@ from collections.abc import Callable
 from rlm_server.doors.rpc import Handler, P, Then
 from rlm_server.engine.service import Engine
 from rlm_server.engine.steering import Decision
+from rlm_server.errors import NotRestingError
 from rlm_server.protocol import (
     ApproveParams,
     ApproveResult,
@@ -47,7 +48,13 @@ class SteeringMethods:
         register("rlm/inspect", InspectParams, self._inspect)
 
     async def _follow_up(self, params: FollowUpParams) -> Then:
-        run, seq = self._engine.follow_up(params)
+        try:
+            run, seq = self._engine.follow_up(params)
+        except NotRestingError:
+            if not self._engine.config.sandbox.resting:
+                raise
+            await self._engine.durable.revive(params.run_id)
+            run, seq = self._engine.follow_up(params)
         result = FollowUpResult(run_id=run.run_id, log=str(run.log.path), from_seq=seq)
         return Then(result, lambda: self._follow(run.run_id, seq))
 

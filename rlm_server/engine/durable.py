@@ -79,6 +79,42 @@ class Durable:
         )
         return await self._launch(params.run_id, asked, log, past)
 
+    async def revive(self, run_id: str) -> None:
+        """Let a run rest again that has ended, by making its variables anew from its log.
+
+        Its log stays as it is. Raises what ``resume`` does.
+        """
+        path = self._engine.path(run_id)
+        log = await asyncio.to_thread(RunLog, path, again=True)
+        try:
+            record = await asyncio.to_thread(lambda: Record(events_of(path), over=True))
+            if record.ended is None:
+                raise NotResumableError(
+                    "The run was cut short before its answer.", cure="Resume it first."
+                )
+            left = self._engine.directory(run_id)
+            await asyncio.to_thread(shutil.rmtree, left, ignore_errors=True)
+            asked = await self._params(record, run_id, None)
+            corpus = await self._corpus(record, asked, run_id)
+        except BaseException:
+            log.close()
+            raise
+        past = Past(
+            record=record,
+            corpus=corpus,
+            seq=(await asyncio.to_thread(numbers, path)).free,
+            limits=record.limits or Limits(),
+            seed=record.started.seed if record.started else 0,
+            revive=True,
+        )
+        run = await self._launch(run_id, asked, log, past)
+        await run.over()
+        await asyncio.sleep(0)  # what is called when it ends lets it rest
+        if not run.rests:
+            raise NotResumableError(
+                "The run can't be made to rest again.", cure="Ask the question anew."
+            )
+
     async def fork(self, params: ForkParams) -> Run:
         """Begin a run that shares what came before an iteration of another one.
 

@@ -41,6 +41,10 @@ LEAST_SECONDS = 0.1
 """What a cell gets where the time is as good as over."""
 
 
+class QuestionOver(Exception):  # noqa: N818 - it is no fault
+    """The record of a question ends here, and another question follows."""
+
+
 class Loop:
     """The iterations of a run, or of a child run, over one REPL."""
 
@@ -140,12 +144,29 @@ class Loop:
         self._history.say(question)
         return await self._iterate(self._history)
 
+    async def replay_users_cells(self) -> None:
+        """Run anew what the person has run in this namespace where its record stands."""
+        if (replay := self._calls.replay) is None or self.repl is None:
+            return
+        for past in replay.users_cells(self.node, self.iterations):
+            self.users_cell = self._steering.users_node(self.node)
+            run = partial(
+                self.repl.run, past.started.code, now=past.started.time, show=MAX_EVENT_TEXT
+            )
+            try:
+                await run_again(self.repl, run, past, replay, self._notice, SHOWN)
+            finally:
+                self.users_cell = None
+
     @property
     def _iterations_left(self) -> int:
         return self._ledger.limits.iterations - self.iterations + self._earlier_iterations
 
     async def _iterate(self, history: History) -> str:
         while self._iterations_left > 0:
+            await self.replay_users_cells()
+            if (past := self._calls.replay) and past.question_over(self.node, self.iterations):
+                raise QuestionOver
             await self._steering.gate(self.node)
             self.iterations += 1
             node = f"{self.node}.{self.iterations}"
@@ -239,7 +260,9 @@ class Loop:
         decision = APPROVED
         if sure is None:
             await self._steering.gate(node)
-            decision = await self._steering.approval(node, number, code)
+            decision = self._decided(node, number) or await self._steering.approval(
+                node, number, code
+            )
         if decision.kind == "reject":
             result = rejected(decision.reason)
         else:
@@ -269,6 +292,17 @@ class Loop:
         if not result.ready:
             self._ledger.check_time()
         return result
+
+    def _decided(self, node: str, number: int) -> Decision | None:
+        """What the record says that a person has decided about a cell, if it has the cell."""
+        if (replay := self._calls.replay) is None:
+            return None
+        if done := replay.rejected(node, number):
+            return Decision("reject", reason=done.error)
+        if past := replay.begun(node, number):
+            started = past.started
+            return Decision("edit", code=started.code) if started.edited else APPROVED
+        return None
 
     async def _run_cell(
         self,

@@ -50,6 +50,8 @@ class Past:
     limits: Limits
     seed: int
     fork: Fork | None = None
+    revive: bool = False
+    """Whether the run is only to rest again, so that it can be asked further."""
     program: Program | None = None
     """Gives the reply that a person has edited."""
 
@@ -70,11 +72,15 @@ class Past:
         ledger.limits = self.limits
         ledger.go_on(self.record.seconds)
         ledger.restore("0", replay.unaccounted())
+        if self.revive:
+            replay.bounds.append(self.record.whole(self.record.last_iteration()))
         emitter.replay = calls.replay = replay
 
     def announce(self, emitter: Emitter, root: str, sub: str, isolation: IsolationMode) -> None:
         """Tell in the log that the run goes on."""
         record = self.record
+        if self.revive:
+            return
         if self.fork is None:
             emitter.emit(
                 RunResumed,

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from rlm_server.engine.reply import ReplyParser
-from rlm_server.protocol import Event, Notice, Output, ReplyDone, Usage
+from rlm_server.protocol import CellDone, Event, Notice, Output, ReplyDone, Usage
 from rlm_server.runs.recorded import (
     PastCall,
     PastCell,
@@ -31,6 +31,14 @@ _ANEW = frozenset(
         "ChildDelta",
         "RunResumed",
         "RunForked",
+        "Answer",
+        "AnswerDiff",
+        "Provenance",
+        "RunEnded",
+        "FollowUp",
+        "Note",
+        "Paused",
+        "ApprovalWanted",
         "LimitsChanged",
         "Progress",
     ]
@@ -53,6 +61,9 @@ class Replay:
 
     def __init__(self, record: Record) -> None:
         self.record = record
+        self.bounds = deque(record.whole(question.after) for question in record.further)
+        """Iterations after which questions had ended."""
+        self._users = list(record.users)
         self.running: set[str] = set()
         """Iterations of which a cell runs that had come to its end."""
         self.diverged: set[str] = set()
@@ -80,6 +91,27 @@ class Replay:
         parser.feed(reply.text)
         parser.close()
         return Reply(reply.text, parser, reply.done)
+
+    def question_over(self, node: str, iterations: int) -> bool:
+        """Whether a loop has come to where the question that it is at had ended."""
+        return node == "0" and bool(self.bounds) and iterations >= self.bounds[0]
+
+    def users_cells(self, above: str, iterations: int) -> Iterator[PastCell]:
+        """Cells that a person has run after so many iterations; each is given once."""
+        for place in [each for each in self._users if each[1:] == (above, iterations)]:
+            self._users.remove(place)
+            if cell := self.cell(place[0], 1):
+                yield cell
+
+    def begun(self, node: str, number: int) -> PastCell | None:
+        """A recorded cell, whether or not it has come to its end."""
+        iteration = self.record.iterations.get(node)
+        return iteration.cells.get(number) if iteration else None
+
+    def rejected(self, node: str, number: int) -> CellDone | None:
+        """A recorded cell that a person has not let run."""
+        iteration = self.record.iterations.get(node)
+        return iteration.rejected.get(number) if iteration else None
 
     def note(self, node: str) -> str:
         """What a person has added for the model before an iteration."""

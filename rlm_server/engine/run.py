@@ -7,7 +7,7 @@ import contextlib
 import logging
 import shutil
 import zlib
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,8 @@ from rlm_server.engine.coverage import Coverage
 from rlm_server.engine.direct import Direct
 from rlm_server.engine.emitter import Emitter
 from rlm_server.engine.ending import GRACE_SECONDS, End, end_of
-from rlm_server.engine.ledger import Ledger
-from rlm_server.engine.loop import Loop
+from rlm_server.engine.ledger import Ledger, LimitReached
+from rlm_server.engine.loop import Loop, QuestionOver
 from rlm_server.engine.namespace import Namespace
 from rlm_server.engine.notes import chosen, told
 from rlm_server.engine.offer import Offer
@@ -210,17 +210,11 @@ class Run:
         root = self._models.resolve(options.root_model, default=self._root)
         sub = self._models.resolve(options.sub_model, default=self._sub)
         self.log.claim()
-        self._root, self._asked = root, question
-        self._similar = self._rerun = None
-        if options.sub_model is not None:
-            self._sub, self._calls.subs = sub, [sub]
         self._at_rest.close()
-        self._ledger.begin_question(merge_limits(self._ledger.limits, options.limits))
+        limits = merge_limits(self._ledger.limits, options.limits)
+        self._turn_to(question, root, sub, limits, options.schema)
         if options.approve is not None:
             self.steering.approving = options.approve
-        self._answer_type = AnswerType(options.schema) if options.schema is not None else None
-        if self._loop is not None:
-            self._loop.begin_question(root, self._speech.profile(root), self._answer_type)
         self.ended, self._stopping = None, False
         self._emitter.emit(
             FollowUp,
@@ -230,6 +224,19 @@ class Run:
             limits=self._ledger.limits,
         )
         return self._begin(self._work_on())
+
+    def _turn_to(
+        self, question: str, root: str, sub: str, limits: Limits, schema: dict[str, Any] | None
+    ) -> None:
+        """Make another question the one that is answered."""
+        self._root, self._asked = root, question
+        self._similar = self._rerun = None
+        if sub != self._sub:
+            self._sub, self._calls.subs = sub, [sub]
+        self._ledger.begin_question(limits)
+        self._answer_type = AnswerType(schema) if schema is not None else None
+        if self._loop is not None:
+            self._loop.begin_question(root, self._speech.profile(root), self._answer_type)
 
     def _begin(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         if self._log_error is not None:
@@ -340,7 +347,11 @@ class Run:
             self.steering.finish()
             if not self._rest:
                 await self._close_repl()
-            await self._finish(end)
+            if self._past is not None and self._past.revive and end.status == "done":
+                self._emitter.replay = self._calls.replay = None
+                self.ended, self._past = self._past.record.ended, None
+            else:
+                await self._finish(end)
         finally:
             self._rest = self._rest and self._log_error is None
             if self.rests:
@@ -375,8 +386,41 @@ class Run:
         self._corpus = corpus = await self._build_corpus()
         if self._past is None and self._rerun is None:
             self._similar = await self._question.find(corpus)
-        if not self._similar:
+        if self._similar:
+            return
+        if self._past is not None and (self._past.revive or self._past.record.further):
+            await self._work_through(self._past, corpus)
+        else:
             await self._question.keep(corpus, await self._converse(corpus))
+
+    async def _work_through(self, past: Past, corpus: Corpus) -> None:
+        """Go through the questions of the record; the last goes on, unless it has ended too."""
+        replay = self._calls.replay
+        assert replay is not None
+        work: Awaitable[object] = self._converse(corpus)
+        for question in past.record.further:
+            with contextlib.suppress(QuestionOver, LimitReached):
+                await work
+            replay.bounds.popleft()
+            self._count_on(question.after)
+            self._answered.append((self._asked, question.answered))
+            event = question.event
+            self._turn_to(event.question, event.root_model, event.sub_model, event.limits, None)
+            work = self._work_on()
+        if not past.revive:
+            await work
+            return
+        with contextlib.suppress(QuestionOver, LimitReached):
+            await work
+        self._count_on(past.record.last_iteration())
+        self._answered.append((self._asked, past.record.answer))
+        if self._loop is not None:
+            await self._loop.replay_users_cells()
+
+    def _count_on(self, iterations: int) -> None:
+        """Number iterations on from so many, also where the last of them had no whole reply."""
+        if self._loop is not None:
+            self._loop.iterations = max(self._loop.iterations, iterations)
 
     async def _work_on(self) -> None:
         """Answer a further question; from the beginning, where there is no namespace yet."""

@@ -18,9 +18,11 @@ from rlm_server.protocol import (
     ChildStarted,
     ContextReady,
     Event,
+    FollowUp,
     IterationStarted,
     Limits,
     LimitsChanged,
+    Note,
     Output,
     Progress,
     Provenance,
@@ -97,10 +99,17 @@ class PastIteration:
     reply_done: ReplyDone | None = None
     cells: dict[int, PastCell] = field(default_factory=dict)
     calls: list[PastCall] = field(default_factory=list)
+    rejected: dict[int, CellDone] = field(default_factory=dict)
+    """Cells that a person has not let run."""
     direct: bool = False
     """Whether the whole text went to the model, and no code was asked for."""
     followed: bool = False
     """Whether another iteration came after it, so that it is whole."""
+
+    @property
+    def half(self) -> bool:
+        """Whether there is only a part of the reply."""
+        return self.reply is None and bool(self.parts)
 
     @property
     def reply(self) -> PastReply | None:
@@ -118,11 +127,25 @@ class PastIteration:
         )
 
 
+@dataclass
+class PastQuestion:
+    """A further question of a run."""
+
+    event: FollowUp
+    after: int
+    """Iterations before it."""
+    answered: str
+    """What the question before it was answered with."""
+
+
 class Record:
     """A run as its log has it. Events of kinds that are not needed here are only counted."""
 
-    def __init__(self, lines: Iterable[bytes]) -> None:
-        """Take all events of a run, as ``chain.events_of`` gives them."""
+    def __init__(self, lines: Iterable[bytes], *, over: bool = False) -> None:
+        """Take all events of a run, as ``chain.events_of`` gives them.
+
+        ``over``: the run is not to go on where it ended, so that all of it counts.
+        """
         self.started: RunStarted | None = None
         self.forked: RunForked | None = None
         """The last fork that led to this run, if any."""
@@ -134,6 +157,10 @@ class Record:
         self.calls: dict[str, PastCall] = {}
         self.notes: dict[str, str] = {}
         """What a person has added for the model, by the node of the iteration before which."""
+        self.users: list[tuple[str, str, int]] = []
+        """Cells of the person's own: node, the run or child run, iterations before it."""
+        self.further: list[PastQuestion] = []
+        """The questions after the first."""
         self.ended: RunEnded | None = None
         self.answer = ""
         self.seconds = 0.0
@@ -148,7 +175,8 @@ class Record:
         self._told_at = 0.0
         for event in _decoded(lines, self):
             self._take(event)
-        self._find_void()
+        if not over:
+            self._find_void()
 
     @property
     def question(self) -> str:
@@ -158,9 +186,13 @@ class Record:
 
     def last_iteration(self, above: str = "0") -> int:
         """Number of the newest iteration of a run or child run; 0 before the first."""
-        return max(
-            (int(n.rpartition(".")[2]) for n in self.iterations if _is_of(n, above)), default=0
-        )
+        last = (n.rpartition(".")[2] for n in self.iterations if _is_of(n, above))
+        return max((int(number) for number in last if number.isdigit()), default=0)
+
+    def whole(self, iteration: int) -> int:
+        """The iteration, or the one before it where its reply never came."""
+        last = self.iterations.get(f"0.{iteration}")
+        return iteration if last is None or last.reply is not None else iteration - 1
 
     def begun(self, iteration: int) -> int | None:
         """Number of the event with which an iteration of the run itself began."""
@@ -187,6 +219,10 @@ class Record:
                 self.resumed, self.limits = event, event.limits
             case LimitsChanged():
                 self.limits = event.limits
+            case FollowUp():
+                self._take_question(event)
+            case Note():
+                self._say(event.node, event.text)
             case ContextReady():
                 self.context = event
             case Answer():
@@ -204,6 +240,16 @@ class Record:
             self.seconds += max(0.0, event.time - self._told_at)
         self._told_at = event.time
 
+    def _take_question(self, event: FollowUp) -> None:
+        self.limits = event.limits
+        self.further.append(PastQuestion(event, self.last_iteration(), self.answer))
+        self.ended, self.answer = None, ""
+
+    def _say(self, above: str, text: str) -> None:
+        """A note is heard with the next message."""
+        node = f"{above}.{self.last_iteration(above) + 1}"
+        self.notes[node] = "\n\n".join(filter(None, (self.notes.get(node), text)))
+
     def _take_work(self, event: AnyEvent) -> None:
         match event:
             case IterationStarted():
@@ -216,13 +262,19 @@ class Record:
             case ReplyDone():
                 self._iteration(event.node).reply_done = event
             case CellStarted():
+                if event.by_user:
+                    above = event.node.rpartition(".")[0]
+                    self.users.append((event.node, above, self.last_iteration(above)))
                 self._iteration(event.node).cells[event.cell] = PastCell(event)
             case Output():
                 if cell := self._iteration(event.node).cells.get(event.cell):
                     cell.printed.append(event)
             case CellDone():
-                if cell := self._iteration(event.node).cells.get(event.cell):
+                iteration = self._iteration(event.node)
+                if cell := iteration.cells.get(event.cell):
                     cell.done = event
+                elif event.status == "rejected":  # a person has not let it run
+                    iteration.rejected[event.cell] = event
             case SubcallStarted() | ChildStarted():
                 self._take_call(event)
             case SubcallDelta() | ChildDelta():
@@ -250,13 +302,22 @@ class Record:
     def _find_void(self) -> None:
         """Find what the run makes anew: its end, half a reply, a cell that its end has stopped."""
         stopped = self._stopped()
+        asked = self.further[-1].event.seq if self.further else -1
+        halves = {node for node, each in self.iterations.items() if each.half}
         for event in self.events:
+            if event.seq < asked and isinstance(event, Answer | Provenance | RunEnded):
+                continue  # it answered an earlier question
             if (
                 isinstance(event, Answer | Provenance | RunEnded)
-                or (isinstance(event, ReplyDelta) and self.iterations[event.node].reply is None)
+                or (
+                    isinstance(event, ReplyDelta | CellStarted | Output | CellDone)
+                    and event.node in halves
+                )
                 or (isinstance(event, CellDone | SubcallDone | ChildDone) and event.node in stopped)
             ):
                 self.void.add(event.seq)
+        for node in halves:
+            self.iterations[node].cells.clear()  # of a reply that is asked for anew
         for node in stopped:
             if call := self.calls.get(node):
                 call.done, call.pieces = None, []

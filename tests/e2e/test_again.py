@@ -278,3 +278,54 @@ async def command(home: Path, *arguments: str) -> tuple[int, str, str]:
     out, told = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode is not None
     return process.returncode, out.decode(), told.decode()
+
+
+FURTHER = [
+    cell("x = llm_query('Sum up:\\n' + context[:6])\nprint(x)"),
+    final("x"),
+    cell("y = x + ' and ' + llm_query('Sum up:\\nmore')\nprint(y)"),
+    final("y"),
+    final("f'{x}, {y}, {mine}'"),
+]
+
+
+async def further(client: Client, run_id: str, question: str) -> tuple[dict, str]:
+    before = len(client.of(run_id, "runEnded"))
+    asked = {"runId": run_id, "question": question}
+    seq = (await client.request("rlm/followUp", asked))["fromSeq"]
+    await client.until(lambda: len(client.of(run_id, "runEnded")) > before)
+    text = "".join(e["text"] for e in client.of(run_id, "answer") if e["seq"] >= seq)
+    return client.of(run_id, "runEnded")[-1], text
+
+
+async def test_a_run_that_rests_no_more_is_asked_further_all_the_same(tmp_path: Path) -> None:
+    tree = write_tree(tmp_path, 1)
+    async with Models(FURTHER) as models:
+        async with served(tmp_path, models) as client:
+            run_id = await ask(client, tree)
+        assert models.roles == ["root", "sub", "root"]
+        log = tmp_path / "state" / "runs" / f"{run_id}.jsonl"
+        whole = log.read_bytes()
+        async with served(tmp_path, models) as client:
+            end, answer = await further(client, run_id, "And what more?")
+            assert (end["status"], answer) == ("done", "<text 0> and <more>"), end
+            mine = {"runId": run_id, "code": "mine = y.upper()"}
+            assert (await client.request("rlm/exec", mine))["status"] == "ok"
+        assert log.read_bytes().startswith(whole)
+        assert models.roles == ["root", "sub", "root", "root", "sub", "root"]
+        async with served(tmp_path, models) as client:
+            end, answer = await further(client, run_id, "All together?")
+            assert end["status"] == "done", end
+            assert answer == "<text 0>, <text 0> and <more>, <TEXT 0> AND <MORE>"
+            assert len(models.roles) == 7
+            await client.request("rlm/attach", {"runId": run_id})
+            numbers = [json.loads(line)["seq"] for line in log.read_bytes().splitlines()]
+            assert numbers == list(range(len(numbers)))
+        async with served(tmp_path, models) as client:  # a fork of it knows its variables too
+            forked = {"runId": run_id, "iteration": 5, "code": "FINAL(mine.lower())"}
+            fork = (await client.request("rlm/fork", forked))["runId"]
+            own = (await client.event(fork, "runForked"))["seq"]
+            await client.until(lambda: client.of(fork, "runEnded")[-1]["seq"] > own)
+            assert client.of(fork, "runEnded")[-1]["status"] == "done"
+            assert client.of(fork, "answer")[-1]["text"] == "<text 0> and <more>"
+            assert len(models.roles) == 7
