@@ -124,6 +124,7 @@ MORE, such a plist, goes before what the user has set."
                           (when rlm-sub-model (list :subModel rlm-sub-model))
                           (when rlm-max-depth (list :maxDepth rlm-max-depth))
                           (rlm-speech-options)
+                          (when rlm-approve-code (list :approve t))
                           (unless rlm-use-cache (list :noCache t))
                           (unless rlm-use-notes (list :noNotes t))
                           (when limits (list :limits limits)))))

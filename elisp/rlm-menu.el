@@ -207,6 +207,10 @@ It has to pass TEST; WANTED says in words what does."
   "Neither use kept answers nor keep new ones."
   :class 'rlm-menu-switch :setting :noCache :description "No cache  " :unset "off")
 
+(transient-define-infix rlm-menu-approve ()
+  "Let each piece of code wait for you before it runs."
+  :class 'rlm-menu-switch :setting :approve :description "Approve   " :unset "off")
+
 ;;;; Question and subject
 
 (transient-define-suffix rlm-menu-question ()
@@ -344,7 +348,8 @@ It has to pass TEST; WANTED says in words what does."
    ["How"
     ("D" rlm-menu-direct)
     ("F" rlm-menu-fresh)
-    ("N" rlm-menu-no-cache)]]
+    ("N" rlm-menu-no-cache)
+    ("v" rlm-menu-approve)]]
   [["Question"
     ("RET" rlm-menu-ask)
     ("e" rlm-menu-estimate)]

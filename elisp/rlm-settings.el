@@ -76,6 +76,7 @@ The limits of `rlm-limits' count where SETTINGS say nothing."
           (when rlm-sub-model (list :subModel rlm-sub-model))
           (when rlm-max-depth (list :maxDepth rlm-max-depth))
           (rlm-speech-options)
+          (when rlm-approve-code (list :approve t))
           (unless rlm-use-cache (list :noCache t))
           (unless rlm-use-notes (list :noNotes t))
           (mapcan (pcase-lambda (`(,name . ,value)) (list (rlm-limit-keyword name) value))

@@ -98,6 +98,15 @@
 (autoload 'rlm-watch "rlm-durable" nil t)
 (autoload 'rlm-costs "rlm-costs" nil t)
 (autoload 'rlm-set-limits "rlm-limits" nil t)
+(autoload 'rlm-follow-up "rlm-steer" nil t)
+(autoload 'rlm-note "rlm-steer" nil t)
+(autoload 'rlm-pause "rlm-steer" nil t)
+(autoload 'rlm-cancel-child "rlm-steer" nil t)
+(autoload 'rlm-approve "rlm-steer" nil t)
+(autoload 'rlm-reject "rlm-steer" nil t)
+(autoload 'rlm-edit-code "rlm-steer" nil t)
+(autoload 'rlm-exec "rlm-steer" nil t)
+(autoload 'rlm-variables "rlm-variables" nil t)
 (autoload 'rlm-mark-good "rlm-reflect" nil t)
 (autoload 'rlm-mark-bad "rlm-reflect" nil t)
 (autoload 'rlm-unmark "rlm-reflect" nil t)
@@ -175,6 +184,14 @@ with code."
   "Return `rlm-profile' and `rlm-direct' as options of a question, a plist."
   (append (when rlm-profile (list :profile rlm-profile))
           (when rlm-direct (list :direct (if (eq rlm-direct 'never) :json-false t)))))
+
+(defcustom rlm-approve-code nil
+  "Whether each piece of the model's code waits for you before it runs.
+In the run's buffer, \\<rlm-trajectory-mode-map>\\[rlm-approve] lets it run, \\[rlm-edit-code] \
+edits it first, and
+\\[rlm-reject] rejects it; the model is told why."
+  :type 'boolean
+  :package-version '(rlm . "0.1.0"))
 
 (defcustom rlm-use-cache t
   "Whether answers that were kept may be used, and new ones are kept.

@@ -143,11 +143,14 @@ EMACSES = {"emacs": EMACS} | ({"emacs-30": str(EMACS_30)} if EMACS_30.exists() e
 
 
 @asynccontextmanager
-async def models(terminal: Terminal, script, price: float = 0.0) -> AsyncIterator[ScriptedProvider]:
+async def models(
+    terminal: Terminal, script, price: float = 0.0, more: str = ""
+) -> AsyncIterator[ScriptedProvider]:
     """Let the default model be one that follows a script."""
     async with ScriptedProvider(script) as provider:
         (terminal.home / "config.toml").write_text(
-            'root = "scripted"\ndiscover = false\n[models.scripted]\nmodel = "openai/scripted"\n'
+            f'root = "scripted"\ndiscover = false\n{more}[models.scripted]\n'
+            'model = "openai/scripted"\n'
             f'key-env = "SCRIPTED_KEY"\nbase-url = "{provider.url}"\n'
             f"input-price = {price}\noutput-price = {price}\n"
         )

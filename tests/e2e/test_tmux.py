@@ -191,3 +191,123 @@ async def test_every_prompt_can_be_quit(terminal: Terminal) -> None:
         terminal.keys("y")
         await terminal.shows("^all is well")
         assert len(provider.requests) == 1
+
+
+async def test_approval_edit_note_and_follow_up(terminal: Terminal) -> None:
+    replies = [
+        cell("context\nx = 'theirs'"),
+        cell("import os"),
+        cell("FINAL(x)"),
+        cell("FINAL(x + ', still there')"),
+    ]
+    async with models(terminal, [Reply(text) for text in replies]) as provider:
+        await terminal.start(tree(terminal.home), SCRIPTED_KEY="none")
+        await terminal.command("set-variable")
+        await terminal.shows("^Set variable")
+        terminal.type("rlm-approve-code")
+        terminal.keys("Enter")
+        await terminal.shows("to value")
+        terminal.keys("M-<", "C-k")
+        terminal.type("t")
+        terminal.keys("Enter")
+        await terminal.ask("d", "What?")
+        # What waits is seen in the header line, in the text and in the mode line.
+        await terminal.shows(r"^ running \| code waits for you: C-c C-c runs it")
+        await terminal.shows("^This code waits: C-c C-c runs it, e edits it")
+        await terminal.shows(r"^-UUU.*\(rlm waits")
+        # Edited, and run so.
+        terminal.keys("e")
+        await terminal.shows(r"\*rlm code: 0\.1\*")
+        terminal.keys("M->")
+        terminal.type("x = 'mine'")
+        terminal.keys("C-c", "C-c")
+        await terminal.shows(r"\[waits for you\]")
+        await terminal.shows("^import os")
+        # A note while it waits, and the code rejected; C-g at the prompt decides nothing.
+        terminal.keys("i")
+        await terminal.shows("^Note to the model")
+        terminal.type("No files, please.")
+        terminal.keys("Enter")
+        await terminal.shows(r"\*Your note\*: No files")
+        terminal.keys("C-c", "C-k")
+        await terminal.shows("^Reject this code")
+        terminal.keys("C-g")
+        await terminal.shows("^Quit")
+        terminal.keys("C-c", "C-k")
+        await terminal.shows("^Reject this code")
+        terminal.type("it needs no module")
+        terminal.keys("Enter")
+        await terminal.shows(r"^FINAL\(x\)")
+        terminal.keys("C-u", "C-c", "C-c")
+        await terminal.shows(r"^ ?done .*\? help")
+        await terminal.shows("^mine")
+        # The model was told of all of it.
+        told = "\n".join(request.question for request in provider.requests[1:])
+        assert "x = 'mine'" in told
+        assert "No files, please." in told
+        assert "it needs no module" in told
+        # A further question goes on in the same buffer, log and namespace.
+        terminal.keys("r")
+        await terminal.shows("^Ask about the same context")
+        terminal.type("And now?")
+        terminal.keys("Enter")
+        await terminal.shows("^mine, still there")
+        await terminal.shows(r"^ ?done .*iteration 4")
+    (transcript,) = terminal.transcripts()
+    assert "Edited*; this runs" in transcript
+    assert "*Rejected*: it needs no module" in transcript
+    assert transcript.index("* What?") < transcript.index("* And now?")
+    (log,) = (terminal.home / "state/runs").glob("*.jsonl")
+    events = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [event["seq"] for event in events] == list(range(len(events)))
+
+
+async def test_variables_and_code_of_ones_own_after_the_end(terminal: Terminal) -> None:
+    replies = [cell("context\nfound = ['a', 'b']\nFINAL(len(found))")]
+    async with models(terminal, [Reply(text) for text in replies]):
+        await terminal.start(tree(terminal.home), SCRIPTED_KEY="none")
+        await terminal.ask("d", "How many?")
+        await terminal.shows(r"^ ?done .*\? help")
+        terminal.keys("x")
+        await terminal.shows(r"\*rlm code\*")
+        terminal.type("found.append('c'); print('now', len(found))")
+        terminal.keys("C-c", "C-c")
+        await terminal.shows("^now 3")
+        terminal.keys("v")
+        await terminal.shows(r"found +list +3")
+        terminal.keys("C-s")
+        terminal.type("found")
+        terminal.keys("Enter", "Enter")
+        await terminal.shows(r"^\['a', 'b', 'c'\]")
+        await terminal.shows("list, 15 characters")
+
+
+async def test_cancel_of_one_child_among_eight(terminal: Terminal) -> None:
+    code = (
+        "answers = rlm_query_batched([f'Part {n}?' for n in range(1, 9)])\n"
+        "context\nFINAL(sum(str(a).startswith('part') for a in answers))"
+    )
+    flowing = asyncio.Event()
+
+    def script(request) -> Reply:
+        if "Question: Part" in str(request.messages[1]["content"]):
+            return Reply(cell("context\nFINAL('part of it')"), wait=flowing)
+        return Reply("All at once.\n\n" + cell(code))
+
+    async with models(terminal, script, more="max-depth = 2\n") as provider:
+        await terminal.start(tree(terminal.home), SCRIPTED_KEY="none")
+        await terminal.ask("d", "How many parts?")
+        async with asyncio.timeout(SECONDS):
+            await provider.arrived(9)
+        await terminal.shows("Child run 8")
+        terminal.keys("C-r")
+        terminal.type("Child run 3")
+        terminal.keys("Enter")
+        terminal.keys("K")
+        await terminal.shows(r"Child run 3 \(cancelled")
+        flowing.set()
+        await terminal.shows(r"^ ?done .*\? help")
+        await terminal.shows("^7$")
+    (transcript,) = terminal.transcripts()
+    assert len(re.findall(r"Child run \d \(done", transcript)) == 7
+    assert len(re.findall(r"Child run \d \(cancelled", transcript)) == 1

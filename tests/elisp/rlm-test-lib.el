@@ -37,6 +37,7 @@
 (require 'rlm-limits)
 (require 'rlm-menu)
 (require 'rlm-models)
+(require 'rlm-variables)
 (require 'rlm-project)
 (require 'rlm-reflect)
 (require 'rlm-runs)

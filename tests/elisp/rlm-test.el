@@ -1301,6 +1301,7 @@ for table in config.Section.__subclasses__():
 (ert-deftest rlm-test-manual-has-every-key ()
   (let ((manual (rlm-test-text (expand-file-name "elisp/rlm.org" rlm-test-root))))
     (dolist (map (list rlm-trajectory-mode-map rlm-command-map rlm-models-mode-map
+                       rlm-variables-mode-map rlm-variable-mode-map rlm-code-mode-map
                        rlm-collection-mode-map rlm-runs-mode-map))
       (map-keymap
        (lambda (event binding)

@@ -100,7 +100,7 @@ async def test_waiting_for_a_person_takes_none_of_the_runs_time(tmp_path: Path) 
 
 
 async def test_cells_of_child_runs_wait_too_and_their_callers_with_them(tmp_path: Path) -> None:
-    ask = cell("print(rlm_query_batched([('a?', 'one'), ('b?', 'two')]))")
+    ask = cell("print(rlm_query_batched(['a?', 'b?']))")
     replies = [ask, final("'child'"), final("'child'"), final()]
     config = Config(max_depth=2, depth_models=["root"])
     async with played(tmp_path, replies, config=config, approve=True, cell_seconds=0.5) as run:
