@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from rlm_server.doors.rpc import Handler, P, Then
+from rlm_server.engine.run import Run
 from rlm_server.engine.service import Engine
 from rlm_server.engine.steering import Decision
 from rlm_server.errors import NotRestingError
@@ -48,6 +49,7 @@ class SteeringMethods:
         register("rlm/inspect", InspectParams, self._inspect)
 
     async def _follow_up(self, params: FollowUpParams) -> Then:
+        await self._engine.settle(params.run_id)
         try:
             run, seq = self._engine.follow_up(params)
         except NotRestingError:
@@ -59,27 +61,33 @@ class SteeringMethods:
         return Then(result, lambda: self._follow(run.run_id, seq))
 
     async def _approve(self, params: ApproveParams) -> ApproveResult:
-        steering = self._engine.steered(params.run_id).steering
+        steering = (await self._steered(params.run_id)).steering
         decision = Decision(params.decision, code=params.code, reason=params.reason)
         accepted = steering.decide(params.node, params.cell, decision, rest=params.rest)
         return ApproveResult(accepted=accepted)
 
     async def _pause(self, params: PauseParams) -> PauseResult:
+        await self._engine.settle(params.run_id)
         steering = self._engine.live(params.run_id).steering
         steering.pause(params.paused)
         return PauseResult(paused=steering.paused)
 
     async def _note(self, params: NoteParams) -> NoteResult:
+        await self._engine.settle(params.run_id)
         self._engine.live(params.run_id).note(params.node, params.text)
         return NoteResult()
 
     async def _exec(self, params: ExecParams) -> ExecResult:
-        return await self._engine.steered(params.run_id).execute(params.node, params.code)
+        return await (await self._steered(params.run_id)).execute(params.node, params.code)
 
     async def _variables(self, params: VariablesParams) -> VariablesResult:
-        namespace = self._engine.steered(params.run_id).namespace(params.node)
+        namespace = (await self._steered(params.run_id)).namespace(params.node)
         return await namespace.variables()
 
     async def _inspect(self, params: InspectParams) -> InspectResult:
-        namespace = self._engine.steered(params.run_id).namespace(params.node)
+        namespace = (await self._steered(params.run_id)).namespace(params.node)
         return await namespace.inspect(params.name, params.start, params.length)
+
+    async def _steered(self, run_id: str) -> Run:
+        await self._engine.settle(run_id)
+        return self._engine.steered(run_id)

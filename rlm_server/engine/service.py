@@ -79,7 +79,7 @@ class Engine:
         self._marks = Marks(state_dir() / "marks.jsonl")
         self.reflection = Reflection(models, self._marks, self.log_directory)
         self._runs: dict[str, Run] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
         self._resting = Resting(config.sandbox)
         self._closing = False
         self.durable = Durable(self, self._texts)
@@ -152,6 +152,15 @@ class Engine:
         """Where a live run has its files."""
         return self._contexts / run_id
 
+    async def settle(self, run_id: str) -> None:
+        """Wait until a run that has told its end rests or is gone; at once for all others.
+
+        Clients are told of the end before the last files are closed, and may be fast.
+        """
+        run = self._runs.get(run_id)
+        if run is not None and run.ended is not None:
+            await asyncio.wait({self._tasks[run_id]})
+
     def follow_up(self, params: FollowUpParams) -> tuple[Run, int]:
         """Ask a run that rests a further question; return it, and the number of its next event.
 
@@ -202,13 +211,12 @@ class Engine:
         """Know a run as live until its task has ended, and let it rest then if it can."""
 
         def ended(task: asyncio.Task[None]) -> None:
-            self._tasks.discard(task)
-            del self._runs[run.run_id]
+            del self._tasks[run.run_id], self._runs[run.run_id]
             if run.rests:
                 self._resting.add(run)
 
         self._runs[run.run_id] = run
-        self._tasks.add(task)
+        self._tasks[run.run_id] = task
         task.add_done_callback(ended)
 
     def _check_open(self) -> None:
@@ -318,7 +326,7 @@ class Engine:
         self._closing = True
         for run in list(self._runs.values()):
             run.cancel(None)
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         await self._resting.close()
         await self.toolbox.close()
         await self.models.close()
