@@ -156,7 +156,7 @@ class Contestant:
         await self.run(PRELUDE.format(run=run, xs=xs))
         result = await self.run(program)
         shown = await self.run(SHOW)
-        cells = result.output.replace(f"cell {self.bench.repl._cells - 1}", "cell")
+        cells = result.output.replace(f"cell {self.bench.repl.cells - 1}", "cell")
         return (result.status, result.error, cells, shown.output), self.asked.prompts
 
 
