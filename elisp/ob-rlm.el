@@ -386,6 +386,7 @@ If INLINE is non-nil, this is a single line."
 (defun rlm-babel--ask-and-wait (question context options params)
   "Ask QUESTION about CONTEXT with OPTIONS; wait for the result and return it.
 PARAMS are the header arguments of the block."
+  (rlm-client-go-to context)
   (unless (rlm-babel--confirmed-p context options params)
     (rlm-context-release context)
     (user-error "Not asked"))

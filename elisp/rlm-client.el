@@ -90,8 +90,10 @@ Return the buffer of the new run."
   "Ask QUESTION about CONTEXT, an `rlm-context'; return the run's buffer.
 PARAMS are the request's parameters without the question, and CONFIRM is the
 value of `rlm-confirm' that counts."
+  (rlm-client-go-to context)
   (let ((buffer (rlm-trajectory-create question)))
     (with-current-buffer buffer
+      (setf (rlm-run-host rlm-run-current) (rlm-context-host context))
       (setq rlm-client--context context
             rlm-client--params params
             rlm-client--confirm confirm)
@@ -102,6 +104,14 @@ value of `rlm-confirm' that counts."
       (rlm-client--send buffer))
     buffer))
 
+(defun rlm-client-go-to (context)
+  "Let the server be that of the machine where CONTEXT is."
+  (condition-case problem
+      (rlm-rpc-use-host (rlm-context-host context))
+    (rlm-rpc-error
+     (rlm-context-release context)
+     (user-error "%s" (cadr problem)))))
+
 (defun rlm-client-params (context &optional options)
   "Return CONTEXT in the words of the protocol, with the options of a question.
 OPTIONS, a plist, goes before what the user has set."
@@ -109,10 +119,21 @@ OPTIONS, a plist, goes before what the user has set."
 
 (defun rlm-client--params (context options)
   "Return CONTEXT, and the OPTIONS of a question, in the words of the protocol."
-  (let ((overlays (rlm-context-overlays context)))
-    (append (list :sources (vconcat (rlm-context-sources context)))
+  (let ((overlays (rlm-client--there (rlm-context-overlays context) context)))
+    (append (list :sources (vconcat (rlm-client--there (rlm-context-sources context) context)))
             (when overlays (list :overlays (vconcat overlays)))
             (when options (list :options options)))))
+
+(defun rlm-client--there (places context)
+  "Return PLACES, sources or overlays of CONTEXT, by their names on its machine."
+  (if (not (rlm-context-host context))
+      places
+    (mapcar (lambda (place)
+              (cl-loop for (name value) on place by #'cddr
+                       nconc (list name (if (memq name '(:path :root :origin :spool))
+                                            (file-local-name value)
+                                          value))))
+            places)))
 
 (defun rlm-client--options (more)
   "Return the options of a question, a plist without what is not set.
@@ -297,7 +318,8 @@ It gets a buffer, for QUESTION; if it can't begin, everything stays as it is."
   "Let BUFFER show the run ID, whose log is the file LOG."
   (let ((run (rlm-run-in-buffer buffer)))
     (setf (rlm-run-id run) id
-          (rlm-run-log run) log
+          (rlm-run-log run) (and log (concat rlm-server-host log))
+          (rlm-run-host run) rlm-server-host
           (rlm-run-status run) "running"))
   (puthash id buffer rlm-client--buffers)
   (rlm-client--watch)
@@ -401,6 +423,7 @@ READY is called with the server's answer before they arrive."
 
 (setq rlm-rpc-event-function #'rlm-client--on-event
       rlm-rpc-end-function #'rlm-client--on-end
+      rlm-rpc-busy-function #'rlm-client-live-buffers
       rlm-rpc-silence-function #'rlm-client--on-silence
       rlm-trajectory-end-function #'rlm-client--watch
       rlm-trajectory-cancel-function (lambda (run) (rlm-client-cancel (rlm-run-id run))))
@@ -423,6 +446,7 @@ READY is called with the server's answer before they arrive."
     (user-error "This question was never asked"))
   (when (rlm-trajectory-replaying-p buffer)
     (user-error "The run is being drawn already"))
+  (rlm-rpc-use-host (rlm-run-host (rlm-run-in-buffer buffer)))
   (rlm-client--attach buffer 0
                       (lambda (result)
                         (rlm-trajectory-reset buffer)
@@ -440,7 +464,8 @@ READY is called with the server's answer before they arrive."
          (buffer (gethash id rlm-client--buffers)))
     (unless (buffer-live-p buffer)
       (setq buffer (rlm-trajectory-create (plist-get summary :question)))
-      (setf (rlm-run-id (rlm-run-in-buffer buffer)) id)
+      (setf (rlm-run-id (rlm-run-in-buffer buffer)) id
+            (rlm-run-host (rlm-run-in-buffer buffer)) rlm-server-host)
       (rlm-client-redraw buffer))
     (pop-to-buffer buffer)
     buffer))

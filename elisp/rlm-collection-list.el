@@ -186,6 +186,7 @@ Directories are measured anew if AGAIN is non-nil, else only new ones."
   "Ask the server what a question about the collection would read and cost."
   (condition-case problem
       (let ((context (rlm-collection-context)))
+        (rlm-client-go-to context)
         (rlm-collection-list--ask context rlm-collection-list--asked))
     ((user-error file-error)
      (setq rlm-collection-list--estimate (error-message-string problem)))))
@@ -207,9 +208,12 @@ Directories are measured anew if AGAIN is non-nil, else only new ones."
 (defun rlm-collection-list--measure-directory (item)
   "Ask the server how much there is in the directory that is ITEM."
   (unless (rlm-item-gone-p item)
-    (let ((buffer (current-buffer)))
-      (rlm-rpc-ask 'rlm/estimate
-                   (list :sources (vector (rlm-context--source nil (rlm-item-file item) nil nil)))
+    (let* ((buffer (current-buffer))
+           (context (rlm-context-make "directory" (rlm-item-file item))))
+      (rlm-client-go-to context)
+      (setf (rlm-context-sources context)
+            (list (rlm-context--source context (rlm-item-file item) nil nil)))
+      (rlm-rpc-ask 'rlm/estimate (rlm-client-params context)
                    (lambda (estimate)
                      (setf (rlm-item-figures item)
                            (list :bytes (plist-get estimate :bytes)

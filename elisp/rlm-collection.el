@@ -114,7 +114,8 @@ It is the buffer's file, if it has one that can be read as it is."
   (let ((file (rlm-context--visited)))
     (cond ((buffer-narrowed-p)
            (rlm-item-of-part (point-min) (point-max) (concat why ", narrowed")))
-          ((and file (rlm-context--plain-p file)) (rlm-item-of-file file why))
+          ((and file (rlm-context--plain-p file (rlm-server-host-of file)))
+           (rlm-item-of-file file why))
           (t (rlm-item-of-part (point-min) (point-max) why)))))
 
 (defun rlm-item-of-text (text name origin why)
@@ -296,7 +297,7 @@ LABEL says what they are in a few words."
          (label (or label (rlm-collection-label)))
          (base (rlm-collection--base items))
          (files (rlm-collection--files items))
-         (context (rlm-context--make :label label :project (rlm-context--project-name))))
+         (context (rlm-context-make label (or (seq-find #'file-remote-p files) "/"))))
     (rlm-context--spooling context
       (setf (rlm-context-sources context)
             (mapcar (lambda (item) (rlm-item--source context item base (cdr items))) items))

@@ -30,6 +30,7 @@
 (require 'cl-lib)
 (require 'seq)
 (require 'subr-x)
+(require 'rlm-server)
 
 (defcustom rlm-include nil
   "Globs of the files to read in directories; nil means all text files.
@@ -59,11 +60,15 @@ Files that ignore files name are left out in any case."
   (overlays nil :documentation "List of overlays, plists as in the protocol.")
   (spool nil :documentation "Private directory of spooled text, or nil.")
   (project nil :documentation "Name of the project, or nil.")
+  (host nil :documentation "Where the server is that reads it: nil, or a beginning for TRAMP.")
   (maker nil :documentation "Function that makes it anew, as it is then."))
 
-(defun rlm-context-make (label)
-  "Return a context called LABEL that has nothing in it."
-  (rlm-context--make :label label :project (rlm-context--project-name)))
+(defun rlm-context-make (label &optional place)
+  "Return a context called LABEL that has nothing in it.
+It is read where PLACE is, a file or directory; by default where the current
+buffer is."
+  (rlm-context--make :label label :project (rlm-context--project-name)
+                     :host (rlm-server-host-of (or place default-directory))))
 
 ;;;; Spooling
 
@@ -85,7 +90,12 @@ Files that ignore files name are left out in any case."
   "Return the name of a new file in the spool directory of CONTEXT."
   (unless (rlm-context-spool context)
     ;; `make-temp-file' makes directories that only their owner can enter.
-    (setf (rlm-context-spool context) (make-temp-file "rlm-" t))
+    (setf (rlm-context-spool context)
+          (if-let ((host (rlm-context-host context)))
+              (let ((default-directory (concat host "/")))
+                (make-nearby-temp-file "rlm-" t))
+            (make-temp-file "rlm-" t)))
+    (set-file-modes (rlm-context-spool context) #o700)
     (push (rlm-context-spool context) rlm-context--spools)
     (add-hook 'kill-emacs-hook #'rlm-context-release-all))
   (make-temp-file (expand-file-name "text-" (rlm-context-spool context))))
@@ -194,8 +204,9 @@ Where the buffer is gone, FUNCTION is called in another one, with nil."
   (let ((file (rlm-context--file-that-says-the-same)))
     (rlm-context--made-by
      (if file
-         (rlm-context--make :label (buffer-name) :project (rlm-context--project-name)
-                            :sources (list (rlm-context--file file)))
+         (let ((context (rlm-context-make (buffer-name) file)))
+           (setf (rlm-context-sources context) (list (rlm-context--file file)))
+           context)
        (rlm-context--of-part (point-min) (point-max)
                              (format (if (buffer-narrowed-p) "visible part of %s" "%s")
                                      (buffer-name))))
@@ -205,7 +216,7 @@ Where the buffer is gone, FUNCTION is called in another one, with nil."
 
 (defun rlm-context--of-part (beg end label)
   "Return the text from BEG to END, spooled, as a context called LABEL."
-  (let ((context (rlm-context--make :label label :project (rlm-context--project-name))))
+  (let ((context (rlm-context-make label)))
     (rlm-context--spooling context
       (setf (rlm-context-sources context)
             (list (rlm-context--part-source context beg end))))))
@@ -215,7 +226,7 @@ Where the buffer is gone, FUNCTION is called in another one, with nil."
   (list :kind "file"
         :path (rlm-context--spool context beg end)
         :name (rlm-context--name)
-        :origin (rlm-context--origin)
+        :origin (rlm-context--origin (rlm-context-host context))
         :firstLine (save-restriction
                      (widen)
                      (line-number-at-pos beg))))
@@ -238,10 +249,11 @@ An answer names a place as NAME:LINE."
                             "-+" "-+")))
     (if (string-empty-p plain) "buffer" plain)))
 
-(defun rlm-context--origin ()
-  "Return where evidence in the current buffer points to: a file or a URI."
+(defun rlm-context--origin (&optional host)
+  "Return where evidence in the current buffer points to: a file or a URI.
+HOST is where the server is, nil for this machine."
   (let ((file (rlm-context--visited)))
-    (if (and file (not (file-remote-p file)))
+    (if (and file (equal host (file-remote-p file)))
         (expand-file-name file)
       (concat "rlm-buffer:" (buffer-name)))))
 
@@ -251,21 +263,24 @@ An answer names a place as NAME:LINE."
     (and file
          (not (buffer-modified-p))
          (not (buffer-narrowed-p))
-         (rlm-context--plain-p file)
+         (rlm-context--plain-p file (rlm-server-host-of file))
          (verify-visited-file-modtime)
          (memq (coding-system-type (or buffer-file-coding-system 'undecided))
                '(utf-8 undecided))
          (expand-file-name file))))
 
-(defun rlm-context--plain-p (file)
-  "Return non-nil if FILE can be read as it is: no handler, not remote."
-  (and (not (find-file-name-handler file 'insert-file-contents))
+(defun rlm-context--plain-p (file &optional host)
+  "Return non-nil if a server on HOST can read FILE as it is.
+Then it is there, and no handler has to decode it.  HOST is nil for this
+machine."
+  (and (equal host (file-remote-p file))
+       (not (find-file-name-handler (file-local-name file) 'insert-file-contents))
        (file-regular-p file)
        (file-readable-p file)))
 
 (defun rlm-context--project-name ()
   "Return the name of the project that the current buffer belongs to, or nil."
-  (and (not (file-remote-p default-directory))
+  (and (equal (rlm-server-host-of default-directory) (file-remote-p default-directory))
        (fboundp 'project-current)
        (when-let ((project (ignore-errors (project-current))))
          (file-name-nondirectory
@@ -285,7 +300,7 @@ Files are named relative to BASE, where they are below it.  Unsaved
 changes of buffers that visit any of the files go along."
   (unless files
     (user-error "There are no files to ask about"))
-  (let ((context (rlm-context--make :label label :project (rlm-context--project-name))))
+  (let ((context (rlm-context-make label (car files))))
     (rlm-context--spooling context
       (setf (rlm-context-sources context)
             (mapcar (lambda (file)
@@ -308,8 +323,10 @@ A directory is named only AMONG-OTHERS."
            (user-error "There is no %s" (abbreviate-file-name file)))
           ((string-match-p "[\x3fff80-\x3fffff]" file)
            (user-error "The name of %s can't be sent: it is not valid text" file))
-          ((file-directory-p file) (rlm-context--tree file (and among-others name)))
-          ((rlm-context--plain-p file) (rlm-context--file file name))
+          ((file-directory-p file)
+           (rlm-context--tree file (rlm-context-host context) (and among-others name)))
+          ((rlm-context--plain-p file (rlm-context-host context))
+           (rlm-context--file file name))
           (t (rlm-context--copied context file)))))
 
 (defun rlm-context--relative (file base)
@@ -322,10 +339,10 @@ A directory is named only AMONG-OTHERS."
   "Return FILE as a source called NAME."
   `(:kind "file" :path ,file ,@(when name (list :name name))))
 
-(defun rlm-context--tree (directory &optional name)
-  "Return DIRECTORY as a source called NAME."
-  (when (file-remote-p directory)
-    (user-error "Directories on other machines can't be asked about: %s" directory))
+(defun rlm-context--tree (directory host &optional name)
+  "Return DIRECTORY as a source called NAME, for a server on HOST."
+  (unless (equal host (file-remote-p directory))
+    (user-error "%s is on another machine than the server: see `rlm-remote-server'" directory))
   (append (list :kind "tree" :root (directory-file-name directory))
           (when name (list :name name))
           (when rlm-include (list :include (vconcat rlm-include)))
@@ -340,12 +357,14 @@ A directory is named only AMONG-OTHERS."
     (list :kind "file"
           :path (rlm-context--spool context (point-min) (point-max))
           :name (file-name-nondirectory file)
-          :origin (if (file-remote-p file) (concat "rlm-buffer:" file) file))))
+          :origin (if (equal (rlm-context-host context) (file-remote-p file))
+                      file
+                    (concat "rlm-buffer:" file)))))
 
 (defun rlm-context--add-unsaved (context files)
   "Add to CONTEXT what is unsaved below FILES.
 A file that was never saved becomes a source, other changes overlays."
-  (dolist (buffer (rlm-context--unsaved-buffers files))
+  (dolist (buffer (rlm-context--unsaved-buffers files (rlm-context-host context)))
     (with-current-buffer buffer
       (let ((file (expand-file-name buffer-file-name))
             (spool (save-restriction
@@ -358,15 +377,15 @@ A file that was never saved becomes a source, other changes overlays."
                         (list (list :kind "file" :path spool :origin file
                                     :name (rlm-context--name-below file files))))))))))
 
-(defun rlm-context--unsaved-buffers (files)
-  "Return the modified buffers that visit something of FILES."
+(defun rlm-context--unsaved-buffers (files host)
+  "Return the modified buffers that visit something of FILES on HOST."
   (let ((places (mapcar (lambda (file)
                           (let ((file (file-truename file)))
                             (if (file-directory-p file) (file-name-as-directory file) file)))
                         files)))
     (seq-filter (lambda (buffer)
                   (when-let ((file (and (buffer-modified-p buffer) (buffer-file-name buffer))))
-                    (and (not (file-remote-p file))
+                    (and (equal host (file-remote-p file))
                          (rlm-context--in-p (file-truename file) places))))
                 (buffer-list))))
 

@@ -431,14 +431,15 @@ Events of unknown kinds come from newer servers and are passed over."
   (let* ((location (plist-get evidence :location))
          (uri (plist-get location :uri))
          (line (1+ (plist-get (plist-get (plist-get location :range) :start) :line))))
-    (list (rlm-draw-file uri) line
+    (list (rlm-draw-file uri (and rlm-run-current (rlm-run-host rlm-run-current))) line
           (plist-get evidence :path) (plist-get evidence :quote))))
 
-(defun rlm-draw-file (uri)
-  "Return the name of the file that URI means, or URI itself."
+(defun rlm-draw-file (uri &optional host)
+  "Return the name of the file that URI means on HOST, or URI itself.
+HOST is nil for this machine, or a beginning for TRAMP."
   (require 'url-util)
   (cond ((string-match "\\`file://\\(?:localhost\\)?\\(/.*\\)\\'" uri)
-         (decode-coding-string (url-unhex-string (match-string 1 uri)) 'utf-8))
+         (concat host (decode-coding-string (url-unhex-string (match-string 1 uri)) 'utf-8)))
         (t uri)))
 
 (defun rlm-draw-place-line (place)

@@ -285,6 +285,7 @@ It has to pass TEST; WANTED says in words what does."
       (message "The files are chosen when the question is asked")
     (condition-case problem
         (let ((context (rlm-settings-subject-context rlm-menu--subject)))
+          (rlm-client-go-to context)
           (message "Measuring...")
           (rlm-rpc-ask 'rlm/estimate
                        (rlm-client-params context (rlm-settings-options rlm-menu--settings))

@@ -29,7 +29,7 @@
 (require 'rlm-run)
 
 (declare-function rlm-draw-place-line "rlm-draw" (place))
-(declare-function rlm-draw-file "rlm-draw" (uri))
+(declare-function rlm-draw-file "rlm-draw" (uri &optional host))
 
 (defface rlm-unverified
   '((((supports :underline (:style wave))) :underline (:style wave :color "orange red"))
@@ -104,7 +104,8 @@
 (defun rlm-provenance--place (thing words)
   "Return the place of THING, a plist with a location, and WORDS.
 It is as `rlm-draw-place-line' wants it."
-  (list (rlm-draw-file (plist-get (plist-get thing :location) :uri))
+  (list (rlm-draw-file (plist-get (plist-get thing :location) :uri)
+                       (and rlm-run-current (rlm-run-host rlm-run-current)))
         (plist-get thing :line) (plist-get thing :path) words))
 
 (defun rlm-provenance-held (documents)

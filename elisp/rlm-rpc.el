@@ -257,6 +257,25 @@ A server that Emacs has started ends with it."
       (delete-process process)
       (rlm-rpc--forget connection))))
 
+(defvar rlm-rpc-busy-function #'ignore
+  "Function that returns non-nil while the connection must not be given up.")
+
+(defun rlm-rpc-use-host (host)
+  "Let the server be that of HOST, nil for this machine, from now on.
+Signal `rlm-rpc-error' while runs are going on at another one."
+  (unless (equal host rlm-server-host)
+    (when (and host rlm-server-address)
+      (signal 'rlm-rpc-error
+              '("With `rlm-server-address', files on other machines can't be asked about")))
+    (when (rlm-rpc-live-p)
+      (when (funcall rlm-rpc-busy-function)
+        (signal 'rlm-rpc-error
+                (list (format "A run is going on at %s: one server is connected at a time"
+                              (or rlm-server-host "this machine")))))
+      (rlm-rpc-stop "The server of another machine is used now."))
+    (rlm-rpc-forgive)
+    (setq rlm-server-host host)))
+
 (defun rlm-rpc-forgive ()
   "Forget how often the server was started, so that it may be again."
   (setq rlm-rpc--starts nil))
@@ -412,6 +431,7 @@ A server that Emacs has started ends with it."
   "Send CONNECTION's server the keys that it lacks by its INFO, then be ready."
   (when (eq connection rlm-rpc--connection)
     (let ((keys (and rlm-use-auth-source
+                     (not rlm-server-host) ; they stay on this machine
                      (rlm-rpc--find-keys (plist-get info :keysWanted)))))
       (when (eq connection rlm-rpc--connection)
         (if (not keys)

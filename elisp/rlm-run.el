@@ -35,6 +35,7 @@
   (waiting nil :documentation "Code that waits for approval, the oldest first:
 plists of :node, :cell, :code and :overlays.")
   model sub-model project
+  (host nil :documentation "Where its server is: nil, or a beginning for TRAMP.")
   (limits nil :documentation "Its limits, a plist as in the protocol.")
   (started nil :documentation "Time it began, in seconds since the epoch.")
   (seconds nil :documentation "How long it took, once it has ended.")

@@ -430,7 +430,7 @@ one in this line.  With a prefix argument, DIFFERENCES, compare them by Ediff."
   (with-current-buffer (get-buffer-create (format "*rlm run %s*" letter))
     (let ((inhibit-read-only t))
       (erase-buffer)
-      (insert (rlm-runs--facts run) "\n" (rlm-runs--answer (plist-get run :log)) "\n"))
+      (insert (rlm-runs--facts run) "\n" (rlm-runs--answer (concat rlm-server-host (plist-get run :log))) "\n"))
     (special-mode)
     (setq truncate-lines nil word-wrap t)
     (goto-char (point-min))

@@ -53,6 +53,29 @@ With nil the server is looked for; `rlm-doctor' tells what was found."
   :risky t
   :package-version '(rlm . "0.1.0"))
 
+(defcustom rlm-remote-server nil
+  "Whether files on other machines are asked about by a server there.
+With nil they are copied here, and directories can't be asked about.  A list
+of strings is the command that starts the server there; t means rlm-server
+on the PATH of that machine, as TRAMP has it in `tramp-remote-path'.
+
+One server is connected at a time.  Emacs goes on to that of another machine
+when something there is asked about and no run is going on.  The keys of
+your auth-source do not leave this machine: the server there needs its own."
+  :group 'rlm
+  :type '(choice (const :tag "Copy files here" nil)
+                 (const :tag "rlm-server on the PATH there" t)
+                 (repeat :tag "Command" string))
+  :risky t
+  :package-version '(rlm . "0.1.0"))
+
+(defvar rlm-server-host nil
+  "Where the server is started: nil, or what TRAMP's names of files begin with.")
+
+(defun rlm-server-host-of (file)
+  "Return the machine of the server for FILE: nil, or a beginning for TRAMP."
+  (and rlm-remote-server (file-remote-p file)))
+
 ;;;; Finding
 
 (defconst rlm-server--home
@@ -64,6 +87,9 @@ With nil the server is looked for; `rlm-doctor' tells what was found."
   (let ((root (file-name-directory (directory-file-name rlm-server--home))))
     (and (file-exists-p (expand-file-name "rlm_server/protocol.py" root))
          root)))
+
+(defvar tramp-ssh-controlmaster-options)
+(defvar tramp-use-ssh-controlmaster-options)
 
 (defun rlm-server-find ()
   "Return how the server is started: a list (COMMAND HOW DIRECTORY), or nil.
@@ -97,6 +123,34 @@ HOW and CHECKOUT are the rest of the list."
 (defun rlm-server-start ()
   "Start the server and return its process.
 Signal `rlm-rpc-error' if none is found."
+  (if rlm-server-host
+      (rlm-server--start-there rlm-server-host)
+    (rlm-server--start-here)))
+
+(defun rlm-server--start-there (host)
+  "Start the server on HOST, and return its process."
+  (let* ((default-directory (concat host "/"))
+         (command (if (listp rlm-remote-server) rlm-remote-server '("rlm-server")))
+         (program (or (executable-find (car command) t)
+                      (signal 'rlm-rpc-error
+                              (list (format "There is no %s on %s: see `rlm-remote-server'"
+                                            (car command) host)))))
+         ;; A shared connection of ssh would get stuck under much traffic.
+         (tramp-use-ssh-controlmaster-options 'suppress)
+         (tramp-ssh-controlmaster-options "-o ControlMaster=no -o ControlPath=none"))
+    (rlm-server--log (format "\n$ %s (on %s)\n" (combine-and-quote-strings command) host))
+    ;; TRAMP gives the process a terminal, which must not change what goes through it.
+    (make-process :name "rlm" :connection-type 'pipe :noquery t :file-handler t
+                  :coding 'utf-8-emacs-unix :stderr (get-buffer-create " *rlm remote log*")
+                  :command (list "/bin/sh" "-c"
+                                 (concat "stty raw -echo >/dev/null 2>&1; exec "
+                                         (mapconcat #'shell-quote-argument
+                                                    (cons (file-local-name program)
+                                                          (cdr command))
+                                                    " "))))))
+
+(defun rlm-server--start-here ()
+  "Start the server on this machine, and return its process."
   (pcase-let ((`(,command ,_how ,directory) (rlm-server-find)))
     (unless command
       (signal 'rlm-rpc-error

@@ -113,7 +113,7 @@ The limits of `rlm-limits' count where SETTINGS say nothing."
 
 (defun rlm-settings-place ()
   "Return what the settings of this place are remembered by: its project, or t."
-  (or (and (not (file-remote-p default-directory))
+  (or (and (or (not (file-remote-p default-directory)) rlm-remote-server)
            (require 'project)
            (when-let ((project (project-current)))
              (abbreviate-file-name

@@ -335,7 +335,7 @@ With a prefix argument, choose the models first."
         ;; Nothing is collected before that file is loaded.
         ((and (featurep 'rlm-collection) (not (rlm-collection-empty-p)))
          #'rlm-ask-collection)
-        ((and (not (file-remote-p default-directory))
+        ((and (or (not (file-remote-p default-directory)) (bound-and-true-p rlm-remote-server))
               (require 'rlm-project)
               (rlm-project-root))
          #'rlm-ask-project)

@@ -1,0 +1,170 @@
+;;; rlm-remote-test.el --- Tests of a server on another machine  -*- lexical-binding: t; -*-
+
+;; This program is free software: you can redistribute it and/or modify
+;; it under the terms of the GNU General Public License as published by
+;; the Free Software Foundation, either version 3 of the License, or
+;; (at your option) any later version.
+
+;; This program is distributed in the hope that it will be useful,
+;; but WITHOUT ANY WARRANTY; without even the implied warranty of
+;; MERCHANTABILITY or FITNESS FOR A PARTICULAR PURPOSE.  See the
+;; GNU General Public License for more details.
+
+;; You should have received a copy of the GNU General Public License
+;; along with this program.  If not, see <https://www.gnu.org/licenses/>.
+
+
+;;; Commentary:
+
+;; The other machine is this one, reached by a method of TRAMP whose login
+;; is a shell: everything but the wire between the two is as it is with ssh.
+
+;;; Code:
+
+(require 'rlm-test-lib)
+(require 'tramp)
+
+(defconst rlm-test-host (format "/rlmmock:%s:" (system-name))
+  "What names of files on the other machine begin with.")
+
+(add-to-list 'tramp-methods
+             '("rlmmock" (tramp-login-program "sh") (tramp-login-args (("-i")))
+               (tramp-remote-shell "/bin/sh") (tramp-remote-shell-args ("-c"))
+               (tramp-connection-timeout 10)))
+
+(defmacro rlm-test-remote (&rest body)
+  "Evaluate BODY as the text of a test, with a tree on another machine."
+  (declare (indent 0) (debug t))
+  `(rlm-test-with
+     (let* ((tramp-persistency-file-name (rlm-test-file "tramp"))
+            (tramp-verbose 0)
+            (rlm-server-host nil)
+            (rlm-remote-server
+             (list "/usr/bin/env"
+                   (concat "RLM_STATE=" (rlm-test-file "there/state"))
+                   (concat "RLM_CACHE=" (rlm-test-file "there/cache"))
+                   (concat "RLM_CONFIG=" (rlm-test-file "config.toml"))
+                   (concat "PYTHONPATH=" rlm-test-root)
+                   rlm-test-python "-m" "rlm_server")))
+       (rlm-test-file "tree/harbour.txt" "The harbour is old.\nThe keeper is called Odalys.\n")
+       (rlm-test-file "tree/docs/boats.txt" "Boats leave at dawn.\n")
+       (unwind-protect
+           (progn ,@body)
+         (rlm-rpc-stop)
+         (setq rlm-server-host nil)
+         (tramp-cleanup-all-connections)))))
+
+(defun rlm-test-there (name)
+  "Return the name of the file NAME of the test's directory on the other machine."
+  (concat rlm-test-host (rlm-test-file name)))
+
+(ert-deftest rlm-remote-a-directory-is-asked-about-where-it-is ()
+  (rlm-test-remote
+    (let* ((tree (rlm-test-there "tree/"))
+           (buffer (rlm-ask-files "What is the keeper called?" (list tree)))
+           (run (rlm-test-wait-end buffer)))
+      (should (equal "done" (rlm-run-status run)))
+      (should (equal rlm-test-host rlm-server-host))
+      ;; Evidence and log are there, the transcript is here.
+      (should (member (list (concat tree "harbour.txt") 2)
+                      (mapcar (lambda (place) (list (nth 0 place) (nth 1 place)))
+                              (rlm-run-evidence run))))
+      (should (string-prefix-p (rlm-test-there "there/state/") (rlm-run-log run)))
+      (should (file-exists-p (rlm-run-log run)))
+      (should (string-prefix-p rlm-transcript-directory (rlm-run-transcript run)))
+      (save-window-excursion
+        (switch-to-buffer buffer)
+        (goto-char (point-max))
+        (re-search-backward "^- .*harbour\\.txt:2\\]")
+        (rlm-trajectory-follow-link)
+        (should (equal (concat tree "harbour.txt") buffer-file-name)))
+      ;; A question about something here goes to a server here again.
+      (let ((here (rlm-test-wait-end
+                   (rlm-ask-files "When do boats leave?" (list (rlm-test-file "tree/docs"))))))
+        (should (equal "done" (rlm-run-status here)))
+        (should-not rlm-server-host)
+        (should (string-prefix-p (rlm-test-file "state/") (rlm-run-log here))))
+      ;; And the first run is drawn again from its log there.
+      (with-current-buffer buffer
+        (rlm-redraw)
+        (rlm-test-wait (lambda () (and (equal rlm-test-host rlm-server-host)
+                                       (rlm-rpc-info)
+                                       (not (rlm-trajectory-replaying-p buffer))
+                                       (string-match-p "Odalys" (buffer-string)))))))))
+
+(ert-deftest rlm-remote-unsaved-text-is-spooled-there ()
+  (rlm-test-remote
+    (with-current-buffer (find-file-noselect (rlm-test-there "tree/harbour.txt"))
+      (goto-char (point-max))
+      (insert "The keeper is called Imre, unsaved.\n")
+      (let* ((context (rlm-context-of-buffer))
+             (path (plist-get (car (rlm-context-sources context)) :path)))
+        (should (equal rlm-test-host (file-remote-p path)))
+        (should (= #o700 (file-modes (file-name-directory path))))
+        (rlm-context-release context)
+        (should-not (file-exists-p path)))
+      (let ((run (rlm-test-wait-end (rlm-ask-buffer "What is the keeper called?"))))
+        (should (string-match-p "Imre" (rlm-run-answer run)))
+        (should (equal (list (rlm-test-there "tree/harbour.txt"))
+                       (delete-dups (mapcar #'car (rlm-run-evidence run))))))
+      ;; The same as an overlay of a directory.
+      (let ((run (rlm-test-wait-end
+                  (rlm-ask-files "What is the keeper called?" (list (rlm-test-there "tree/"))))))
+        (should (string-match-p "Imre" (rlm-run-answer run))))
+      (with-current-buffer (find-buffer-visiting (rlm-test-there "tree/harbour.txt"))
+        (set-buffer-modified-p nil)))
+    (should-not (directory-files temporary-file-directory nil "\\`rlm-"))))
+
+(ert-deftest rlm-remote-things-from-both-machines ()
+  (rlm-test-remote
+    (rlm-test-file "here.txt" "The keeper of the bridge is called Ulla.\n")
+    (rlm-add-files (list (rlm-test-there "tree/") (rlm-test-file "here.txt")))
+    (let ((run (rlm-test-wait-end (rlm-ask-collection "Who is the keeper of the bridge?"))))
+      (should (equal "done" (rlm-run-status run)))
+      (should (string-match-p "Ulla" (rlm-run-answer run))))
+    ;; A directory here can't be read by a server there.
+    (rlm-add-files (list (rlm-test-file "tree/docs")))
+    (should (string-match-p "on another machine"
+                            (cadr (should-error (rlm-ask-collection "Who?") :type 'user-error))))))
+
+(ert-deftest rlm-remote-one-server-at-a-time ()
+  (rlm-test-remote
+    (rlm-test-file "here.txt" "text\n")
+    (let ((buffer (rlm-ask-files "What?" (list (rlm-test-there "tree/")))))
+      (should (rlm-run-live-p (rlm-run-in-buffer buffer)))
+      (should (string-match-p "A run is going on at /rlmmock"
+                              (cadr (should-error (rlm-ask-files "What?" (list (rlm-test-file
+                                                                                "here.txt")))
+                                                  :type 'user-error))))
+      (rlm-test-wait-end buffer))))
+
+(ert-deftest rlm-remote-no-server-there-is-said ()
+  (rlm-test-remote
+    (setq rlm-remote-server '("rlm-server-that-is-not-there"))
+    (let ((buffer (rlm-ask-files "What?" (list (rlm-test-there "tree/")))))
+      (should (string-match-p "There is no rlm-server-that-is-not-there on /rlmmock"
+                              (rlm-test-buffer-text buffer))))))
+
+(ert-deftest rlm-remote-keys-stay-here ()
+  (rlm-test-remote
+    (setq rlm-remote-server
+          (list rlm-test-python (expand-file-name "odd_server.py" rlm-test-here)
+                (rlm-test-file "requests") "keys"))
+    (let ((rlm-use-auth-source t)
+          (auth-sources (list (rlm-test-file "authinfo" "machine api.odd.example password x\n"))))
+      (rlm-test-wait-end (rlm-ask-files "What?" (list (rlm-test-there "tree/"))))
+      (should (rlm-test-requests "rlm/ask"))
+      (should-not (rlm-test-requests "rlm/keys")))))
+
+(ert-deftest rlm-remote-without-it-files-are-copied-here ()
+  (rlm-test-remote
+    (setq rlm-remote-server nil)
+    (let ((run (rlm-test-wait-end
+                (rlm-ask-files "What is the keeper called?"
+                               (list (rlm-test-there "tree/harbour.txt"))))))
+      (should (string-match-p "Odalys" (rlm-run-answer run)))
+      (should-not rlm-server-host))
+    (should-error (rlm-ask-files "What?" (list (rlm-test-there "tree/"))) :type 'user-error)))
+
+(provide 'rlm-remote-test)
+;;; rlm-remote-test.el ends here
