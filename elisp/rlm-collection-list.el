@@ -37,6 +37,8 @@
 
 (declare-function pulse-momentary-highlight-region "pulse" (start end &optional face))
 
+(defvar pulse-flag)
+
 (defconst rlm-collection-list--buffer "*rlm context*"
   "Name of the buffer with the list.")
 
@@ -261,7 +263,9 @@ Directories are measured anew if AGAIN is non-nil, else only new ones."
     (goto-char beg)
     (recenter 0)
     (unless (rlm-item-whole-p item)
-      (pulse-momentary-highlight-region beg end))))
+      ;; Without the timer that lets it fade: until the next key.
+      (let ((pulse-flag nil))
+        (pulse-momentary-highlight-region beg end)))))
 
 (defun rlm-collection-list--text-buffer (item)
   "Return a buffer with ITEM, a text."
