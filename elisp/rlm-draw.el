@@ -26,6 +26,7 @@
 (require 'rlm-org)
 (require 'rlm-node)
 (require 'rlm-run)
+(require 'rlm-tally)
 (require 'rlm-provenance)
 
 (declare-function url-unhex-string "url-util" (str &optional allow-newlines))
@@ -62,6 +63,7 @@
   (let ((run rlm-run-current))
     (unless (rlm-run-id run)
       (setf (rlm-run-id run) (plist-get event :runId)))
+    (setq rlm-tally-time (or (plist-get event :time) rlm-tally-time))
     (rlm-draw-event (intern (plist-get event :kind)) event run)))
 
 (cl-defgeneric rlm-draw-event (_kind _event _run)
@@ -150,12 +152,12 @@ Events of unknown kinds come from newer servers and are passed over."
     (setf (rlm-run-doing run) "asking the model")
     (when (equal above "0")
       (setf (rlm-run-iterations run) (plist-get event :iteration)))
-    (push (cons above (rlm-node-add
-                       id parent (format (if (eq (plist-get event :direct) t)
-                                             "Iteration %d, direct"
-                                           "Iteration %d")
-                                         (plist-get event :iteration))))
-          rlm-draw--iterations)))
+    (let ((node (rlm-node-add id parent (format (if (eq (plist-get event :direct) t)
+                                                    "Iteration %d, direct"
+                                                  "Iteration %d")
+                                                (plist-get event :iteration)))))
+      (setf (rlm-node-begun node) rlm-tally-time)
+      (push (cons above node) rlm-draw--iterations))))
 
 (cl-defmethod rlm-draw-event ((_ (eql 'replyDelta)) event run)
   "Draw EVENT, more of the reply in RUN."
@@ -171,6 +173,7 @@ Events of unknown kinds come from newer servers and are passed over."
     (rlm-node-assign-cells node (plist-get event :cells))
     (when (rlm-draw--note-cached run event)
       (rlm-node-retitle node " (cached)"))
+    (rlm-tally-add node (plist-get event :usage))
     (rlm-node-set node (rlm-draw--call-properties event))))
 
 (defun rlm-draw--note-cached (run event)
@@ -233,8 +236,8 @@ Events of unknown kinds come from newer servers and are passed over."
                              (if tool
                                  (format "Tool %s, call %d" tool (plist-get event :subcall))
                                (format "Sub-call %d" (plist-get event :subcall))))))
-    (setf (rlm-node-properties node)
-          (list (if tool (cons "RLM_TOOL" tool) (cons "RLM_MODEL" (plist-get event :model)))))
+    (push (if tool (cons "RLM_TOOL" tool) (cons "RLM_MODEL" (plist-get event :model)))
+          (rlm-node-properties node))
     (rlm-node-append
      node (format "%s, %s%s:\n"
                   (if tool "Arguments" "Prompt")
@@ -266,6 +269,7 @@ Events of unknown kinds come from newer servers and are passed over."
       (rlm-node-close node)
       (when problem
         (rlm-draw--error node problem))
+      (rlm-tally-add node (plist-get event :usage))
       (rlm-node-set node (cons (cons "RLM_STATUS" status)
                                (rlm-draw--call-properties event)))
       (rlm-node-retitle
@@ -284,9 +288,8 @@ Events of unknown kinds come from newer servers and are passed over."
   (let* ((id (plist-get event :node))
          (node (rlm-node-add id (rlm-draw--parent id)
                              (format "Child run %d" (plist-get event :subcall)))))
-    (setf (rlm-node-properties node)
-          (list (cons "RLM_MODEL" (plist-get event :model))
-                (cons "RLM_DEPTH" (plist-get event :depth))))
+    (push (cons "RLM_DEPTH" (plist-get event :depth)) (rlm-node-properties node))
+    (push (cons "RLM_MODEL" (plist-get event :model)) (rlm-node-properties node))
     (rlm-node-append
      node (format "Question, about %s in %s:\n"
                   (rlm-figure-count (plist-get event :characters) "character")
@@ -561,7 +564,7 @@ What the node says already is not said again."
     ("RLM_ITERATIONS" . ,(rlm-run-iterations run))
     ("RLM_SUBCALLS" . ,(rlm-run-subcalls run))
     ("RLM_TOKENS" . ,(rlm-run-tokens run))
-    ("RLM_COST" . ,(rlm-figure-cost (rlm-run-cost run)))
+    ("RLM_COST" . ,(rlm-figure-decimal (rlm-run-cost run)))
     ("RLM_SECONDS" . ,(and (rlm-run-seconds run) (format "%.1f" (rlm-run-seconds run))))))
 
 (defun rlm-draw--finish-iteration (above)
@@ -573,6 +576,7 @@ Put its first sentence in its heading, and fold it."
       (rlm-node-close node)
       (unless (string-empty-p summary)
         (rlm-node-retitle node (concat ": " summary)))
+      (rlm-tally-show node)
       (rlm-node-fold node)
       (rlm-node-release node)
       (setq rlm-draw--iterations
@@ -608,7 +612,7 @@ Put its first sentence in its heading, and fold it."
   (let ((usage (plist-get event :usage)))
     `(("RLM_MODEL" . ,(plist-get event :model))
       ("RLM_TOKENS" . ,(+ (plist-get usage :promptTokens) (plist-get usage :completionTokens)))
-      ("RLM_COST" . ,(rlm-figure-cost (plist-get usage :cost)))
+      ("RLM_COST" . ,(rlm-figure-decimal (plist-get usage :cost)))
       ("RLM_SECONDS" . ,(format "%.1f" (plist-get event :seconds)))
       ("RLM_CACHED" . ,(and (eq (plist-get event :cached) t) "t")))))
 

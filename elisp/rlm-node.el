@@ -70,6 +70,8 @@ that neighbours which end at the same place do not mingle."
   body                        ; marker at the end of the node's own text
   end                         ; marker at the end of the subtree
   properties                  ; alist, name and value
+  begun                       ; time it began, or nil
+  (calls 0) (tokens 0) (cost 0) ; of the models, with all below; nil is unknown
   (summary "")                ; start of its prose
   part                        ; kind of text being written, or nil
   filter                      ; filter of that text
@@ -148,7 +150,9 @@ PARENT is nil for the run itself."
       (setq beg (point)))
     (insert (make-string level ?*) " " title "\n")
     (let ((node (rlm-node--make
-                 :id id :level level :parent parent :start (copy-marker beg t)
+                 :id id :level level :parent parent
+                 :properties (when (string-match-p "\\`0\\.[0-9.]+\\'" id)
+                               (list (cons "RLM_NODE" id))) :start (copy-marker beg t)
                  :drawer (copy-marker (point)) :body (copy-marker (point))
                  :end (copy-marker (point)))))
       (rlm-node--extend parent)

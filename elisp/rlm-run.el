@@ -21,6 +21,7 @@
 ;;; Code:
 
 (require 'cl-lib)
+(require 'subr-x)
 
 ;;;; The run
 
@@ -122,6 +123,13 @@ Objects are plists and arrays vectors; null is nil, false is `:json-false'."
         ((zerop cost) "0")
         ((< cost 0.01) (format "$%.5f" cost))
         (t (format "$%.2f" cost))))
+
+(defun rlm-figure-decimal (cost)
+  "Return COST in US dollars as a plain number that searches can compare.
+Nil is unknown."
+  (cond ((null cost) "unknown")
+        ((zerop cost) "0")
+        (t (string-trim-right (format "%.6f" cost) "\\.?0+"))))
 
 (defun rlm-figure-seconds (seconds)
   "Return SECONDS for people."

@@ -623,6 +623,11 @@ Links that run something are the model's words and are not followed."
     (rlm-trajectory--start-clock)
     (current-buffer)))
 
+(defconst rlm-trajectory--columns
+  (concat "%60ITEM(Node) %RLM_STATUS(Status) %20RLM_MODEL(Model) %10RLM_TOKENS(Tokens) "
+          "%10RLM_COST(US$) %8RLM_SECONDS(Seconds)")
+  "The columns of Org's column view; each row has the sums of all below it.")
+
 (defun rlm-trajectory--begin (question)
   "Make the current buffer one for a run that answers QUESTION.
 It has no event yet."
@@ -639,7 +644,10 @@ It has no event yet."
     (insert "# -*- mode: org; coding: utf-8 -*-\n"
             "#+title: " (rlm-org-line question 200) "\n"
             "#+filetags: :rlm:\n"
-            "#+startup: overview\n\n")
+            "#+startup: overview\n"
+            ;; Names such as snake_case have no subscripts.
+            "#+options: ^:nil\n"
+            "#+columns: " rlm-trajectory--columns "\n\n")
     ;; What is for the transcript alone need not be looked at here.
     (overlay-put (make-overlay (point-min) (point)) 'invisible t)
     (rlm-draw-question)

@@ -161,7 +161,7 @@
               (should (seq-every-p (lambda (title) (string-match-p ours title))
                                    (org-element-map tree 'headline
                                      (lambda (item) (org-element-property :raw-value item)))))
-              (should (equal '("TITLE" "FILETAGS" "STARTUP")
+              (should (equal '("TITLE" "FILETAGS" "STARTUP" "OPTIONS" "COLUMNS")
                              (org-element-map tree 'keyword
                                (lambda (item) (org-element-property :key item)))))
               (should-not (rlm-test-unclosed)))))))))
