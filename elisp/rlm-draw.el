@@ -84,6 +84,7 @@ Events of unknown kinds come from newer servers and are passed over."
   (let* ((question (rlm-run-question run))
          (line (rlm-org-line question 200))
          (node (rlm-draw--root)))
+    (rlm-draw--name-run node line)
     (rlm-node-set
      node `(("RLM_RUN" . ,(rlm-run-id run))
             ("RLM_STATUS" . "running")
@@ -96,6 +97,23 @@ Events of unknown kinds come from newer servers and are passed over."
             ("RLM_SERVER" . ,(plist-get event :serverVersion))))
     (unless (string= line question)
       (rlm-node-paragraph node question))))
+
+(defun rlm-draw--name-run (node line)
+  "Let LINE be the heading of NODE, the run.
+It may have been opened by its id alone."
+  (goto-char (rlm-node-start node))
+  (unless (looking-at-p (concat "\\* " (regexp-quote line) "$"))
+    (delete-region (+ 2 (point)) (line-end-position))
+    (forward-char 2)
+    (insert line)
+    (goto-char (point-min))
+    (when (re-search-forward "^#\\+title: .*$" nil t)
+      (replace-match (concat "#+title: " line) t t))
+    (rename-buffer (rlm-draw-buffer-name line) t)))
+
+(defun rlm-draw-buffer-name (question)
+  "Return the name of a buffer for a run that answers QUESTION."
+  (format "*rlm: %s*" (rlm-org-line question 50)))
 
 (cl-defmethod rlm-draw-event ((_ (eql 'contextProgress)) event run)
   "Note in RUN how much has been read, according to EVENT."

@@ -125,7 +125,7 @@ Objects are plists and arrays vectors; null is nil, false is `:json-false'."
         (t (format "$%.2f" cost))))
 
 (defun rlm-figure-decimal (cost)
-  "Return COST in US dollars as a plain number that searches can compare.
+  "Return COST in US dollars as a plain number.
 Nil is unknown."
   (cond ((null cost) "unknown")
         ((zerop cost) "0")

@@ -39,11 +39,13 @@
 (require 'rlm-node)
 (require 'rlm-draw)
 (require 'rlm-draw-steering)
+(require 'rlm-browse)
+(require 'rlm-header)
+(require 'rlm-notify)
+(require 'rlm-ol)
+(require 'rlm-restore)
+(require 'rlm-transcript)
 
-(declare-function org-fold-subtree "org-fold" (flag))
-(declare-function org-fold-show-subtree "org-fold" ())
-(declare-function org-fold-show-context "org-fold" (&optional key))
-(declare-function url-unhex-string "url-util" (str &optional allow-newlines))
 (declare-function rlm-cancel "rlm" (run &optional cell-only))
 (declare-function rlm-approve "rlm-steer" (run wait &optional all))
 (declare-function rlm-cancel-child "rlm-steer" (run node))
@@ -66,13 +68,6 @@
 
 ;;;; Customization
 
-(defcustom rlm-transcript-directory (locate-user-emacs-file "rlm/transcripts/")
-  "Directory in which the transcript of each run is saved when it ends.
-Nil means not to save any."
-  :group 'rlm
-  :type '(choice (const :tag "Save none" nil) directory)
-  :package-version '(rlm . "0.1.0"))
-
 (defcustom rlm-after-run-functions nil
   "Functions called when a run has ended, in its buffer.
 Each gets the run, an `rlm-run': see `rlm-run-status', `rlm-run-answer',
@@ -86,28 +81,6 @@ Each gets the run, an `rlm-run': see `rlm-run-status', `rlm-run-answer',
   :group 'rlm
   :type 'number
   :package-version '(rlm . "0.1.0"))
-
-;;;; Faces
-
-(defface rlm-header
-  '((t :inherit mode-line-emphasis))
-  "Face of a run's status in the header line."
-  :group 'rlm)
-
-(defface rlm-header-good
-  '((t :inherit success))
-  "Face of the status of a run that has been answered."
-  :group 'rlm)
-
-(defface rlm-header-bad
-  '((t :inherit error))
-  "Face of the status of a run that has failed or was interrupted."
-  :group 'rlm)
-
-(defface rlm-header-warning
-  '((t :inherit warning))
-  "Face of the status of a run that a limit or the user has ended."
-  :group 'rlm)
 
 ;;;; Collecting events
 
@@ -180,7 +153,9 @@ Return non-nil if nothing is left."
        (while (and (rlm-trajectory--next)
                    (or (null deadline) (< (float-time) deadline)))
          (rlm-trajectory--draw-safely (pop rlm-trajectory--queue)))))
-    (not (rlm-trajectory--next))))
+    (unless (rlm-trajectory--next)
+      (rlm-restore-drawn)
+      t)))
 
 (defun rlm-trajectory--drawing (function)
   "Call FUNCTION, which draws in the current buffer.
@@ -225,7 +200,8 @@ Then move those who follow the end, and nobody else."
 (defun rlm-trajectory--go-on ()
   "Prepare for further events of a run that had ended."
   (rlm-trajectory--colour-code nil)
-  (rlm-trajectory--start-clock)
+  (rlm-header-start-clock)
+  (rlm-header-count)
   (funcall rlm-trajectory-end-function))
 
 (defun rlm-trajectory--save-again (event)
@@ -247,7 +223,7 @@ Since the last end, the user has run code."
 
 ;;;; Following the end
 
-(defvar-local rlm-trajectory--follow t
+(defvar-local rlm-trajectory-follow t
   "Whether windows whose point is at the end stay there.")
 
 (defvar-local rlm-trajectory--arrived nil
@@ -255,7 +231,7 @@ Since the last end, the user has run code."
 
 (defun rlm-trajectory--followers ()
   "Return the windows that follow the end; t stands for the buffer itself."
-  (when rlm-trajectory--follow
+  (when rlm-trajectory-follow
     (append (and (= (point) (point-max)) '(t))
             (seq-filter (lambda (window) (= (window-point window) (point-max)))
                         (get-buffer-window-list nil nil t)))))
@@ -278,12 +254,14 @@ Since the last end, the user has run code."
 (defun rlm-trajectory--finish (run)
   "Save the transcript of RUN and tell those who want to know that it has ended."
   (setq rlm-trajectory--arrived t)
+  (rlm-header-count)
   (rlm-trajectory--colour-code t)
   (funcall rlm-trajectory-end-function)
   (if (<= rlm-trajectory--seq rlm-trajectory--replayed)
-      (setf (rlm-run-transcript run) (rlm-trajectory--saved-transcript run))
+      (setf (rlm-run-transcript run) (rlm-transcript-saved run))
     (rlm-trajectory-save)
-    (run-hook-wrapped 'rlm-after-run-functions #'rlm-trajectory--call-hook run)))
+    (run-hook-wrapped 'rlm-after-run-functions #'rlm-trajectory--call-hook run)
+    (rlm-notify run (current-buffer))))
 
 (defun rlm-trajectory--colour-code (on)
   "Fontify code as its language has it if ON; too slow while text streams in."
@@ -315,225 +293,23 @@ Since the last end, the user has run code."
   (with-current-buffer buffer
     (rlm-trajectory--drawing (lambda () (rlm-draw-failure text)))))
 
-;;;; Transcripts
-
-(defconst rlm-trajectory--tail "\n\f\n# The end of the transcript.\n"
-  "Text after a transcript.
-Behind the form feed Emacs would look for local variables, so that nothing
-a model has written can be taken for some.")
-
-(defun rlm-trajectory--transcript-name (run)
-  "Return the name, without directory, of the transcript of RUN."
-  (format "%s-%s.org"
-          (replace-regexp-in-string "[^[:alnum:]-]" "" (or (rlm-run-id run) "unasked"))
-          (let ((slug (string-trim (replace-regexp-in-string
-                                    "[^[:alnum:]]+" "-" (downcase (rlm-run-question run)))
-                                   "-+" "-+")))
-            (string-trim-right (substring slug 0 (min 50 (length slug))) "-+"))))
-
-(defun rlm-trajectory--saved-transcript (run)
-  "Return the name of the transcript of RUN if there is one, or nil."
-  (when rlm-transcript-directory
-    (let ((file (expand-file-name (rlm-trajectory--transcript-name run)
-                                  rlm-transcript-directory)))
-      (and (file-exists-p file) file))))
-
-(defun rlm-trajectory-save ()
-  "Save the transcript of this buffer's run in `rlm-transcript-directory'.
-If that can't be done, say so; the buffer stays as it is in any case."
-  (interactive nil rlm-trajectory-mode)
-  (let ((run rlm-run-current))
-    (when (and (called-interactively-p 'interactive) (not rlm-transcript-directory))
-      (user-error "`rlm-transcript-directory' is nil"))
-    (when (and rlm-transcript-directory (rlm-run-id run))
-      (let ((file (expand-file-name (rlm-trajectory--transcript-name run)
-                                    rlm-transcript-directory)))
-        (condition-case problem
-            (progn
-              (make-directory rlm-transcript-directory t)
-              (rlm-trajectory--write-file file)
-              (setf (rlm-run-transcript run) file)
-              (message "rlm: transcript saved in %s" (abbreviate-file-name file)))
-          (file-error
-           (message "rlm: the transcript can't be saved (%s); buffer %s has it, %s"
-                    (error-message-string problem) (buffer-name)
-                    "and s there saves it again")))))))
-
-(defun rlm-trajectory--write-file (file)
-  "Write the current buffer's text and the tail of transcripts to FILE."
-  (let ((text (save-restriction (widen) (buffer-substring-no-properties (point-min) (point-max))))
-        (coding-system-for-write 'utf-8-unix))
-    (with-temp-buffer
-      (insert text rlm-trajectory--tail)
-      (write-region nil nil file nil 'silent))))
-
-;;;; Header line
-
-(defun rlm-trajectory-header ()
-  "Return the header line of the current buffer's run."
-  (let* ((run rlm-run-current)
-         (elapsed (rlm-run-elapsed run)))
-    (concat " " (rlm-trajectory--header-status run)
-            (mapconcat
-             (lambda (text) (if (or (null text) (string-empty-p text)) "" (concat " | " text)))
-             (list (or (rlm-draw-attention run)
-                       (and (rlm-run-live-p run) (rlm-run-doing run)))
-                   (rlm-trajectory--header-figures run)
-                   (and elapsed (rlm-figure-clock elapsed))
-                   (and (rlm-run-similar run) "a similar question's answer, A asks anew")
-                   (if (rlm-run-live-p run) "k cancel" "? help"))
-             ""))))
-
-(defun rlm-trajectory--header-status (run)
-  "Return the status of RUN with a face."
-  (let ((status (rlm-run-status run)))
-    (propertize status 'face (pcase status
-                               ((or "running" "asking") 'rlm-header)
-                               ("done" 'rlm-header-good)
-                               ((or "limit" "cancelled") 'rlm-header-warning)
-                               (_ 'rlm-header-bad)))))
-
-(defun rlm-trajectory--header-figures (run)
-  "Return what RUN has used so far."
-  (when (rlm-run-started run)
-    (format "iteration %d | sub-calls %d/%d%s | %s tokens | %s"
-            (rlm-run-iterations run) (rlm-run-subcalls-done run) (rlm-run-subcalls run)
-            (if (zerop (rlm-run-cached run)) "" (format " | %d cached" (rlm-run-cached run)))
-            (rlm-figure-number (rlm-run-tokens run))
-            (let ((cost (rlm-run-cost run)))
-              (if (null cost) "cost unknown"
-                (if (zerop cost) "no cost" (rlm-figure-cost cost)))))))
-
-(defvar rlm-trajectory--clock-timer nil
-  "Timer that lets the header lines of live runs count, or nil.")
-
-(defun rlm-trajectory--start-clock ()
-  "Let live header lines count."
-  (unless rlm-trajectory--clock-timer
-    (setq rlm-trajectory--clock-timer (run-at-time 1 1 #'rlm-trajectory--tick-clocks))))
-
-(defun rlm-trajectory--tick-clocks ()
-  "Let the header line of each live run count; stop if there is none."
-  (let (live)
-    (dolist (buffer (buffer-list))
-      (when-let ((run (buffer-local-value 'rlm-run-current buffer)))
-        (when (rlm-run-live-p run)
-          (setq live t)
-          (when (get-buffer-window buffer t)
-            (with-current-buffer buffer
-              (force-mode-line-update))))))
-    (unless live
-      (cancel-timer rlm-trajectory--clock-timer)
-      (setq rlm-trajectory--clock-timer nil))))
-
 (defun rlm-trajectory-say (buffer text)
   "Let the header line of BUFFER say TEXT until something else happens."
   (with-current-buffer buffer
     (setf (rlm-run-doing rlm-run-current) text)
     (force-mode-line-update)))
 
-;;;; Commands
-
-(defun rlm-trajectory--unfold ()
-  "Show the entry at point and where it stands."
-  (if (fboundp 'org-fold-show-subtree)
-      (progn (org-fold-show-context 'agenda) (org-fold-show-subtree))
-    (with-no-warnings
-      (org-show-context 'agenda)
-      (org-show-subtree))))
-
-(defun rlm-trajectory-next (count)
-  "Go to the next visible heading, or COUNT headings on."
-  (interactive "p" rlm-trajectory-mode)
-  (org-next-visible-heading count))
-
-(defun rlm-trajectory-previous (count)
-  "Go to the previous visible heading, or COUNT headings back."
-  (interactive "p" rlm-trajectory-mode)
-  (org-next-visible-heading (- count)))
-
-(defun rlm-trajectory-show-answer ()
-  "Go to the answer, or to why there is none."
-  (interactive nil rlm-trajectory-mode)
-  (goto-char (or (rlm-trajectory--last-heading "Answer\\(?: so far\\)?")
-                 (rlm-trajectory--last-heading "[CFS].*\\|Interrupted")
-                 (user-error "There is no answer yet")))
-  (rlm-trajectory--unfold)
-  (recenter 0))
-
-(defun rlm-trajectory--last-heading (regexp)
-  "Return where the last heading of the second level is that matches REGEXP."
-  (save-excursion
-    (goto-char (point-max))
-    (re-search-backward (format "^\\*\\* \\(?:%s\\)$" regexp) nil t)))
+;;;; Commands of its own
 
 (defun rlm-trajectory-toggle-follow ()
   "Follow the end of the buffer as it grows, or stop to do so."
   (interactive nil rlm-trajectory-mode)
-  (setq rlm-trajectory--follow (not rlm-trajectory--follow))
-  (when rlm-trajectory--follow
+  (setq rlm-trajectory-follow (not rlm-trajectory-follow))
+  (when rlm-trajectory-follow
     (goto-char (point-max)))
-  (message (if rlm-trajectory--follow
+  (message (if rlm-trajectory-follow
                "Following the run while point is at the end"
              "Not following the run")))
-
-(defun rlm-trajectory-follow-link ()
-  "Visit the evidence or link at point, or else fold or unfold the heading."
-  (interactive nil rlm-trajectory-mode)
-  (let ((place (get-text-property (line-beginning-position) 'rlm-evidence)))
-    (cond ((and place (string-match "\\`rlm-buffer:\\(https?://.*\\)" (car place)))
-           (browse-url (match-string 1 (car place))))
-          (place (apply #'rlm-trajectory--visit place))
-          ((rlm-trajectory--visit-link))
-          ((org-at-heading-p) (org-cycle))
-          (t (user-error "There is no evidence or link here")))))
-
-(defun rlm-trajectory--visit (place line)
-  "Visit LINE of PLACE, a file's name or the URI of a buffer, in another window."
-  (pop-to-buffer
-   (if (string-prefix-p "rlm-buffer:" place)
-       (rlm-trajectory--named-buffer (string-remove-prefix "rlm-buffer:" place))
-     (unless (file-exists-p place)
-       (user-error "%s is gone" (abbreviate-file-name place)))
-     (find-file-noselect place)))
-  (push-mark nil t)
-  (let ((start (rlm-trajectory--line-start line)))
-    (unless (<= (point-min) start (point-max))
-      (widen))
-    (goto-char start))
-  (recenter))
-
-(defun rlm-trajectory--named-buffer (name)
-  "Return the buffer NAME, or visit the remote file NAME."
-  (cond ((get-buffer name))
-        ((string-prefix-p "(" name)     ; a node of Info
-         (save-window-excursion (info name) (current-buffer)))
-        ((file-remote-p name) (find-file-noselect name))
-        (t (user-error "The buffer %s is gone" name))))
-
-(defun rlm-trajectory--line-start (line)
-  "Return where LINE of the whole buffer begins."
-  (save-excursion
-    (save-restriction
-      (widen)
-      (goto-char (point-min))
-      (forward-line (1- line))
-      (point))))
-
-(defun rlm-trajectory--visit-link ()
-  "Visit the link at point if it leads to a file or the web; return non-nil then.
-Links that run something are the model's words and are not followed."
-  (let ((link (org-element-context)))
-    (when (eq (org-element-type link) 'link)
-      (pcase (org-element-property :type link)
-        ("file" (rlm-trajectory--visit
-                 (expand-file-name (org-element-property :path link))
-                 (string-to-number (or (org-element-property :search-option link) "1")))
-         t)
-        ((or "http" "https")
-         (browse-url (org-element-property :raw-link link))
-         t)
-        (type (user-error "Links of type %s are not followed here" type))))))
 
 (defun rlm-trajectory-help ()
   "Describe the keys of this buffer."
@@ -552,6 +328,16 @@ Links that run something are the model's words and are not followed."
     (define-key map "a" #'rlm-trajectory-show-answer)
     (define-key map "A" #'rlm-ask-anew)
     (define-key map "f" #'rlm-trajectory-toggle-follow)
+    (define-key map "t" #'rlm-browse-next-iteration)
+    (define-key map "T" #'rlm-browse-previous-iteration)
+    (define-key map "u" #'rlm-browse-next-subcall)
+    (define-key map "U" #'rlm-browse-previous-subcall)
+    (define-key map "o" #'rlm-browse-next-code)
+    (define-key map "O" #'rlm-browse-previous-code)
+    (define-key map "b" #'rlm-browse-next-error)
+    (define-key map "B" #'rlm-browse-previous-error)
+    (dolist (level '("1" "2" "3" "4"))
+      (define-key map level #'rlm-browse-fold))
     (define-key map "g" #'rlm-redraw)
     (define-key map "k" #'rlm-cancel)
     (define-key map "K" #'rlm-cancel-child)
@@ -568,6 +354,8 @@ Links that run something are the model's words and are not followed."
     (define-key map "e" #'rlm-edit-code)
     (define-key map (kbd "C-c C-c") #'rlm-approve)
     (define-key map (kbd "C-c C-k") #'rlm-reject)
+    (define-key map ">" #'rlm-raise-limit)
+    (define-key map "<" #'rlm-lower-limit)
     (define-key map "s" #'rlm-trajectory-save)
     (define-key map "+" #'rlm-mark-good)
     (define-key map "-" #'rlm-mark-bad)
@@ -579,11 +367,18 @@ Links that run something are the model's words and are not followed."
     map)
   "Keys of `rlm-trajectory-mode'.")
 
+(defconst rlm-trajectory--columns
+  (concat "%60ITEM(Node) %RLM_STATUS(Status) %20RLM_MODEL(Model) %10RLM_TOKENS(Tokens) "
+          "%10RLM_COST(US$) %8RLM_SECONDS(Seconds)")
+  "The columns of Org's column view; each row has the sums of all below it.")
+
 (define-derived-mode rlm-trajectory-mode org-mode "rlm"
   "Major mode of the buffer that shows a run as it goes on.
 
 \\{rlm-trajectory-mode-map}"
   :interactive nil
+  ;; Org sets its own in its hook.
+  :after-hook (setq-local imenu-create-index-function #'rlm-browse-imenu)
   (setq buffer-read-only t)
   (setq truncate-lines nil word-wrap t)
   (setq bidi-paragraph-direction 'left-to-right)
@@ -593,8 +388,11 @@ Links that run something are the model's words and are not followed."
   (setq-local org-src-fontify-natively nil)
   (when (boundp 'long-line-threshold)
     (setq-local long-line-threshold nil))
-  (setq-local header-line-format '(:eval (rlm-trajectory-header)))
+  (setq-local header-line-format '(:eval (rlm-header)))
   (setq-local mode-line-process '(:eval (rlm-draw-mode-line)))
+  (setq-local next-error-function #'rlm-browse-next-evidence)
+  (setq-local org-columns-default-format rlm-trajectory--columns)
+  (rlm-restore-setup)
   (buffer-disable-undo)
   (add-hook 'kill-buffer-query-functions #'rlm-trajectory--kill-p nil t))
 
@@ -614,19 +412,15 @@ Links that run something are the model's words and are not followed."
 (defun rlm-trajectory-create (question)
   "Return a new buffer for a run that answers QUESTION."
   (with-current-buffer
-      (generate-new-buffer (format "*rlm: %s*" (rlm-org-line question 50)))
+      (generate-new-buffer (rlm-draw-buffer-name question))
     ;; The modules are for agendas and capture, and take most of a second to load.
     (let ((org-modules-loaded t)
           (org-inhibit-startup t))
       (rlm-trajectory-mode))
     (rlm-trajectory--begin question)
-    (rlm-trajectory--start-clock)
+    (rlm-header-start-clock)
+    (rlm-header-count)
     (current-buffer)))
-
-(defconst rlm-trajectory--columns
-  (concat "%60ITEM(Node) %RLM_STATUS(Status) %20RLM_MODEL(Model) %10RLM_TOKENS(Tokens) "
-          "%10RLM_COST(US$) %8RLM_SECONDS(Seconds)")
-  "The columns of Org's column view; each row has the sums of all below it.")
 
 (defun rlm-trajectory--begin (question)
   "Make the current buffer one for a run that answers QUESTION.

@@ -414,11 +414,11 @@ What it is about is read anew; the new answers take the place of those kept."
 (defun rlm-open-run (summary)
   "Show a run, drawn from its log, and follow it if it is live.
 SUMMARY is a plist as the server's `rlm/runs' gives it."
-  (interactive (list (rlm--read-run)))
+  (interactive (list (rlm-read-run)))
   (require 'rlm-client)
   (rlm-client-open summary))
 
-(defun rlm--read-run ()
+(defun rlm-read-run ()
   "Let the user choose a run, the newest first."
   (require 'rlm-client)
   (let* ((runs (append (plist-get (rlm-rpc-call 'rlm/runs '(:limit 200) 10) :runs) nil))

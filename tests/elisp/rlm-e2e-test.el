@@ -21,6 +21,8 @@
 ;;; Code:
 
 (require 'rlm-test-lib)
+(require 'bookmark)
+(require 'desktop)
 
 (defun rlm-test-tree ()
   "Make a small tree in the test's directory and return its name."
@@ -259,7 +261,7 @@
            (text (rlm-test-buffer-text buffer))
            (transcript (rlm-run-transcript run))
            (saved (file-attribute-modification-time (file-attributes transcript))))
-      (should (equal (concat text rlm-trajectory--tail) (rlm-test-text transcript)))
+      (should (equal (concat text rlm-transcript-tail) (rlm-test-text transcript)))
       (with-current-buffer buffer (rlm-redraw))
       (rlm-test-wait (lambda () (not (eq run (rlm-run-in-buffer buffer)))))
       (rlm-test-wait-end buffer)
@@ -288,6 +290,35 @@
         (call-interactively #'rlm-cancel))
       (should (equal "cancelled" (rlm-run-status (rlm-test-wait-end buffer))))
       (should (= 1 (rlm-test-how-many buffer "^\\*\\* Iteration 1"))))))
+
+(ert-deftest rlm-e2e-bookmark-link-and-desktop-lead-back ()
+  (rlm-test-with
+    (let* ((buffer (rlm-ask-files rlm-test-keeper (list (rlm-test-tree))))
+           (run (rlm-test-wait-end buffer))
+           (link (format "rlm:%s#0.1" (rlm-run-id run)))
+           (there (lambda ()
+                    (rlm-test-wait (lambda () (looking-at "\\*\\* Iteration 1")) "place")
+                    (should (equal (rlm-run-id run) (rlm-run-id rlm-run-current)))
+                    (should (string-prefix-p (format "*rlm: %s" rlm-test-keeper) (buffer-name)))
+                    (save-excursion
+                      (goto-char (point-min))
+                      (should (search-forward (concat "\n* " rlm-test-keeper "\n"))))
+                    (kill-buffer)))
+           bookmark data)
+      (with-current-buffer buffer
+        (goto-char (point-min))
+        (re-search-forward "^:RLM_NODE: 0\\.1$")
+        (setq bookmark (cons "x" (cdr (bookmark-make-record)))
+              data (funcall desktop-save-buffer nil)))
+      (kill-buffer buffer)
+      (save-window-excursion
+        (bookmark-jump bookmark)
+        (funcall there)
+        (org-link-open-from-string link)
+        (set-buffer (window-buffer))
+        (funcall there)
+        (set-buffer (rlm-restore-desktop nil "x" data))
+        (funcall there)))))
 
 (defun rlm-test-how-many (buffer regexp)
   "Return how many matches for REGEXP are in BUFFER."

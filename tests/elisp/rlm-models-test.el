@@ -239,7 +239,7 @@
         (should (string-match-p "^\\*\\* Iteration 1 (cached): Now$" (rlm-test-buffer-text second)))
         (should (string-match-p "^\\*\\*\\* Sub-call 1 (cached, " (rlm-test-buffer-text second)))
         (with-current-buffer second
-          (should (string-match-p " | 2 cached | " (rlm-trajectory-header)))
+          (should (string-match-p " | 2 cached | " (rlm-header)))
           (let ((run (rlm-test-wait-end (rlm-ask-anew))))
             (should (equal '("done" 0) (list (rlm-run-status run) (rlm-run-cached run)))))))
       (let* ((rlm-use-cache nil)

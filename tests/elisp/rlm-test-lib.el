@@ -73,6 +73,21 @@
       (insert-file-contents file))
     (buffer-string)))
 
+(defun rlm-test-fixture (name)
+  "Return the name of the fixture NAME."
+  (expand-file-name (concat "fixtures/" name) rlm-test-here))
+
+(defun rlm-test-recorded ()
+  "Return the events of the recorded run."
+  (mapcar (lambda (line)
+            (json-parse-string line :object-type 'plist :null-object nil
+                               :false-object :json-false))
+          (split-string (rlm-test-text (rlm-test-fixture "run.jsonl")) "\n" t)))
+
+(defun rlm-test-numbered (events)
+  "Return copies of EVENTS that are numbered in their order."
+  (seq-map-indexed (lambda (event seq) (plist-put (copy-sequence event) :seq seq)) events))
+
 (defun rlm-test-call (body)
   "Call BODY in a private directory, and remove every trace of it after."
   (let* ((rlm-test-directory (file-name-as-directory (file-truename (make-temp-file "rlm-test-" t))))

@@ -100,27 +100,12 @@
 (defconst rlm-test-question "Which files are *bold*,\nand why?"
   "The question of the recorded run.")
 
-(defun rlm-test-fixture (name)
-  "Return the name of the fixture NAME."
-  (expand-file-name (concat "fixtures/" name) rlm-test-here))
-
-(defun rlm-test-recorded ()
-  "Return the events of the recorded run."
-  (mapcar (lambda (line)
-            (json-parse-string line :object-type 'plist :null-object nil
-                               :false-object :json-false))
-          (split-string (rlm-test-text (rlm-test-fixture "run.jsonl")) "\n" t)))
-
 (defun rlm-test-first-question ()
   "Return the events of the recorded run until its first end."
   (let ((events (rlm-test-recorded)))
     (seq-take events (1+ (seq-position events "runEnded"
                                        (lambda (event kind)
                                          (equal kind (plist-get event :kind))))))))
-
-(defun rlm-test-numbered (events)
-  "Return copies of EVENTS that are numbered in their order."
-  (seq-map-indexed (lambda (event seq) (plist-put (copy-sequence event) :seq seq)) events))
 
 (defun rlm-test-drawn (events)
   "Return the text of a trajectory of EVENTS."
@@ -385,7 +370,7 @@ The events of its first question are in the variable `events'."
       (rlm-test-push-all buffer (seq-take all (+ 2 further)))
       (should (rlm-run-live-p run))
       (should (equal "And *which* are not?\nSay why." (rlm-run-asked run)))
-      (should (string-match-p "^ running | asking" (rlm-trajectory-header)))
+      (should (string-match-p "^ running | asking" (rlm-header)))
       (should-not (rlm-run-answer run))
       (rlm-test-push-all buffer all)
       (should (equal '("limit" "None is left." 1)
@@ -405,7 +390,7 @@ The events of its first question are in the variable `events'."
                                   (list (plist-get wait :node) (plist-get wait :cell)))))
       (should (equal 2 (length (funcall marks))))
       (should (seq-some (lambda (text) (string-search "C-c C-c runs it" text)) (funcall marks)))
-      (should (string-match-p "code waits for you: C-c C-c" (rlm-trajectory-header)))
+      (should (string-match-p "code waits for you: C-c C-c" (rlm-header)))
       (should (equal " waits" (substring-no-properties (rlm-draw-mode-line))))
       (should-not (string-search "waits" (rlm-test-buffer-text buffer)))
       ;; It waits while the user's own code runs, and not once it is decided about.
@@ -421,7 +406,7 @@ The events of its first question are in the variable `events'."
     (let ((paused (seq-position events "paused" (lambda (event kind)
                                                   (equal kind (plist-get event :kind))))))
       (rlm-test-push-all buffer (seq-take events (1+ paused)))
-      (should (string-match-p "paused, P goes on" (rlm-trajectory-header)))
+      (should (string-match-p "paused, P goes on" (rlm-header)))
       (should (equal " paused" (substring-no-properties (rlm-draw-mode-line))))
       (rlm-test-push-all buffer events)
       (should (equal "" (rlm-draw-mode-line))))))
@@ -532,10 +517,10 @@ The events of its first question are in the variable `events'."
 
 (ert-deftest rlm-test-header-line-tells-the-figures ()
   (rlm-test-with-run buffer
-    (should (string-match-p "asking" (rlm-trajectory-header)))
+    (should (string-match-p "asking" (rlm-header)))
     (dolist (event events) (rlm-trajectory-push buffer event))
     (rlm-trajectory-flush buffer)
-    (should (equal (substring-no-properties (rlm-trajectory-header))
+    (should (equal (substring-no-properties (rlm-header))
                    (concat " done | iteration 2 | sub-calls 3/3 | 3 cached | 3,554 tokens | $0.03"
                            " | 0:21 | a similar question's answer, A asks anew | ? help")))))
 
@@ -1035,10 +1020,10 @@ machine other.example.org login apikey password other\n"))))
            (buffer (rlm-test-ask-odd)))
       (rlm-test-wait (lambda ()
                        (with-current-buffer buffer
-                         (string-match-p "no answer from the server" (rlm-trajectory-header)))))
+                         (string-match-p "no answer from the server" (rlm-header)))))
       (rlm-rpc--alive)
       (with-current-buffer buffer
-        (should (string-match-p "answers again" (rlm-trajectory-header))))
+        (should (string-match-p "answers again" (rlm-header))))
       (rlm-stop-server)
       (should (equal "interrupted" (rlm-run-status (rlm-run-in-buffer buffer))))
       (should-not rlm-rpc--heart))))

@@ -1,0 +1,59 @@
+;;; rlm-ol.el --- Org links to runs  -*- lexical-binding: t; -*-
+
+;; This program is free software: you can redistribute it and/or modify
+;; it under the terms of the GNU General Public License as published by
+;; the Free Software Foundation, either version 3 of the License, or
+;; (at your option) any later version.
+
+;; This program is distributed in the hope that it will be useful,
+;; but WITHOUT ANY WARRANTY; without even the implied warranty of
+;; MERCHANTABILITY or FITNESS FOR A PARTICULAR PURPOSE.  See the
+;; GNU General Public License for more details.
+
+;; You should have received a copy of the GNU General Public License
+;; along with this program.  If not, see <https://www.gnu.org/licenses/>.
+
+
+;;; Commentary:
+
+;; A link rlm:RUN leads to a run, and rlm:RUN#NODE to a node of it, such as
+;; rlm:20260301-120000-c0ffee#0.2.1.  `org-store-link' in the buffer of a
+;; run makes one.  To follow such links from anywhere:
+;;
+;;   (with-eval-after-load 'org (require 'rlm-ol))
+
+;;; Code:
+
+(require 'ol)
+(require 'rlm-run)
+(require 'rlm-restore)
+
+(declare-function rlm-read-run "rlm" ())
+
+(defun rlm-ol-open (path &optional _)
+  "Show the run, and go to the node, that PATH names."
+  (unless (string-match "\\`\\([0-9a-zA-Z-]+\\)\\(?:#\\([0-9.]+\\)\\)?\\'" path)
+    (user-error "This names no run: %s" path))
+  (rlm-restore-open (match-string 1 path) (match-string 2 path)))
+
+(defun rlm-ol-store (&optional _interactive)
+  "Store a link to the node at point in the buffer of a run."
+  (when-let ((run (rlm-run-in-buffer)))
+    (when (rlm-run-id run)
+      (let ((node (rlm-restore-node)))
+        (org-link-store-props
+         :type "rlm"
+         :link (concat "rlm:" (rlm-run-id run) (and node (concat "#" node)))
+         :description (rlm-run-question run))))))
+
+(defun rlm-ol-complete (&optional _)
+  "Let the user choose a run, and return a link to it."
+  (concat "rlm:" (plist-get (rlm-read-run) :runId)))
+
+(org-link-set-parameters "rlm"
+                         :follow #'rlm-ol-open
+                         :store #'rlm-ol-store
+                         :complete #'rlm-ol-complete)
+
+(provide 'rlm-ol)
+;;; rlm-ol.el ends here
