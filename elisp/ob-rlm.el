@@ -43,6 +43,7 @@
 (require 'rlm-client)
 (require 'rlm-collection)
 (require 'rlm-context)
+(require 'rlm-ol)
 (require 'rlm-org)
 (require 'rlm-rpc)
 (require 'rlm-run)
@@ -545,17 +546,14 @@ It is nil, a name, or a list of names."
 
 ;;;; Links
 
-(defun rlm-babel-follow (target &rest _)
-  "Show the run that TARGET, the path of a link, names."
-  (let* ((id (car (split-string target "#")))
-         (job (seq-find (lambda (job) (equal id (rlm-babel--job-token job))) rlm-babel--jobs)))
+(defun rlm-babel-show-job (id)
+  "Show the run of the block whose result has ID for its place, if there is one."
+  (let ((job (seq-find (lambda (job) (equal id (rlm-babel--job-token job))) rlm-babel--jobs)))
     (cond (job (pop-to-buffer (rlm-babel--job-run-buffer job)))
           ((string-prefix-p "asking-" id)
-           (user-error "That question was never asked"))
-          (t (rlm-open-run (list :runId id :question id))))))
+           (user-error "That question was never asked")))))
 
-(unless (org-link-get-parameter "rlm" :follow)
-  (org-link-set-parameters "rlm" :follow #'rlm-babel-follow))
+(add-hook 'rlm-ol-open-functions #'rlm-babel-show-job)
 
 (provide 'ob-rlm)
 ;;; ob-rlm.el ends here

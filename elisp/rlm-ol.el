@@ -30,11 +30,17 @@
 
 (declare-function rlm-read-run "rlm" ())
 
+(defvar rlm-ol-open-functions nil
+  "Functions called with the id that a link names, until one has shown it.")
+
 (defun rlm-ol-open (path &optional _)
   "Show the run, and go to the node, that PATH names."
   (unless (string-match "\\`\\([0-9a-zA-Z-]+\\)\\(?:#\\([0-9.]+\\)\\)?\\'" path)
     (user-error "This names no run: %s" path))
-  (rlm-restore-open (match-string 1 path) (match-string 2 path)))
+  (let ((id (match-string 1 path))
+        (node (match-string 2 path)))
+    (or (run-hook-with-args-until-success 'rlm-ol-open-functions id)
+        (pop-to-buffer (rlm-restore-open id node)))))
 
 (defun rlm-ol-store (&optional _interactive)
   "Store a link to the node at point in the buffer of a run."

@@ -30,7 +30,7 @@
 (require 'rlm-rpc)
 (require 'rlm-run)
 
-(declare-function rlm--read-run "rlm" ())
+(declare-function rlm-read-run "rlm" ())
 
 ;;;; Marks
 
@@ -39,7 +39,7 @@
   (let ((run (rlm-run-in-buffer)))
     (cond ((and run (rlm-run-id run)))
           (run (user-error "This question has not been asked yet"))
-          (t (plist-get (rlm--read-run) :runId)))))
+          (t (plist-get (rlm-read-run) :runId)))))
 
 (defun rlm-reflect--mark (run good reason)
   "Mark RUN, an id, as GOOD, t, :json-false or nil, with REASON."

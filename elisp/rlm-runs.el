@@ -283,7 +283,7 @@ With no words, show all."
          (let ((run (rlm-run-in-buffer)))
            (list :runId (rlm-run-id run) :question (rlm-run-question run)
                  :status (rlm-run-status run) :log (rlm-run-log run))))
-        (t (rlm--read-run))))
+        (t (rlm-read-run))))
 
 ;;;###autoload
 (defun rlm-resume-run (run)
@@ -378,14 +378,14 @@ reference implementation)."
 
 (defun rlm-runs--transcript-name (run)
   "Return the name of the transcript of RUN, a plist, without its directory."
-  (rlm-trajectory--transcript-name
+  (rlm-transcript-name
    (rlm-run--make :id (plist-get run :runId) :question (plist-get run :question))))
 
 (defun rlm-runs--export-org (run file)
   "Write RUN, a plist, to FILE as it is drawn."
   (let ((buffer (rlm-runs--drawn run)))
     (with-current-buffer buffer
-      (rlm-trajectory--write-file file))
+      (rlm-transcript-write file))
     (message "rlm: %s written" (abbreviate-file-name file))))
 
 (defun rlm-runs--drawn (run)

@@ -36,7 +36,7 @@ Nil means not to save any."
 Behind the form feed Emacs would look for local variables, so that nothing
 a model has written can be taken for some.")
 
-(defun rlm-transcript--name (run)
+(defun rlm-transcript-name (run)
   "Return the name, without directory, of the transcript of RUN."
   (format "%s-%s.org"
           (replace-regexp-in-string "[^[:alnum:]-]" "" (or (rlm-run-id run) "unasked"))
@@ -48,7 +48,7 @@ a model has written can be taken for some.")
 (defun rlm-transcript-saved (run)
   "Return the name of the transcript of RUN if there is one, or nil."
   (when rlm-transcript-directory
-    (let ((file (expand-file-name (rlm-transcript--name run)
+    (let ((file (expand-file-name (rlm-transcript-name run)
                                   rlm-transcript-directory)))
       (and (file-exists-p file) file))))
 
@@ -60,12 +60,12 @@ If that can't be done, say so; the buffer stays as it is in any case."
     (when (and (called-interactively-p 'interactive) (not rlm-transcript-directory))
       (user-error "`rlm-transcript-directory' is nil"))
     (when (and rlm-transcript-directory (rlm-run-id run))
-      (let ((file (expand-file-name (rlm-transcript--name run)
+      (let ((file (expand-file-name (rlm-transcript-name run)
                                     rlm-transcript-directory)))
         (condition-case problem
             (progn
               (make-directory rlm-transcript-directory t)
-              (rlm-transcript--write file)
+              (rlm-transcript-write file)
               (setf (rlm-run-transcript run) file)
               (message "rlm: transcript saved in %s" (abbreviate-file-name file)))
           (file-error
@@ -73,7 +73,7 @@ If that can't be done, say so; the buffer stays as it is in any case."
                     (error-message-string problem) (buffer-name)
                     "and s there saves it again")))))))
 
-(defun rlm-transcript--write (file)
+(defun rlm-transcript-write (file)
   "Write the current buffer's text and the tail of transcripts to FILE."
   (let ((text (save-restriction (widen) (buffer-substring-no-properties (point-min) (point-max))))
         (coding-system-for-write 'utf-8-unix))
