@@ -34,7 +34,7 @@
   `(rlm-test-with
      (let ((,buffer (rlm-trajectory-create "Which?")))
        (switch-to-buffer ,buffer)
-       (dolist (event (rlm-test-numbered (rlm-test-recorded)))
+       (dolist (event (rlm-test-numbered (rlm-test-first-question)))
          (rlm-trajectory-push ,buffer event))
        (rlm-trajectory-flush ,buffer)
        (goto-char (point-min))

@@ -88,6 +88,13 @@
   "Return copies of EVENTS that are numbered in their order."
   (seq-map-indexed (lambda (event seq) (plist-put (copy-sequence event) :seq seq)) events))
 
+(defun rlm-test-first-question ()
+  "Return the events of the recorded run until its first end."
+  (let ((events (rlm-test-recorded)))
+    (seq-take events (1+ (seq-position events "runEnded"
+                                       (lambda (event kind)
+                                         (equal kind (plist-get event :kind))))))))
+
 (defun rlm-test-call (body)
   "Call BODY in a private directory, and remove every trace of it after."
   (let* ((rlm-test-directory (file-name-as-directory (file-truename (make-temp-file "rlm-test-" t))))

@@ -100,13 +100,6 @@
 (defconst rlm-test-question "Which files are *bold*,\nand why?"
   "The question of the recorded run.")
 
-(defun rlm-test-first-question ()
-  "Return the events of the recorded run until its first end."
-  (let ((events (rlm-test-recorded)))
-    (seq-take events (1+ (seq-position events "runEnded"
-                                       (lambda (event kind)
-                                         (equal kind (plist-get event :kind))))))))
-
 (defun rlm-test-drawn (events)
   "Return the text of a trajectory of EVENTS."
   (rlm-test-with
