@@ -136,7 +136,7 @@
   (rlm-browse-test-with-run buffer
     (should (equal '("0.1.1" "0.1.2")
                    (org-map-entries (lambda () (org-entry-get nil "RLM_NODE"))
-                                    "RLM_MODEL=\"small\"+RLM_TOKENS>0+RLM_TOKENS<100")))
+                                    "RLM_NODE={.}+RLM_MODEL=\"small\"+RLM_TOKENS>0+RLM_TOKENS<100")))
     (should (equal '("0.1.4")
                    (org-map-entries (lambda () (org-entry-get nil "RLM_NODE"))
                                     "RLM_COST>0.005+RLM_DEPTH=1")))
