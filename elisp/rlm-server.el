@@ -127,6 +127,13 @@ Signal `rlm-rpc-error' if none is found."
       (rlm-server--start-there rlm-server-host)
     (rlm-server--start-here)))
 
+(defconst rlm-server--prelude "stty raw -echo >/dev/null 2>&1; echo rlm-is-ready; exec "
+  "What a shell does before it becomes the server.
+TRAMP gives it a terminal, which must not change what goes through it.")
+
+(defconst rlm-server--patience 30
+  "Seconds to wait for the shell of another machine.")
+
 (defun rlm-server--start-there (host)
   "Start the server on HOST, and return its process."
   (let* ((default-directory (concat host "/"))
@@ -139,15 +146,35 @@ Signal `rlm-rpc-error' if none is found."
          (tramp-use-ssh-controlmaster-options 'suppress)
          (tramp-ssh-controlmaster-options "-o ControlMaster=no -o ControlPath=none"))
     (rlm-server--log (format "\n$ %s (on %s)\n" (combine-and-quote-strings command) host))
-    ;; TRAMP gives the process a terminal, which must not change what goes through it.
-    (make-process :name "rlm" :connection-type 'pipe :noquery t :file-handler t
-                  :coding 'utf-8-emacs-unix :stderr (get-buffer-create " *rlm remote log*")
-                  :command (list "/bin/sh" "-c"
-                                 (concat "stty raw -echo >/dev/null 2>&1; exec "
-                                         (mapconcat #'shell-quote-argument
-                                                    (cons (file-local-name program)
-                                                          (cdr command))
-                                                    " "))))))
+    (rlm-server--wait-there
+     host
+     (make-process :name "rlm" :connection-type 'pipe :noquery t :file-handler t
+                   :coding 'utf-8-emacs-unix :stderr (get-buffer-create " *rlm remote log*")
+                   :command (list "/bin/sh" "-c"
+                                  (concat rlm-server--prelude
+                                          (mapconcat #'shell-quote-argument
+                                                     (cons (file-local-name program)
+                                                           (cdr command))
+                                                     " ")))))))
+
+(defun rlm-server--wait-there (host process)
+  "Return PROCESS, a shell on HOST, as soon as what is sent to it goes through.
+What is sent before its terminal is raw would arrive changed."
+  (let ((end (+ (float-time) rlm-server--patience))
+        (said "")
+        ready)
+    (unwind-protect
+        (progn
+          (set-process-filter process (lambda (_process text) (setq said (concat said text))))
+          (while (not (setq ready (string-match-p "rlm-is-ready\r?\n" said)))
+            (unless (and (process-live-p process) (< (float-time) end))
+              (signal 'rlm-rpc-error
+                      (list (format "No server could be started on %s: %s" host
+                                    (string-trim said)))))
+            (accept-process-output process 0.1))
+          process)
+      (unless ready
+        (delete-process process)))))
 
 (defun rlm-server--start-here ()
   "Start the server on this machine, and return its process."
