@@ -211,10 +211,6 @@ It has to pass TEST; WANTED says in words what does."
   "Neither use kept answers nor keep new ones."
   :class 'rlm-menu-switch :setting :noCache :description "No cache  " :unset "off")
 
-(transient-define-infix rlm-menu-approve ()
-  "Let each piece of code wait for you before it runs."
-  :class 'rlm-menu-switch :setting :approve :description "Approve   " :unset "off")
-
 ;;;; Question and subject
 
 (transient-define-suffix rlm-menu-question ()
@@ -354,8 +350,7 @@ It has to pass TEST; WANTED says in words what does."
     ("A" rlm-menu-approve)
     ("D" rlm-menu-direct)
     ("F" rlm-menu-fresh)
-    ("N" rlm-menu-no-cache)
-    ("v" rlm-menu-approve)]]
+    ("N" rlm-menu-no-cache)]]
   [["Question"
     ("RET" rlm-menu-ask)
     ("e" rlm-menu-estimate)]
