@@ -158,7 +158,7 @@ TRAMP gives it a terminal, which must not change what goes through it.")
                                                      " ")))))))
 
 (defun rlm-server--wait-there (host process)
-  "Return PROCESS, a shell on HOST, as soon as what is sent to it goes through.
+  "Return PROCESS, a shell on HOST, as soon as its terminal is raw.
 What is sent before its terminal is raw would arrive changed."
   (let ((end (+ (float-time) rlm-server--patience))
         (said "")
