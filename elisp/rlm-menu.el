@@ -199,6 +199,10 @@ It has to pass TEST; WANTED says in words what does."
   :class 'rlm-menu-choice :setting :direct
   :description "Direct    " :unset "as the profile says")
 
+(transient-define-infix rlm-menu-approve ()
+  "Let each piece of code wait for your approval."
+  :class 'rlm-menu-switch :setting :approve :description "Approve   " :unset "off")
+
 (transient-define-infix rlm-menu-fresh ()
   "Ask anew, in spite of kept answers; the new ones take their place."
   :class 'rlm-menu-switch :setting :fresh :description "Ask anew  " :unset "off")
@@ -343,6 +347,7 @@ It has to pass TEST; WANTED says in words what does."
     ("t" rlm-menu-seconds)
     ("i" rlm-menu-iterations)]
    ["How"
+    ("A" rlm-menu-approve)
     ("D" rlm-menu-direct)
     ("F" rlm-menu-fresh)
     ("N" rlm-menu-no-cache)]]
