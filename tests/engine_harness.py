@@ -86,6 +86,9 @@ class ScriptedModels:
     def charge(self, name: str, usage: Usage, account: Account) -> None:
         pass
 
+    async def flush(self) -> None:
+        pass
+
     async def complete(
         self,
         name: str,

@@ -561,6 +561,8 @@ class Run:
         if self._rerun is not None and (text or done):
             self._rerun.compare(self._emitter, text)
         self._answered.append((self._asked, text or end.reason))
+        # Who is told of the end may ask again at once, or another server.
+        await self._models.flush()
         self._tell_end(end)
 
     def _tell_end(self, end: End | RunEnded) -> None:

@@ -108,7 +108,7 @@ class Costs:
 
     async def report(self, months: int) -> CostsResult:
         """The last so many months in which there were calls."""
-        await asyncio.to_thread(self._database.flush)
+        await asyncio.to_thread(self.flush)
         rows = [
             CostRow(**dict(zip(_COLUMNS, row, strict=True)), cost=None)
             for row in self._database.read(_ROWS, (months,))
@@ -127,8 +127,12 @@ class Costs:
             problem=self._database.broken,
         )
 
-    def close(self) -> None:
+    def flush(self) -> None:
         """Write what waits. Blocks: call it in a thread."""
+        self._database.flush()
+
+    def close(self) -> None:
+        """Write what waits, and close. Blocks: call it in a thread."""
         self._database.close()
 
     def _limits(self, project: str) -> Iterator[tuple[float, str | None]]:

@@ -7,7 +7,7 @@ import os
 import random as chance
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 
 from rlm_server.config import Config
 from rlm_server.models import discovery
@@ -31,6 +31,10 @@ from rlm_server.protocol import KeyWanted, ModelInfo, Usage
 KeysWanted = list[KeyWanted]
 Infos = list[ModelInfo]
 Names = list[str]
+
+
+FLUSH_SECONDS = 1.0
+"""What the end of a run waits at most for its costs and answers to be on disk."""
 
 
 class Models:
@@ -254,6 +258,16 @@ class Models:
             seconds=self._clock() - started,
             hedged=ask.hedged,
         )
+
+    async def flush(self) -> None:
+        """Have what was paid and kept so far on disk, where other servers find it; soon, or never.
+
+        Writes are gathered otherwise. One that another process keeps waiting is not waited for.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FLUSH_SECONDS):
+                await asyncio.to_thread(self._kept.flush)
+                await asyncio.to_thread(self.costs.flush)
 
     async def close(self) -> None:
         """Close all connections. A thread that is still importing litellm is not waited for."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import array
-import asyncio
 import importlib
 import importlib.util
 import re
@@ -112,8 +111,6 @@ class SemanticCache:
                 ),
             ]
         )
-        # A client may ask the similar question as soon as it is told of the run's end.
-        await asyncio.to_thread(self._database.flush)
 
     def _rows(self, scope: bytes) -> list[Similar]:
         query = (
