@@ -104,6 +104,19 @@ class Terminal:
             pytest.fail(f"the screen never showed {pattern!r}:\n{self.screen()}")
         return screen
 
+    async def quits(self, pattern: str) -> str:
+        """Press C-g until the screen shows a match; return the screen.
+
+        As a person does: what is pressed while Emacs draws a prompt may quit only the drawing.
+        """
+        async with asyncio.timeout(SECONDS):
+            while True:
+                self.keys("C-g")
+                for _ in range(20):
+                    if re.search(pattern, screen := self.screen(), re.MULTILINE):
+                        return screen
+                    await asyncio.sleep(0.05)
+
     async def command(self, name: str) -> None:
         """Press M-x and enter the name of a command."""
         self.keys("M-x")
