@@ -62,6 +62,11 @@ It is a part of `global-mode-string', and only there while there are any."
 
 ;;;; Header line
 
+(defun rlm-header-line ()
+  "Return the header line of the current buffer's run, as Emacs wants it.
+A percent sign would mean something there."
+  (replace-regexp-in-string "%" "%%" (rlm-header) t t))
+
 (defun rlm-header ()
   "Return the header line of the current buffer's run."
   (let* ((run rlm-run-current)
@@ -134,8 +139,7 @@ It is a part of `global-mode-string', and only there while there are any."
     (pcase-let* ((`(,name ,used ,limit) nearest)
                  (share (min 1.0 (/ (float used) limit)))
                  (full (round (* 8 share)))
-                 (solid (if (char-displayable-p ?█) ?█ ?#))
-                 (empty (if (char-displayable-p ?░) ?░ ?-)))
+                 (`(,solid . ,empty) (rlm-header--signs)))
       (propertize
        (format "%s%s %d%% of %s" (make-string full solid) (make-string (- 8 full) empty)
                (floor (* 100 share)) (rlm-header--limit-text name limit))
@@ -145,6 +149,16 @@ It is a part of `global-mode-string', and only there while there are any."
        'help-echo "mouse-1, L: change the limits; > and <: this one by a quarter"
        'mouse-face 'mode-line-highlight
        'local-map rlm-header--bar-map))))
+
+(defun rlm-header--signs ()
+  "Return the signs of the bar that this frame can show, full and empty.
+It takes long to find out."
+  (or (frame-parameter nil 'rlm-header-signs)
+      (let ((signs (if (and (char-displayable-p ?█) (char-displayable-p ?░))
+                       '(?█ . ?░)
+                     '(?# . ?-))))
+        (set-frame-parameter nil 'rlm-header-signs signs)
+        signs)))
 
 (defun rlm-header--limit-text (name limit)
   "Return LIMIT of the kind NAME in a few words."

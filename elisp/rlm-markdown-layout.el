@@ -185,7 +185,7 @@ ALIGNS is a list of nil, ?l, ?c or ?r.  A head of nil has been shown before."
          (cookies (when (and (car rows) (seq-some #'identity aligns))
                     (mapcar (lambda (align) (if align (format "<%c>" align) "")) aligns)))
          (widths (apply #'cl-mapcar #'max
-                        (mapcar (lambda (row) (mapcar #'string-width row))
+                        (mapcar (lambda (row) (mapcar #'rlm-markdown-layout--width row))
                                 (delq nil (cons cookies (copy-sequence rows))))))
          (line (lambda (row)
                  (concat "| " (string-join (cl-mapcar #'rlm-markdown-layout--padded row widths aligns)
@@ -198,9 +198,17 @@ ALIGNS is a list of nil, ?l, ?c or ?r.  A head of nil has been shown before."
                             "|")))
             (mapcar line (cdr rows)))))
 
+(defun rlm-markdown-layout--width (cell)
+  "Return the columns of CELL, with links as wide as Org makes them."
+  (string-width (if (string-search "[[" cell)
+                    (replace-regexp-in-string
+                     "\\[\\[[^][]*\\]\\[\\(.*?\\)\\]\\]" "\\1"
+                     (replace-regexp-in-string "\\[\\[\\([^][]*\\)\\]\\]" "\\1" cell))
+                  cell)))
+
 (defun rlm-markdown-layout--padded (cell width align)
   "Return CELL padded to WIDTH, according to ALIGN."
-  (let* ((room (max 0 (- width (string-width cell))))
+  (let* ((room (max 0 (- width (rlm-markdown-layout--width cell))))
          (left (pcase align (?r room) (?c (/ room 2)) (_ 0))))
     (concat (make-string left ?\s) cell (make-string (- room left) ?\s))))
 

@@ -62,7 +62,7 @@
 (defun rlm-markdown-feed (converter text)
   "Give TEXT to CONVERTER; return what is to be done now."
   (let* ((text (rlm-org-plain (concat (rlm-markdown-partial converter) text)))
-         (end (string-match-p "[^\n]*\\'" text)))
+         (end (rlm-org-last-line text)))
     (setf (rlm-markdown-partial converter) (substring text end))
     (nconc (and (> end 0)
                 (rlm-markdown--take-in converter (split-string (substring text 0 (1- end)) "\n")))

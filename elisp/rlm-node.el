@@ -101,10 +101,21 @@ that neighbours which end at the same place do not mingle."
   "Insert TEXT at MARKER, which is in NODE, and move MARKER behind it."
   (unless (string-empty-p text)
     (goto-char marker)
-    (insert text)
+    (rlm-node--insert-here text)
     (set-marker marker (point))
     (rlm-node--reach (rlm-node-body node))
     (rlm-node--extend node)))
+
+(defvar org-fold-core--ignore-modifications)
+
+(defun rlm-node--insert-here (text)
+  "Insert TEXT at point.
+Since version 9.6, Org looks at each change whether it is within a fold, and
+that makes garbage of kilobytes.  Before text that can be seen there is none."
+  (if (invisible-p (point))
+      (insert text)
+    (let ((org-fold-core--ignore-modifications t))
+      (insert text))))
 
 (defun rlm-node--extend (node)
   "Let NODE and those above it reach to point at least."
@@ -148,7 +159,7 @@ PARENT is nil for the run itself."
     (unless (bolp)
       (insert "\n")
       (setq beg (point)))
-    (insert (make-string level ?*) " " title "\n")
+    (rlm-node--insert-here (concat (make-string level ?*) " " title "\n"))
     (let ((node (rlm-node--make
                  :id id :level level :parent parent
                  :properties (when (string-match-p "\\`0\\.[0-9.]+\\'" id)
@@ -381,9 +392,7 @@ somebody may be reading them."
   "Return how many characters of whole lines are the same in OLD and NEW."
   (let* ((difference (compare-strings old nil nil new nil nil))
          (same (if (eq difference t) (length old) (1- (abs difference)))))
-    (if (zerop same)
-        0
-      (or (string-match-p "[^\n]*\\'" (substring new 0 same)) 0))))
+    (rlm-org-last-line (substring new 0 same))))
 
 ;;;; Cells
 

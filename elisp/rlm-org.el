@@ -58,7 +58,7 @@ Lines are cut at LIMIT characters, if that is non-nil."
 (defun rlm-org-feed (filter text)
   "Give TEXT to FILTER; return what can be inserted of it now."
   (let* ((text (rlm-org-plain (concat (rlm-org-filter-held filter) text)))
-         (end (string-match-p "[^\n]*\\'" text))
+         (end (rlm-org-last-line text))
          (parts (and (> end 0) (split-string (substring text 0 (1- end)) "\n")))
          (rest (substring text end)))
     (setf (rlm-org-filter-held filter) "")
@@ -93,6 +93,14 @@ The text that FILTER has given out in all is empty or ends in a newline."
      (if (and length (> (length line) length))
          (concat (string-trim-right (substring line 0 (1- length))) "…")
        line))))
+
+(defun rlm-org-last-line (text)
+  "Return where the last line of TEXT begins.
+A regexp would look for its end from each place in every line."
+  (let ((pos (length text)))
+    (while (and (> pos 0) (/= (aref text (1- pos)) ?\n))
+      (setq pos (1- pos)))
+    pos))
 
 (defun rlm-org-plain (text)
   "Return TEXT with plain line ends and without form feeds.

@@ -174,9 +174,42 @@ Then move those who follow the end, and nobody else."
 (defun rlm-trajectory--next ()
   "Return the next event to be drawn, or nil."
   (unless rlm-trajectory--queue
-    (setq rlm-trajectory--queue (nreverse rlm-trajectory--incoming)
+    (setq rlm-trajectory--queue (rlm-trajectory--joined (nreverse rlm-trajectory--incoming))
           rlm-trajectory--incoming nil))
   (car rlm-trajectory--queue))
+
+(defconst rlm-trajectory--most-joined 8000
+  "Events with more characters than this are not joined.")
+
+(defun rlm-trajectory--joined (events)
+  "Return EVENTS with pieces of the same text that follow each other as one.
+To insert often costs more than to insert much."
+  (let (joined)
+    (while events
+      (let* ((event (pop events))
+             (texts (and (rlm-trajectory--joinable-p event)
+                         (list (plist-get event :text))))
+             (size (if texts (length (car texts)) 0)))
+        (while (and texts events
+                    (rlm-trajectory--same-text-p event (car events))
+                    (< size rlm-trajectory--most-joined))
+          (setq event (pop events)
+                size (+ size (length (plist-get event :text))))
+          (push (plist-get event :text) texts))
+        (push (if (cdr texts)
+                  (plist-put (copy-sequence event) :text (apply #'concat (nreverse texts)))
+                event)
+              joined)))
+    (nreverse joined)))
+
+(defun rlm-trajectory--joinable-p (event)
+  "Return non-nil if EVENT is one piece of a longer text."
+  (member (plist-get event :kind) '("replyDelta" "output" "subcallDelta" "childDelta")))
+
+(defun rlm-trajectory--same-text-p (one two)
+  "Return non-nil if the event TWO continues the text of ONE."
+  (seq-every-p (lambda (key) (equal (plist-get one key) (plist-get two key)))
+               '(:kind :node :part :cell :stream)))
 
 (defun rlm-trajectory--draw-safely (event)
   "Draw EVENT; an error is told and does not stop the rest."
@@ -264,9 +297,13 @@ Since the last end, the user has run code."
     (rlm-notify run (current-buffer))))
 
 (defun rlm-trajectory--colour-code (on)
-  "Fontify code as its language has it if ON; too slow while text streams in."
+  "Fontify code as its language has it if ON, and let Org keep its cache.
+Both cost too much while text streams in."
   (setq-local org-src-fontify-natively on)
+  (setq-local org-element-use-cache (and on (default-value 'org-element-use-cache)))
   (when on
+    (when org-element-use-cache
+      (org-element-cache-reset))
     (font-lock-flush)))
 
 (defun rlm-trajectory--call-hook (function run)
@@ -388,7 +425,7 @@ Since the last end, the user has run code."
   (setq-local org-src-fontify-natively nil)
   (when (boundp 'long-line-threshold)
     (setq-local long-line-threshold nil))
-  (setq-local header-line-format '(:eval (rlm-header)))
+  (setq-local header-line-format '(:eval (rlm-header-line)))
   (setq-local mode-line-process '(:eval (rlm-draw-mode-line)))
   (setq-local next-error-function #'rlm-browse-next-evidence)
   (setq-local org-columns-default-format rlm-trajectory--columns)
@@ -438,7 +475,8 @@ It has no event yet."
     (insert "# -*- mode: org; coding: utf-8 -*-\n"
             "#+title: " (rlm-org-line question 200) "\n"
             "#+filetags: :rlm:\n"
-            "#+startup: overview\n"
+            ;; What is folded needs no drawer hidden, and Org 9.7 takes long to do it.
+            "#+startup: overview nohidedrawers\n"
             ;; Names such as snake_case have no subscripts.
             "#+options: ^:nil\n"
             "#+columns: " rlm-trajectory--columns "\n\n")

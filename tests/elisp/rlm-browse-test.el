@@ -200,6 +200,9 @@
                 (lookup-key (get-text-property 0 'local-map bar) [header-line mouse-1]))))
   (should (eq 'rlm-header-bad
               (get-text-property 0 'face (rlm-header--bar (rlm-browse-test-limited :cost 2.0)))))
+  (with-temp-buffer
+    (setq rlm-run-current (rlm-browse-test-limited :cost 0.5))
+    (should (string-match-p "50%% of" (rlm-header-line))))
   (should-not (rlm-header--bar (rlm-run--make :status "done" :limits '(:cost 1.0)))))
 
 (ert-deftest rlm-browse-test-limit-is-moved-by-keys ()
