@@ -199,7 +199,7 @@ ALIGNS is a list of nil, ?l, ?c or ?r.  A head of nil has been shown before."
             (mapcar line (cdr rows)))))
 
 (defun rlm-markdown-layout--width (cell)
-  "Return the columns of CELL, with links as wide as Org makes them."
+  "Return the columns of CELL, with links as wide as in Org."
   (string-width (if (string-search "[[" cell)
                     (replace-regexp-in-string
                      "\\[\\[[^][]*\\]\\[\\(.*?\\)\\]\\]" "\\1"
