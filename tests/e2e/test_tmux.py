@@ -307,6 +307,7 @@ async def test_cancel_of_one_child_among_eight(terminal: Terminal) -> None:
         await terminal.shows(r"Child run 3 \(cancelled")
         flowing.set()
         await terminal.shows(r"^ ?done .*\? help")
+        terminal.keys("M->")  # the window stays at the child run
         await terminal.shows("^7$")
     (transcript,) = terminal.transcripts()
     assert len(re.findall(r"Child run \d \(done", transcript)) == 7
