@@ -31,7 +31,6 @@
 (require 'rlm-run)
 
 (declare-function org-fold-region "org-fold" (from to flag &optional spec))
-(declare-function org-fold-subtree "org-fold" (flag))
 
 ;;;; Customization
 
@@ -159,6 +158,7 @@ PARENT is nil for the run itself."
     (unless (bolp)
       (insert "\n")
       (setq beg (point)))
+    (rlm-node--show-newline)
     (rlm-node--insert-here (concat (make-string level ?*) " " title "\n"))
     (let ((node (rlm-node--make
                  :id id :level level :parent parent
@@ -197,9 +197,20 @@ PARENT is nil for the run itself."
     (goto-char beg)
     (let ((from (line-end-position))
           (to (and (re-search-forward "^:END:$" nil t) (point))))
-      (cond ((or (null to) (invisible-p from)))
-            ((fboundp 'org-fold-region) (org-fold-region from to t 'drawer))
-            (t (with-no-warnings (org-flag-region from to t 'outline)))))))
+      (unless (or (null to) (invisible-p from))
+        (rlm-node--flag from to t 'drawer)))))
+
+(defun rlm-node--flag (from to hide spec)
+  "Hide the text between FROM and TO as what SPEC names, or show it if not HIDE."
+  (if (fboundp 'org-fold-region)
+      (org-fold-region from to hide spec)
+    (with-no-warnings (org-flag-region from to hide 'outline))))
+
+(defun rlm-node--show-newline ()
+  "Show the newline before point if it is the last thing that is hidden.
+Org 9.7 hides it with the last heading of a buffer that is folded by hand."
+  (when (and (> (point) (point-min)) (invisible-p (1- (point))) (not (invisible-p (point))))
+    (rlm-node--flag (1- (point)) (point) nil 'outline)))
 
 (defun rlm-node-release (node)
   "Let go of NODE, to which nothing will be added, and of its markers."
@@ -489,10 +500,13 @@ A reply with fewer blocks than cells has none assigned."
                              (< beg (window-point window) end)))
                       (get-buffer-window-list nil nil t))
       (save-excursion
-        (goto-char beg)
-        (if (fboundp 'org-fold-subtree)
-            (org-fold-subtree t)
-          (with-no-warnings (org-flag-subtree t)))))))
+        ;; By the markers, for Org would parse the subtree to find its end.
+        (goto-char end)
+        (skip-chars-backward "\n")
+        (let ((to (point)))
+          (goto-char beg)
+          (when (< (line-end-position) to)
+            (rlm-node--flag (line-end-position) to t 'outline)))))))
 
 (defun rlm-node-folded-p (node)
   "Return non-nil if the text of NODE is hidden."

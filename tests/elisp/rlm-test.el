@@ -441,6 +441,26 @@ The events of its first question are in the variable `events'."
     (rlm-trajectory-previous 1)
     (should (looking-at "\\*\\* Iteration 2"))))
 
+;; Org 9.7 hides the last newline of the buffer with the text before it.
+(ert-deftest rlm-test-a-heading-after-a-fold-begins-a-line ()
+  (dolist (fold (list #'ignore
+                      (lambda ()
+                        (goto-char (point-max))
+                        (outline-back-to-heading t)
+                        (if (fboundp 'org-fold-subtree)
+                            (org-fold-subtree t)
+                          (with-no-warnings (org-flag-subtree t))))))
+    (dotimes (cut (length (rlm-test-recorded)))
+      (rlm-test-with-run buffer
+        (dolist (event (seq-take events cut)) (rlm-trajectory-push buffer event))
+        (rlm-trajectory-flush buffer)
+        (funcall fold)
+        (rlm-trajectory-interrupt buffer "Cut short.")
+        (goto-char (point-min))
+        (while (re-search-forward "^\\*\\*" nil t)
+          (let ((at (match-beginning 0)))
+            (should-not (and (invisible-p (1- at)) (not (invisible-p at))))))))))
+
 (ert-deftest rlm-test-nobody-is-folded-away-while-reading ()
   (rlm-test-with-run buffer
     (dolist (event (seq-take events 12)) (rlm-trajectory-push buffer event))
