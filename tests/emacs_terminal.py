@@ -22,13 +22,13 @@ ROOT = Path(__file__).parents[1]
 EMACS = os.environ.get("EMACS", "emacs")
 EMACS_30 = ROOT / ".cache/emacs-30/emacs"
 """Unpacked by .ci/emacs30, where that could be done."""
-SECONDS = 15
+SECONDS = 60
 """How long the screen may take to show what is waited for."""
 
 needed = [
     pytest.mark.skipif(not shutil.which("tmux"), reason="tmux is not installed"),
     pytest.mark.skipif(not shutil.which(EMACS), reason="Emacs is not installed"),
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(400),
 ]
 """Marks of every test that uses a terminal."""
 
@@ -140,14 +140,20 @@ class Terminal:
                 await asyncio.sleep(0.05)
         return int(text)
 
-    def transcripts(self) -> list[str]:
-        """The saved transcripts, oldest first."""
+    async def transcripts(self, *holding: str) -> list[str]:
+        """Wait until as many transcripts are saved, each with one of the texts; in this order."""
         directory = self.home / ".emacs.d/rlm/transcripts"
-        return [path.read_text() for path in sorted(directory.glob("*.org"))]
+        async with asyncio.timeout(SECONDS):
+            while True:
+                saved = [path.read_text() for path in directory.glob("*.org")]
+                found = [text for part in holding for text in saved if part in text]
+                if len(found) == len(saved) == len(holding):
+                    return found
+                await asyncio.sleep(0.05)
 
     def _run(self, *arguments: str) -> str:
         done = subprocess.run(
-            [*self._tmux, *arguments], capture_output=True, text=True, check=False, timeout=20
+            [*self._tmux, *arguments], capture_output=True, text=True, check=False, timeout=SECONDS
         )
         return done.stdout
 

@@ -146,7 +146,7 @@ class Played:
 
     async def event(self, kind: type, **fields: Any) -> Any:
         """Wait for the first event of a kind that has these fields."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 size = self.run.log.size
                 for event in self.of(kind):

@@ -23,7 +23,7 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
-async def gone(pids: list[int], seconds: float = 20) -> None:
+async def gone(pids: list[int], seconds: float = 60) -> None:
     """Wait until none of the processes is alive; fails after so many seconds."""
     async with asyncio.timeout(seconds):
         while any(map(alive, pids)):

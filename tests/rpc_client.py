@@ -55,7 +55,7 @@ class Client:
         assert "error" in reply, reply
         return reply["error"]
 
-    async def until(self, found: Callable[[], Any], seconds: float = 45) -> Any:
+    async def until(self, found: Callable[[], Any], seconds: float = 120) -> Any:
         """Wait until ``found`` gives something true, looking again at each message."""
         async with asyncio.timeout(seconds):
             while not (value := found()):

@@ -161,8 +161,8 @@
 
 (defun rlm-test-wait (condition &optional what)
   "Wait until CONDITION, a function, returns non-nil, and return that.
-Fail with WHAT after half a minute."
-  (let ((end (+ (float-time) 30)) value)
+Fail with WHAT after two minutes."
+  (let ((end (+ (float-time) 120)) value)
     (while (not (setq value (funcall condition)))
       (when (> (float-time) end)
         (ert-fail (list 'timeout (or what condition)

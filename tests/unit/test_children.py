@@ -233,7 +233,7 @@ async def test_cancelling_the_run_ends_its_children(tmp_path: Path) -> None:
 
     run.models._say = say
     task = run.run.start()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not any(
             type(e).__name__ == "CellStarted" and e.node == "0.1.1.1" for e in run.events
         ):
@@ -259,7 +259,7 @@ async def test_a_cell_of_a_child_can_be_interrupted_alone(tmp_path: Path) -> Non
 
     run.models._say = say
     task = run.run.start()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not run.run.cancel("0.1.1.1"):
             await run.run.log.grown(run.run.log.size)
     await asyncio.wait_for(task, 30)

@@ -56,7 +56,7 @@ async def at_an_address(**settings):
         port = unused.getsockname()[1]
     process = await asyncio.create_subprocess_exec(*COMMAND, "--http", str(port))
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while True:
                 try:
                     await get(f"http://127.0.0.1:{port}/")
@@ -250,6 +250,6 @@ async def test_a_tool_of_an_odd_name_gets_one_that_fits_or_none(name: str) -> No
 
 
 async def seen(path: Path) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not path.exists():
             await asyncio.sleep(0.01)
