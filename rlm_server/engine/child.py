@@ -90,6 +90,8 @@ class Children:
         self._seed = seed
         self._loops: dict[str, Loop] = {}
         self._tasks: dict[str, asyncio.Task[CallReply]] = {}
+        self._in_turn = asyncio.Lock()
+        """Children are numbered, and begin, in the order in which they were asked for."""
 
     def add(self, loop: Loop) -> None:
         """Know a loop, so that its cells can be interrupted."""
@@ -111,13 +113,14 @@ class Children:
             return await self._sub(place, parent, call, call.holds)
         if place.depth + 1 >= self._max_depth:
             return await self._plain(place, parent, call)
-        name = await asyncio.to_thread(_name, place.context, call)
-        past = self._calls.recall(parent, name)
+        async with self._in_turn:
+            name = await asyncio.to_thread(_name, place.context, call)
+            past = self._calls.recall(parent, name)
+            if past is None and (given := self._calls.given_child(parent, call, name)):
+                return given
+            node = past.node if past else self._calls.next_node(parent)
         if past is not None and past.done is not None:
             return await self._calls.recorded(past)
-        if past is None and (given := self._calls.given_child(parent, call, name)):
-            return given
-        node = past.node if past else self._calls.next_node(parent)
         task = asyncio.create_task(self._run(place, node, call, name), name=f"child {node}")
         self._tasks[node] = task
         try:
@@ -180,6 +183,7 @@ class Children:
         """Run a child to its end; whatever goes wrong is an error in the reply."""
         started = time.monotonic()
         loop: Loop | None = None
+        context: Context | None = None
         status: RunStatus = "failed"
         error: RunError | None = None
         answer = ""
@@ -189,13 +193,11 @@ class Children:
             counted = True
             depth = place.depth + 1
             model = self._models.resolve(call.model, default=self._model(depth))
-            context = await self._context(place.context, node, call)
-            self._coverage.read(place.context, call.holds if call.text is not None else ())
-            try:
+            async with self._in_turn:
+                context = await self._context(place.context, node, call)
                 loop = self._begin(node, depth, model, context, call.prompt, name)
-                answer = await self._converse(loop, Place(loop, context, depth), call.prompt)
-            finally:
-                context.close()
+            self._coverage.read(place.context, call.holds if call.text is not None else ())
+            answer = await self._converse(loop, Place(loop, context, depth), call.prompt)
             status = "done"
         except LimitReached as limit:
             status, error = "limit", limit_error(limit)
@@ -205,6 +207,8 @@ class Children:
             status, error = "cancelled", _cancelled()
         finally:
             self._loops.pop(node, None)
+            if context is not None:
+                context.close()
             if loop is not None:
                 answer = answer or loop.best or loop.last_prose
                 self._tell_end(node, status, answer, error, loop, time.monotonic() - started)

@@ -182,6 +182,27 @@ async def test_children_run_at_the_same_time(tmp_path: Path) -> None:
     assert [e.status for e in run.of(ChildDone)] == ["done", "done"]
 
 
+async def test_children_begin_in_the_order_of_their_questions(tmp_path: Path) -> None:
+    lengths = [2_000_000, 1, 700_000, 1, 1_500_000, 1, 300_000, 1]
+    code = f"""
+texts = ["x " * n for n in {lengths}]
+FINAL(len(rlm_query_batched([f"Part {{n}}?" for n in range(8)], texts)))"""
+    played = prepare(tmp_path, [], config=DEEP)
+    script = by_question(
+        {"What is in it": [cell(code), DONE], **{f"Part {n}": [DONE, DONE] for n in range(8)}}
+    )
+
+    async def say(name, messages):
+        return script(messages)
+
+    played.models._say = say
+    await played.run.start()
+    assert played.end.status == "done"
+    started = played.of(ChildStarted)
+    assert [event.question for event in started] == [f"Part {n}?" for n in range(8)]
+    assert [event.subcall for event in started] == list(range(1, 9))
+
+
 async def test_one_child_among_several_can_be_cancelled(tmp_path: Path) -> None:
     started = asyncio.Event()
 
