@@ -88,16 +88,19 @@ class World:
 
 
 class Pulse:
-    """Measures how long the event loop was kept from its work."""
+    """Measures how long the event loop was kept from its work, in processor time.
+
+    By the clock it would measure what else the machine does.
+    """
 
     def __init__(self) -> None:
         self.worst = 0.0
 
     async def beat(self) -> None:
         while True:
-            begun = time.perf_counter()
+            begun = time.thread_time()
             await asyncio.sleep(0.005)
-            self.worst = max(self.worst, time.perf_counter() - begun - 0.005)
+            self.worst = max(self.worst, time.thread_time() - begun)
 
 
 def most_megabytes() -> int:
@@ -132,8 +135,8 @@ async def play(attack: Attack, mode: str, world: World, pulse: Pulse) -> dict[st
         pulse.worst = 0.0
         result = await repl.run(attack.code, timeout=attack.seconds, on_output=ignore, show=4000)
         stall = pulse.worst
-        for _ in range(2):  # a forged end leaves the first of these in trouble
-            after = await repl.run("print('keep', keep)", timeout=5, on_output=ignore)
+        for seconds in (5, 120):  # a forged end leaves the first of these in trouble
+            after = await repl.run("print('keep', keep)", timeout=seconds, on_output=ignore)
             if "keep 123" in after.output:
                 break
     finally:
@@ -158,7 +161,6 @@ async def play(attack: Attack, mode: str, world: World, pulse: Pulse) -> dict[st
         "report": report[:600],
         "after": f"{after.status} | {after.error} | {after.output}"[:300],
         "seconds": round(result.seconds, 3),
-        "over": round(result.seconds - attack.seconds, 3),
         "stall": round(stall, 3),
     }
 

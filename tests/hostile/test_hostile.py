@@ -160,8 +160,7 @@ def test_attack(played: Played, attack: Attack, setting: str) -> None:
         pytest.skip("nothing is contained in this mode")
     report = played[attack.name]
     assert report["problems"] == [], report
-    # The grace is 50 ms, the goal 100 ms; a shared machine may be slower than both.
-    assert float(str(report["over"])) < 1.0, report
+    # Processor time: what a reply of megabytes costs at once, with ample room.
     assert float(str(report["stall"])) < 0.5, report
 
 

