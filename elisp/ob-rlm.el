@@ -102,7 +102,7 @@ A run that takes longer is cancelled, and its best answer so far is taken."
   "Ask the question BODY as PARAMS, the header arguments of the block, say.
 This function is called by `org-babel-execute-src-block'."
   (let ((question (rlm-clean-question (string-trim body)))
-        (options (rlm-settings-options (rlm-babel--settings params)))
+        (options (rlm-options (rlm-babel--settings params)))
         (schema (rlm-babel--schema params)))
     (when (string-empty-p question)
       (user-error "The block has no question"))

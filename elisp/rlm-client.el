@@ -30,6 +30,7 @@
 (require 'rlm)
 (require 'rlm-context)
 (require 'rlm-draw)
+(require 'rlm-options)
 (require 'rlm-rpc)
 (require 'rlm-run)
 (require 'rlm-trajectory)
@@ -138,17 +139,7 @@ OPTIONS, a plist, goes before what the user has set."
 (defun rlm-client--options (more)
   "Return the options of a question, a plist without what is not set.
 MORE, such a plist, goes before what the user has set."
-  (let* ((limits (mapcan (pcase-lambda (`(,name . ,value))
-                           (list (rlm-limit-keyword name) value))
-                         (copy-sequence rlm-limits)))
-         (options (append (when rlm-root-model (list :rootModel rlm-root-model))
-                          (when rlm-sub-model (list :subModel rlm-sub-model))
-                          (when rlm-max-depth (list :maxDepth rlm-max-depth))
-                          (rlm-speech-options)
-                          (when rlm-approve-code (list :approve t))
-                          (unless rlm-use-cache (list :noCache t))
-                          (unless rlm-use-notes (list :noNotes t))
-                          (when limits (list :limits limits)))))
+  (let ((options (rlm-options (rlm-options-of-user))))
     (append more (cl-loop for (name value) on options by #'cddr
                           unless (plist-member more name)
                           nconc (list name value)))))

@@ -288,7 +288,7 @@ It has to pass TEST; WANTED says in words what does."
           (rlm-client-go-to context)
           (message "Measuring...")
           (rlm-rpc-ask 'rlm/estimate
-                       (rlm-client-params context (rlm-settings-options rlm-menu--settings))
+                       (rlm-client-params context (rlm-options rlm-menu--settings))
                        (lambda (estimate)
                          (rlm-context-release context)
                          (message "%s" (rlm-client-estimate-text estimate)))

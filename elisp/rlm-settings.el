@@ -32,6 +32,7 @@
 (require 'rlm)
 (require 'rlm-collection)
 (require 'rlm-context)
+(require 'rlm-options)
 (require 'rlm-private)
 
 (declare-function rlm-dired-files "rlm-dired" ())
@@ -42,45 +43,13 @@
   :type 'file
   :package-version '(rlm . "0.1.0"))
 
-(defconst rlm-settings--limits '(:cost :seconds :iterations :subcalls :tokens)
-  "The settings that are limits.")
-
 (defconst rlm-settings--once '(:fresh)
   "The settings that are for one question, and not remembered.")
 
 (defconst rlm-settings--projects 200
   "For how many projects settings are remembered.")
 
-;;;; Settings and options
-
-(defun rlm-settings-options (settings)
-  "Return SETTINGS as options of a question, a plist as in the protocol.
-The limits of `rlm-limits' count where SETTINGS say nothing."
-  (let (options limits)
-    (cl-loop for (name value) on settings by #'cddr
-             do (when value
-                  (if (memq name rlm-settings--limits)
-                      (setq limits (plist-put limits name value))
-                    (setq options (plist-put options name value)))))
-    (when limits
-      (pcase-dolist (`(,name . ,value) rlm-limits)
-        (let ((name (rlm-limit-keyword name)))
-          (unless (plist-member limits name)
-            (setq limits (plist-put limits name value)))))
-      (setq options (plist-put options :limits limits)))
-    options))
-
-(defun rlm-settings-of-options ()
-  "Return what the user has set by options of Emacs, as settings."
-  (append (when rlm-root-model (list :rootModel rlm-root-model))
-          (when rlm-sub-model (list :subModel rlm-sub-model))
-          (when rlm-max-depth (list :maxDepth rlm-max-depth))
-          (rlm-speech-options)
-          (when rlm-approve-code (list :approve t))
-          (unless rlm-use-cache (list :noCache t))
-          (unless rlm-use-notes (list :noNotes t))
-          (mapcan (pcase-lambda (`(,name . ,value)) (list (rlm-limit-keyword name) value))
-                  (copy-sequence rlm-limits))))
+;;;; Settings
 
 (defun rlm-settings-text (settings)
   "Return SETTINGS in a line for people."
@@ -167,7 +136,7 @@ Interactively, these are what is set by `rlm-root-model', `rlm-sub-model',
   (when (string-blank-p name)
     (user-error "A preset needs a name"))
   (rlm-settings--put :presets name (or (rlm-settings--lasting
-                                        (or settings (rlm-settings-of-options)))
+                                        (or settings (rlm-options-of-user)))
                                        (user-error "Nothing is set")))
   (message "Preset %s: %s" name (rlm-settings-text (rlm-preset name))))
 
@@ -230,7 +199,7 @@ These are symbols: region, marked, collection, project, buffer and files."
   (let* ((question (or question
                        (rlm-read-question (rlm-settings-subject-label subject))))
          (context (rlm-settings-subject-context subject)))
-    (rlm-ask-about question context (rlm-settings-options settings))))
+    (rlm-ask-about question context (rlm-options settings))))
 
 (provide 'rlm-settings)
 ;;; rlm-settings.el ends here

@@ -68,7 +68,7 @@ async def test_settings_are_shown_sent_and_remembered(terminal: Terminal) -> Non
         assert re.search(r"q Question +is asked for", screen)
         # A set value is changed by entering another, and unset by entering none.
         terminal.keys("i")
-        await terminal.shows(r"^Replies of the root model at most .* 7$")
+        await terminal.shows(r"^Replies of the root model at most .* 7\b")
         terminal.keys("C-a", "C-k", "Enter")
         await terminal.shows("i Iterations as configured")
         terminal.keys("C-g")

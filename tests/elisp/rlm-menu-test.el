@@ -28,13 +28,15 @@
 (ert-deftest rlm-menu-test-settings-become-options ()
   (let ((rlm-limits '((cell-seconds . 5) (cost . 9))))
     (should (equal '(:rootModel "big" :fresh t)
-                   (rlm-settings-options '(:rootModel "big" :subModel nil :fresh t))))
+                   (rlm-options '(:rootModel "big" :subModel nil :fresh t))))
     ;; Limits that are set elsewhere count beside those of the menu.
     (should (equal '(:maxDepth 2 :limits (:cost 0.5 :iterations 3 :cellSeconds 5))
-                   (rlm-settings-options '(:cost 0.5 :maxDepth 2 :iterations 3))))
+                   (rlm-options '(:cost 0.5 :maxDepth 2 :iterations 3))))
     (let ((rlm-root-model "big") (rlm-use-cache nil))
       (should (equal '(:rootModel "big" :noCache t :cellSeconds 5 :cost 9)
-                     (rlm-settings-of-options))))))
+                     (rlm-options-of-user)))
+      (should (equal '(:rootModel "big" :noCache t :limits (:cellSeconds 5 :cost 9))
+                     (rlm-options (rlm-options-of-user)))))))
 
 (ert-deftest rlm-menu-test-settings-are-those-of-the-protocol ()
   (let ((known (rlm-test-python-words "import msgspec
@@ -50,7 +52,7 @@ for struct in (AskOptions, LimitOverrides):
 
 (ert-deftest rlm-menu-test-direct-is-on-off-or-as-configured ()
   (should (equal '(t :json-false nil) (mapcar #'rlm-menu--next '(nil t :json-false))))
-  (should (equal '(:direct :json-false) (rlm-settings-options '(:direct :json-false)))))
+  (should (equal '(:direct :json-false) (rlm-options '(:direct :json-false)))))
 
 (ert-deftest rlm-menu-test-profiles-are-those-of-the-server ()
   (should-not (seq-difference rlm-menu-profiles
