@@ -16,8 +16,9 @@
 
 ;;; Commentary:
 
-;; When a run that took long ends while its buffer is not to be seen, the
-;; desktop says so, where D-Bus has one that listens, else the echo area.
+;; When a run that took long ends while its buffer is not to be seen, or its
+;; code waits for someone, the desktop says so, where D-Bus has one that
+;; listens, else the echo area.
 
 ;;; Code:
 
@@ -29,7 +30,8 @@
 
 (defcustom rlm-notify-seconds 30
   "Seconds from which a run is long, so that its end is worth a notification.
-There is none while its buffer is to be seen.  Nil means never."
+There is none while its buffer is to be seen.  Nil means never, and that
+code which waits for approval is not told either."
   :group 'rlm
   :type '(choice (const :tag "Never" nil) number)
   :package-version '(rlm . "0.1.0"))
@@ -37,15 +39,24 @@ There is none while its buffer is to be seen.  Nil means never."
 (defun rlm-notify (run buffer)
   "Say that RUN of BUFFER has ended, if that is worth a notification."
   (when (and rlm-notify-seconds
-             (>= (or (rlm-run-seconds run) 0) rlm-notify-seconds)
-             (not (rlm-notify--seen-p buffer)))
-    (let ((title (pcase (rlm-run-status run)
-                   ("done" "Answered")
-                   ("limit" "Stopped by a limit")
-                   (status (capitalize status))))
-          (body (rlm-run-question run)))
-      (unless (rlm-notify--desktop title body buffer)
-        (message "rlm: %s: %s (%s)" title body (buffer-name buffer))))))
+             (>= (or (rlm-run-seconds run) 0) rlm-notify-seconds))
+    (rlm-notify--say (pcase (rlm-run-status run)
+                       ("done" "Answered")
+                       ("limit" "Stopped by a limit")
+                       (status (capitalize status)))
+                     run buffer)))
+
+(defun rlm-notify-waiting (run buffer)
+  "Say that code of RUN waits in BUFFER until someone decides about it."
+  (when rlm-notify-seconds
+    (rlm-notify--say "Code waits for you" run buffer)))
+
+(defun rlm-notify--say (title run buffer)
+  "Say TITLE of RUN, unless its BUFFER is to be seen."
+  (unless (rlm-notify--seen-p buffer)
+    (let ((question (rlm-run-question run)))
+      (unless (rlm-notify--desktop title question buffer)
+        (message "rlm: %s: %s (%s)" title question (buffer-name buffer))))))
 
 (defun rlm-notify--seen-p (buffer)
   "Return non-nil if BUFFER is shown in a frame that has the focus or may have it."

@@ -214,8 +214,12 @@ To insert often costs more than to insert much."
 (defun rlm-trajectory--draw-safely (event)
   "Draw EVENT; an error is told and does not stop the rest."
   (condition-case problem
-      (let ((live (rlm-run-live-p rlm-run-current)))
+      (let ((live (rlm-run-live-p rlm-run-current))
+            (waiting (rlm-run-waiting rlm-run-current)))
         (rlm-draw event)
+        (when (and (rlm-run-waiting rlm-run-current) (not waiting)
+                   (> (plist-get event :seq) rlm-trajectory--replayed))
+          (rlm-notify-waiting rlm-run-current (current-buffer)))
         (when (= (plist-get event :seq) rlm-trajectory--replayed)
           (rlm-trajectory--end-of-replay))
         (cond ((and live (not (rlm-run-live-p rlm-run-current)))

@@ -394,6 +394,23 @@ The events of its first question are in the variable `events'."
       (should-not (funcall marks))
       (should (equal "" (rlm-draw-mode-line))))))
 
+(ert-deftest rlm-test-code-that-waits-out-of-sight-is-told-once ()
+  (rlm-test-with-run buffer
+    (let* ((process-environment (cons "DBUS_SESSION_BUS_ADDRESS" process-environment))
+           (wanted (seq-position events "approvalWanted"
+                                 (lambda (event kind) (equal kind (plist-get event :kind)))))
+           (told (lambda ()
+                   (seq-count (lambda (line) (string-prefix-p "rlm: Code waits for you" line))
+                              (rlm-test-messages
+                                (rlm-test-push-all buffer (seq-take events (1+ wanted))))))))
+      (switch-to-buffer "*scratch*")
+      (should (equal 1 (funcall told)))
+      (should (equal 0 (funcall told)))
+      (setq buffer (rlm-trajectory-create rlm-test-question))
+      (with-current-buffer buffer
+        (setq rlm-trajectory--replayed (length events)))
+      (should (equal 0 (funcall told))))))
+
 (ert-deftest rlm-test-paused-run-is-seen ()
   (rlm-test-with-run buffer
     (let ((paused (seq-position events "paused" (lambda (event kind)
