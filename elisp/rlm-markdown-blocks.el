@@ -219,7 +219,7 @@ Return nil if all do and they are not FINAL."
                      line)
        (let ((end (cond ((match-string 1 line) "\\$\\$")
                         ((match-string 2 line) "\\\\\\]")
-                        (t (format "\\\\end{%s}" (regexp-quote (match-string 3 line)))))))
+                        (t (format "\\\\end{%s}[ \t]*\\'" (regexp-quote (match-string 3 line)))))))
          (unless (string-match-p end (match-string 4 line))
            end))))
 
@@ -229,7 +229,12 @@ FINAL is as in `rlm-markdown-take'.  Without an end it is a paragraph."
   (pcase (rlm-markdown--take-while
           (cdr lines) (lambda (line) (not (or (string-blank-p line) (string-match-p end line))))
           final)
-    (`(,inner . ,(and rest (guard (and rest (string-match-p end (car rest))))))
+    ((and `(,inner . ,rest)
+          (guard (and rest (string-match-p end (car rest))
+                      ;; Org would end it there.
+                      (not (and (equal end "\\$\\$")
+                                (seq-some (lambda (line) (string-search "\\]" line))
+                                          (cons (car lines) inner)))))))
      (cons `(math ,(replace-regexp-in-string "\\` *\\$\\$" "\\[" (car lines) t t) ,@inner
                   ,(replace-regexp-in-string "\\$\\$ *\\'" "\\]" (car rest) t t))
            (cdr rest)))

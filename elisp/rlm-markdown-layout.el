@@ -118,9 +118,14 @@ Blocks of one name can't be nested in Org, so inner ones have other names."
 (defun rlm-markdown-layout--math (lines)
   "Return LINES of mathematics so that none of them means more to Org.
 In an environment of LaTeX that is only a heading; elsewhere one line is made."
-  (let ((lines (mapcar #'string-trim lines)))
+  (let ((lines (mapcar (lambda (line) (rlm-org-inline (string-trim line))) lines)))
     (cond ((string-prefix-p "\\begin{" (car lines))
-           (mapcar (lambda (line) (if (string-prefix-p "*" line) (concat " " line) line)) lines))
+           (mapcar (lambda (line)
+                     (pcase (and (> (length line) 0) (aref line 0))
+                       (?* (concat " " line))
+                       ((or ?# ?:) (concat rlm-org-guard line)) ; no block, whatever ends it
+                       (_ line)))
+                   lines))
           ((seq-some (lambda (line) (string-match-p rlm-markdown-org-line-start line)) lines)
            (list (string-join lines " ")))
           (t lines))))

@@ -67,10 +67,18 @@
               (`(image ,url . ,text)
                (rlm-markdown-org--link url (list (if (string-empty-p text) url text)) around))
               (`(footnote . ,label) (list (list 'raw (format "[fn:%s]" label))))
-              (`(,(or 'url 'math) . ,text)
-               (list (list 'raw (string-replace "\n" " " text))))
+              (`(url . ,text) (list (list 'raw (string-replace "\n" " " text))))
+              (`(math . ,text) (list (rlm-markdown-org--math text around)))
               (_ (list (list 'break)))))
           nodes))
+
+(defun rlm-markdown-org--math (text around)
+  "Return the piece of the formula TEXT within the emphasis AROUND.
+What Org would end sooner is no formula."
+  (let ((whole (= (string-match (if (string-prefix-p "\\(" text) "\\\\)" "\\\\]") text)
+                  (- (length text) 2)))
+        (line (rlm-org-inline (string-replace "\n" " " text))))
+    (if whole (list 'raw line) (list 'text line around))))
 
 (defun rlm-markdown-org--emphasis (mark nodes around)
   "Return the pieces of NODES, emphasized by MARK within the emphasis AROUND.

@@ -202,7 +202,7 @@ Return the line that begins a block."
 (defconst rlm-org--active
   (rx (or (seq word-start (group (or "src" "call"))
                (group "_" (*? (not (any " \t\n"))) (any "[{(")))
-          (seq word-start (group (or "elisp" "shell" "file+sys")) (group ":"))))
+          (seq word-start (group (or "elisp" "shell" "eshell" "file+sys")) (group ":"))))
   "Regexp for prose that Org would run; the guard goes between its groups.")
 
 (defun rlm-org-inline (text)
