@@ -254,7 +254,7 @@ It may have been opened by its id alone."
                              (if tool
                                  (format "Tool %s, call %d" tool (plist-get event :subcall))
                                (format "Sub-call %d" (plist-get event :subcall))))))
-    (push (if tool (cons "RLM_TOOL" tool) (cons "RLM_MODEL" (plist-get event :model)))
+    (push (if tool (cons "RLM_TOOL" tool) (cons "RLM_MODEL" (rlm-draw--model event)))
           (rlm-node-properties node))
     (rlm-node-append
      node (format "%s, %s%s:\n"
@@ -263,6 +263,10 @@ It may have been opened by its id alone."
                   (rlm-provenance-held (plist-get event :holds))))
     (rlm-node-example node (plist-get event :prompt))
     (rlm-node-fold node)))
+
+(defun rlm-draw--model (event)
+  "Return the model of EVENT as a line; the code of a run may name any."
+  (rlm-org-line (plist-get event :model) 200))
 
 (defun rlm-draw--tool (event)
   "Return the name of the tool in EVENT, the begin of a sub-call; nil for a model."
@@ -307,7 +311,7 @@ It may have been opened by its id alone."
          (node (rlm-node-add id (rlm-draw--parent id)
                              (format "Child run %d" (plist-get event :subcall)))))
     (push (cons "RLM_DEPTH" (plist-get event :depth)) (rlm-node-properties node))
-    (push (cons "RLM_MODEL" (plist-get event :model)) (rlm-node-properties node))
+    (push (cons "RLM_MODEL" (rlm-draw--model event)) (rlm-node-properties node))
     (rlm-node-append
      node (format "Question, about %s in %s:\n"
                   (rlm-figure-count (plist-get event :characters) "character")

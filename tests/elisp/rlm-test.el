@@ -32,7 +32,7 @@
   (concat "# Title\n## With *stars*\n* star\n** two\n*bold* start\n- item\n***\n"
           "```json\n* x\n#+end_src\n```\nafter\n  ~~~~ sh\nin\n```\n~~~\n~~~~\n"
           "#+begin_src sh :var x=(evil)\n  #+include: \"/etc/passwd\"\n#+startup: x\n# comment\n"
-          "%%(evil)\n&%%(evil)\n<%%(evil)> src_sh{evil} call_evil(x) [[shell:evil][x]] elisp:(evil)\n"
+          "%%(evil)\n&%%(evil)\n<%%(evil)> src_sh{evil} call_evil(x) [[shell:evil][x]] [[eshell:evil][x]] elisp:(evil)\n"
           ":END:\n:PROPERTIES:\n| a | b |\nCRLF\r\nform\ffeed\n\n   \n"
           "Local Variables:\neval: (evil)\nEnd:\n```\nleft open")
   "Text that would break an Org buffer in many ways.")
@@ -212,6 +212,18 @@ The order of each node's own events, and of the starts of sub-calls, stays."
                        (not (or (rlm-run-live-p (rlm-run-in-buffer one))
                                 (rlm-run-live-p (rlm-run-in-buffer two))))))
       (should (equal (rlm-test-buffer-text one) (rlm-test-buffer-text two))))))
+
+(ert-deftest rlm-test-the-name-of-a-model-is-one-line ()
+  "The code of a run chooses it."
+  (let* ((name "x\n:END:\n* Heading\n#+begin_src sh\nboom\n#+end_src\n[[elisp:(boom)][see]]\n")
+         (drawn (rlm-test-drawn
+                 (mapcar (lambda (event)
+                           (if (plist-member event :model)
+                               (plist-put (copy-sequence event) :model name)
+                             event))
+                         (rlm-test-recorded)))))
+    (should (string-match-p "^:RLM_MODEL: x :END: \\* Heading" drawn))
+    (should-not (string-match-p "^\\* Heading\\|^boom\\|elisp:(boom)" drawn))))
 
 (ert-deftest rlm-test-adjacent-cells-are-told-apart-by-their-fences ()
   (rlm-test-with
