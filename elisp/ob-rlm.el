@@ -327,7 +327,8 @@ If INLINE is non-nil, this is a single line."
   (let ((results (cdr (assq :result-params params)))
         (text (or problem (rlm-run-answer run))))
     (cond ((and (not problem) (rlm-run-typed run))
-           (rlm-babel--lisp (rlm-run-value run)))
+           (let ((value (rlm-run-value run)))
+             (if (stringp value) (string-trim value) (rlm-babel--lisp value))))
           ((or problem (null text))
            (rlm-babel--failure run (or problem (rlm-run-reason run))))
           (inline (rlm-org-line text))
@@ -337,14 +338,24 @@ If INLINE is non-nil, this is a single line."
           (t (string-trim text)))))
 
 (defun rlm-babel--lisp (value)
-  "Return VALUE, read from JSON, as Org's tables and lists are in Lisp."
+  "Return VALUE, read from JSON, as Org's tables and lists are in Lisp.
+Its strings are a model's, and made fit for an item or a cell."
   (pcase value
-    ((pred vectorp) (mapcar #'rlm-babel--lisp value))
+    ((pred vectorp)
+     (mapcar (lambda (item)
+               (if (vectorp item) (mapcar #'rlm-babel--cell item) (rlm-babel--lisp item)))
+             value))
+    ((pred stringp) (rlm-org-line value))
     (:json-false "false")
     ('nil "")
     ((and (pred consp) (guard (keywordp (car value))))
-     (json-serialize value :false-object :json-false))
+     (rlm-babel--lisp (json-serialize value :false-object :json-false)))
     (_ value)))
+
+(defun rlm-babel--cell (value)
+  "Return VALUE, read from JSON, as a cell of a table."
+  (let ((value (rlm-babel--lisp value)))
+    (if (stringp value) (string-replace "|" "\\vert{}" value) value)))
 
 (defun rlm-babel--failure (run text)
   "Return what to insert where RUN gave no answer, for the reason TEXT."

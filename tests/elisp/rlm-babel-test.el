@@ -242,6 +242,9 @@ Who is keeper of the bridge?
   (dolist (case '(("table" "[['boat', 3], ['ship', 5.5]]" "^| boat | +3 |\n| ship | 5\\.5 |$")
                   ("list" "['boats', 'a ship']" "^- boats\n- a ship$")
                   ("verbatim" "'a *b*'" "^: a \\*b\\*$")
+                  ("table" "[['a|b', '[[elisp:(boom)][see]]'], ['x\\n* Head', 2]]"
+                   "^| a\\\\vert{}b +| \\[\\[elisp\u2060?.?:(boom)\\]\\[see\\]\\] |\n| x \\* Head +| +2 |$")
+                  ("list" "['x\\n* Head\\n#+begin_src sh', 'b']" "^- x \\* Head #\\+begin_src sh\n- b$")
                   ("html" "'<b>x</b>'" "^#\\+begin_export html\n<b>x</b>\n#\\+end_export$")
                   ("raw" "'Some *prose*.'" "^Some [*/]prose[*/]\\.$")))
     (rlm-test-with-models (rlm-test-final (nth 1 case))
