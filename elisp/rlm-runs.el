@@ -370,7 +370,11 @@ reference implementation)."
       (user-error "Not written"))
     (if (equal format "org")
         (rlm-runs--export-org run file)
-      (rlm-rpc-ask 'rlm/export (list :runId (plist-get run :runId) :format format :path file)
+      (unless (equal (file-remote-p file) rlm-server-host)
+        (user-error "The server writes it, on %s; name a file there"
+                    (or rlm-server-host "this machine")))
+      (rlm-rpc-ask 'rlm/export (list :runId (plist-get run :runId) :format format
+                                     :path (file-local-name file))
                    (lambda (result)
                      (message "rlm: %s written, %s" (abbreviate-file-name file)
                               (rlm-figure-size (plist-get result :bytes))))
