@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
 _encoder = msgspec.json.Encoder()
+
+SHORTEST_SECRET = 6
+"""Characters; a shorter text is too common in messages to be scrubbed out of them."""
 
 
 def clean(text: str) -> str:
@@ -61,3 +65,11 @@ def one_line(text: str, limit: int) -> str:
     """Text without line breaks and runs of blanks, cut at its end where it is longer."""
     text = " ".join(clean(text).split())
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def scrub(text: str, secrets: Iterable[str]) -> str:
+    """Take the text of every secret out of a message."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) >= SHORTEST_SECRET:
+            text = text.replace(secret, "***")
+    return text

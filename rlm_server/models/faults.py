@@ -21,8 +21,7 @@ from rlm_server.errors import (
 )
 from rlm_server.models.deployments import Deployment
 from rlm_server.models.retry_after import seconds_of
-from rlm_server.models.secret import scrub
-from rlm_server.text import clip
+from rlm_server.text import clip, scrub
 
 LONGEST = 400
 """Characters of a provider's own message that are shown."""

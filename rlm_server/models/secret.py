@@ -6,12 +6,8 @@ import contextlib
 import ctypes
 import resource
 import sys
-from collections.abc import Iterable
 
 PR_SET_DUMPABLE = 4
-
-SHORTEST = 6
-"""Characters; a shorter text is too common in messages to be scrubbed out of them."""
 
 
 class Secret:
@@ -37,14 +33,6 @@ class Secret:
 
     def __reduce__(self) -> str:
         raise TypeError("a Secret is never pickled")
-
-
-def scrub(text: str, secrets: Iterable[str]) -> str:
-    """Take the text of every secret out of a message."""
-    for secret in sorted(secrets, key=len, reverse=True):
-        if len(secret) >= SHORTEST:
-            text = text.replace(secret, "***")
-    return text
 
 
 def keep_out_of_core_dumps() -> None:

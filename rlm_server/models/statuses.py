@@ -13,8 +13,7 @@ from rlm_server.models import faults
 from rlm_server.models.deployments import Deployment
 from rlm_server.models.faults import Fault, message_in, tell
 from rlm_server.models.retry_after import seconds_of
-from rlm_server.models.secret import scrub
-from rlm_server.text import clean, clip
+from rlm_server.text import clean, clip, scrub
 
 POLICY_TEXT = re.compile(r"content_filter|content_policy_violation|content management policy", re.I)
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Protocol, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 
 from rlm_server.config import McpConfig
 from rlm_server.errors import ConfigError, ToolError
+from rlm_server.text import scrub
 from rlm_server.tools.mcp_http import HttpConnection
 from rlm_server.tools.mcp_messages import (
     INITIALIZE,
@@ -128,11 +131,20 @@ class McpServer:
             return await HttpConnection.open(self.name, config.url, config.headers)
         return await StdioConnection.open(self.name, config.command, config.env)
 
+    def scrub(self, told: str) -> str:
+        """Take out what the configuration gives the server as a secret, which it may repeat."""
+        url = urlsplit(self.config.url or "")
+        given = [*self.config.headers.values(), *self.config.env.values(), url.query, url.path]
+        parts = [part for text in given for part in re.split(r"[\s&=]+", text)]
+        return scrub(told, {*given, *parts, url.password or ""})
+
     @asynccontextmanager
     async def _in_time(self, seconds: float, what: str) -> AsyncIterator[None]:
         try:
             async with asyncio.timeout(seconds):
                 yield
+        except ToolError as error:
+            raise ToolError(self.scrub(error.message), cure=error.cure) from None
         except TimeoutError:
             raise ToolError(
                 f"The server of [mcp.{self.name}] took more than {seconds:g} s {what}.",

@@ -8,6 +8,7 @@ import itertools
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -39,6 +40,8 @@ class HttpConnection:
     def __init__(self, name: str, url: str, headers: Mapping[str, str], session: Any) -> None:
         self._name = name
         self._url = url
+        self._host = urlsplit(url).netloc.rpartition("@")[2]
+        """The rest of the address may hold a key."""
         self._numbers = itertools.count(1)
         self._session = session
         self._telling: set[asyncio.Task[None]] = set()
@@ -133,6 +136,6 @@ class HttpConnection:
     def _failed(self, told: str) -> ToolError:
         said = one_line(told, SHOWN).rstrip(".")
         return ToolError(
-            f"The server of [mcp.{self._name}] at {self._url} {said}.",
+            f"The server of [mcp.{self._name}] at {self._host} {said}.",
             cure="Look at that server, or correct url.",
         )

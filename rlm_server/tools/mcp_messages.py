@@ -85,7 +85,10 @@ def message(method: str, params: Mapping[str, Any], number: int | None = None) -
 
 def answer_in(data: bytes) -> Answer:
     """Read a message. Raises msgspec.MsgspecError."""
-    return _answer.decode(data)
+    try:
+        return _answer.decode(data)
+    except RecursionError:
+        raise msgspec.DecodeError("it is nested too deep") from None
 
 
 def answer_to(asked: Answer) -> bytes:

@@ -28,6 +28,9 @@ TYPES = {
     "null": "None",
 }
 
+SLOW = ("pattern", "patternProperties", "unevaluatedProperties", "uniqueItems")
+"""Rules of JSON Schema that are not looked at here."""
+
 SHOWN = 2000
 """Characters of an error's text that are told."""
 
@@ -57,7 +60,7 @@ class McpTool:
         await self._check(arguments)
         result = await self._server.call(self._definition.name, arguments)
         if result.isError:
-            said = one_line(_text(result), SHOWN)
+            said = one_line(self._server.scrub(_text(result)), SHOWN)
             raise ToolError(f"{self.info.name} failed with {said or 'an error'}")
         return _value(result)
 
@@ -74,10 +77,9 @@ class McpTool:
         """Raise ToolError for arguments that don't fit the schema."""
         if self._validator is None:
             self._validator = await asyncio.to_thread(_validator, self._definition.inputSchema)
-        error = next(iter(self._validator.iter_errors(arguments)), None)
-        if error is not None:
-            place = ".".join(map(str, error.absolute_path))
-            raise self._wrong(f"{place}: {error.message}" if place else error.message)
+        # In a thread, for it may be megabytes that the model's code hands over.
+        if wrong := await asyncio.to_thread(_wrong_in, self._validator, arguments):
+            raise self._wrong(wrong)
 
     def _wrong(self, why: str) -> ToolError:
         called = f"{self.info.name}{self.info.signature}"
@@ -85,11 +87,34 @@ class McpTool:
 
 
 def _validator(schema: dict[str, Any]) -> Any:
-    """What checks arguments; imported when it is first needed, and never fetches anything."""
+    """What checks arguments; imported when it is first needed, and never fetches anything.
+
+    Rules that hostile text can make slow without end, regular expressions above all, are left to
+    the server of the tool, which checks too.
+    """
     jsonschema: Any = importlib.import_module("jsonschema")
     registry: Any = importlib.import_module("referencing").Registry()
     kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
+    further = kind.VALIDATORS.get("additionalProperties")
+
+    def additional(validator: Any, rule: Any, value: Any, within: dict[str, Any]) -> Any:
+        return () if "patternProperties" in within else further(validator, rule, value, within)
+
+    left = dict.fromkeys(SLOW, lambda *_: ())
+    kind = jsonschema.validators.extend(kind, {**left, "additionalProperties": additional})
     return kind(schema, registry=registry)
+
+
+def _wrong_in(validator: Any, arguments: dict[str, Any]) -> str:
+    """What is wrong with arguments; an empty string: nothing."""
+    try:
+        error = next(iter(validator.iter_errors(arguments)), None)
+    except RecursionError:
+        return "they are nested too deep"
+    if error is None:
+        return ""
+    place = ".".join(map(str, error.absolute_path))
+    return f"{place}: {error.message}" if place else str(error.message)
 
 
 def _parameters(schema: dict[str, Any]) -> dict[str, str]:

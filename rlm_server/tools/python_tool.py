@@ -8,7 +8,7 @@ import importlib.util
 import inspect
 import sys
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ class PythonTool:
         try:
             async with asyncio.timeout(self._timeout) as timer:
                 if inspect.iscoroutinefunction(self._function):
-                    return await self._function(*bound.args, **bound.kwargs)
+                    return await _awaited(self._function(*bound.args, **bound.kwargs))
                 loop = asyncio.get_running_loop()
                 work = lambda: self._function(*bound.args, **bound.kwargs)  # noqa: E731
                 return await loop.run_in_executor(self._executor, _careful, work)
@@ -84,11 +84,23 @@ class PythonTool:
         return bound
 
 
+ENDING = (SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration)
+"""What would end the server, a thread or a future in silence."""
+
+
 def _careful(work: Callable[[], Any]) -> Any:
-    """Call, and see that nothing comes out that would end a thread, or a future, in silence."""
+    """Call; what would end more than the call is an error like any other."""
     try:
         return work()
-    except (SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration) as error:
+    except ENDING as error:
+        raise RuntimeError(f"it raised {type(error).__name__}") from None
+
+
+async def _awaited(work: Awaitable[Any]) -> Any:
+    """Await; what would end more than the call is an error like any other."""
+    try:
+        return await work
+    except ENDING as error:
         raise RuntimeError(f"it raised {type(error).__name__}") from None
 
 

@@ -10,7 +10,8 @@ from rlm_server.models import Models
 from rlm_server.models.deployments import is_loopback
 from rlm_server.models.prices import price_map
 from rlm_server.models.providers import PROVIDERS
-from rlm_server.models.secret import Secret, scrub
+from rlm_server.models.secret import Secret
+from rlm_server.text import scrub
 
 CLOUD = ModelConfig(model="openai/gpt-4.1")
 LOCAL = ModelConfig(model="hosted_vllm/qwen", base_url="http://127.0.0.1:9/v1")

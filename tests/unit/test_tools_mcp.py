@@ -35,10 +35,18 @@ for line in sys.stdin:
         case "notifications/cancelled", _: open(os.environ["CANCELLED"], "w").close()
         case "initialize", _: say(asked["id"], protocolVersion="2025-06-18")
         case "tools/list", _:
-            say(asked["id"], tools=[{"name": n} for n in ("add", "environment", "wait", "die")])
+            names = ("add", "environment", "wait", "die", "mail")
+            mail = {"type": "object", "properties": {
+                "to": {"type": "string", "pattern": "^([a-z0-9]+[._-]?)+@x$"},
+                "copies": {"type": "array", "uniqueItems": True},
+                "pattern": {"type": "integer"}}}
+            tools = [{"name": name} for name in names]
+            tools[-1]["inputSchema"] = mail
+            say(asked["id"], tools=tools)
         case _, "add": say(asked["id"], structuredContent={"result": given["a"] + 1})
         case _, "environment": say(asked["id"], structuredContent={"result": sorted(os.environ)})
-        case _, "die": sys.exit("out of order")
+        case _, "die": sys.exit("out of order: " + os.environ.get("TOKEN", ""))
+        case _, "mail": say(asked["id"], structuredContent={"result": len(given["to"])})
 """
 
 
@@ -168,6 +176,42 @@ async def test_a_server_that_dies_is_told_and_started_again() -> None:
         assert await call(box, "t_add", a=1) == 2
 
 
+async def test_rules_that_can_take_for_ever_are_left_to_the_server() -> None:
+    async with ready(small) as box:
+        assert await call(box, "t_mail", "a" * 60) == 60
+        copies = [{"n": n} for n in range(30_000)]
+        assert await call(box, "t_mail", to="b", copies=copies) == 1
+        with pytest.raises(ToolError, match="to: 1 is not of type 'string'"):
+            await call(box, "t_mail", 1)
+        with pytest.raises(ToolError, match="pattern: 'x' is not of type 'integer'"):
+            await call(box, "t_mail", "b", pattern="x")
+
+
+async def test_what_a_server_says_of_its_keys_is_not_told() -> None:
+    async with ready(small, env={"TOKEN": "sk-canary-1"}) as box:
+        with pytest.raises(ToolError, match="out of order") as caught:
+            await call(box, "t_die")
+        assert "canary" not in str(caught.value)
+
+    async def refuse(reader, writer):
+        asked = (await reader.readuntil(b"\r\n\r\n")).decode()
+        told = f"bad credentials: {asked}"
+        writer.write(f"HTTP/1.1 401 No\r\nContent-Length: {len(told)}\r\n\r\n{told}".encode())
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        url = f"http://127.0.0.1:{port}/to/path-canary-2?api_key=canary-3&x=1"
+        headers = {"Authorization": "Bearer sk-canary-4"}
+        async with toolbox(url=url, headers=headers) as box:
+            (problem,) = await box.find()
+    assert "bad credentials" in problem
+    assert f"at 127.0.0.1:{port}" in problem
+    assert "canary" not in problem
+
+
 async def test_closing_ends_the_process() -> None:
     async with ready(small) as box:
         process = box._servers[0]._connection._process
@@ -189,7 +233,7 @@ async def test_only_those_that_are_named_are_offered() -> None:
     [
         ({"command": ["no-such-program"]}, "'no-such-program' of [mcp.t] can't be started"),
         ({"command": [sys.executable, "-c", "print('hello')"]}, "has ended"),
-        ({"url": "http://127.0.0.1:9/mcp"}, "at http://127.0.0.1:9/mcp"),
+        ({"url": "http://127.0.0.1:9/mcp"}, "at 127.0.0.1:9 "),
     ],
 )
 async def test_a_server_that_is_not_there_is_told_and_tried_again(settings, told: str) -> None:
@@ -210,6 +254,7 @@ HOSTILE = """
 import json, sys
 def say(**message): print(json.dumps({"jsonrpc": "2.0", **message}), flush=True)
 print("a greeting that is no message")
+print('{"jsonrpc": "2.0", "id": 0, "result": ' + '{"a":' * 100_000)
 for line in sys.stdin:
     asked = json.loads(line)
     if "id" not in asked or "method" not in asked: continue

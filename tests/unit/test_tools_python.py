@@ -44,6 +44,7 @@ def only(a: int, /, *, b: str): return [a, b]
 
 def fail(): raise ValueError("no\\nreason")
 def leave(): raise SystemExit(3)
+async def leave_awaited(): raise SystemExit(3)
 def stop(): raise StopIteration
 def odd(): return object()
 def much(): return "x" * 2_000_000
@@ -136,6 +137,7 @@ async def test_arguments_that_do_not_fit_never_reach_it(box_of, name, args, kwar
     [
         ("fail", "my_fail failed with ValueError: no reason"),
         ("leave", "it raised SystemExit"),
+        ("leave_awaited", "it raised SystemExit"),
         ("stop", "it raised StopIteration"),
         ("late", "failed with TimeoutError: of its own"),
         ("odd", "can't be sent as JSON"),
