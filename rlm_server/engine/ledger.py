@@ -153,12 +153,12 @@ class Ledger:
         """Count what the record of a resumed run has; limits count it too."""
         self.subcalls_started += subcalls
         self.subcalls_done += subcalls
-        self.usage = add(self.usage, used)
+        self.usage, self.spent = add(self.usage, used), add(self.spent, used)
         self._charge(node, used)
 
-    def go_on(self, seconds: float) -> None:
-        """Let so much wall time be used already."""
-        self.started = self._clock() - seconds
+    def go_on(self, seconds: float, earlier: float = 0.0) -> None:
+        """Let so much wall time be used already, and so much for earlier questions."""
+        self.started, self._earlier_seconds = self._clock() - seconds, earlier
 
     def settle(self, reservation: Reservation, used: Usage | None) -> None:
         """Replace a reservation by what was used; None for a call that was not paid."""

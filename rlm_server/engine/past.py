@@ -70,7 +70,10 @@ class Past:
         calls.program = self.program
         emitter.go_on(self.seq)
         ledger.limits = self.limits
-        ledger.go_on(self.record.seconds)
+        if self.revive or self.record.further:  # what is over already has no limit of time
+            ledger.go_on(0.0, self.record.seconds)
+        else:
+            ledger.go_on(self.record.seconds)
         ledger.restore("0", replay.unaccounted())
         if self.revive:
             replay.bounds.append(self.record.whole(self.record.last_iteration()))

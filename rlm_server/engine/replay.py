@@ -17,6 +17,7 @@ from rlm_server.runs.recorded import (
     PastCall,
     PastCell,
     PastIteration,
+    PastQuestion,
     Record,
     by_name,
     key,
@@ -153,10 +154,15 @@ class Replay:
         above = call.node + "."
         return 1 + sum(node.startswith(above) for node in self.record.calls)
 
-    def unaccounted(self) -> Usage:
-        """What the run has used beyond the calls in its record: those that had broken off."""
-        total = self.record.usage
-        known = list(self._known())
+    def unaccounted(self, question: PastQuestion | None = None) -> Usage:
+        """What the run has used beyond the calls in its record: those that had broken off.
+
+        With a further question: only what was used since it was asked.
+        """
+        total, since = self.record.usage, question.event.seq if question else -1
+        known = list(self._known(since))
+        if question is not None:
+            known.append(question.used)
         cost: float | None = None
         if total.cost is not None and all(u.cost is not None for u in known):
             cost = max(0.0, total.cost - sum(u.cost or 0.0 for u in known))
@@ -169,12 +175,13 @@ class Replay:
             cost=cost,
         )
 
-    def _known(self) -> Iterator[Usage]:
+    def _known(self, since: int) -> Iterator[Usage]:
+        """What the calls that were done after an event have used."""
         for iteration in self.record.iterations.values():
-            if iteration.reply_done is not None:
+            if iteration.reply_done is not None and iteration.reply_done.seq > since:
                 yield iteration.reply_done.usage
         for call in self.record.calls.values():
-            if call.done is not None and not call.child:
+            if call.done is not None and not call.child and call.done.seq > since:
                 yield call.done.usage
 
     # -------------------------------------------------------------------------------- what is told

@@ -405,7 +405,13 @@ class Run:
             self._count_on(question.after)
             self._answered.append((self._asked, question.answered))
             event = question.event
-            self._turn_to(event.question, event.root_model, event.sub_model, event.limits, None)
+            goes_on = question is past.record.further[-1] and not past.revive
+            limits = past.limits if goes_on else event.limits
+            self._turn_to(event.question, event.root_model, event.sub_model, limits, None)
+            if goes_on:
+                self._ledger.spent = replay.unaccounted(question)
+                self._ledger.go_on(past.record.seconds - question.seconds, question.seconds)
+                self._follow_limits()
             work = self._work_on()
         if not past.revive:
             await work

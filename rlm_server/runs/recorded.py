@@ -136,6 +136,10 @@ class PastQuestion:
     """Iterations before it."""
     answered: str
     """What the question before it was answered with."""
+    seconds: float
+    """Wall time used before it."""
+    used: Usage
+    """Totals that were told last before it."""
 
 
 class Record:
@@ -242,7 +246,8 @@ class Record:
 
     def _take_question(self, event: FollowUp) -> None:
         self.limits = event.limits
-        self.further.append(PastQuestion(event, self.last_iteration(), self.answer))
+        before = (self.last_iteration(), self.answer, self.seconds, self.usage)
+        self.further.append(PastQuestion(event, *before))
         self.ended, self.answer = None, ""
 
     def _say(self, above: str, text: str) -> None:
