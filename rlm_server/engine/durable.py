@@ -17,7 +17,7 @@ from rlm_server.engine.program import Program
 from rlm_server.engine.reply import ReplyParser
 from rlm_server.engine.run import Run, merge_limits
 from rlm_server.engine.watching import OnChange, Watch, places_of
-from rlm_server.errors import ContextChangedError, NotResumableError
+from rlm_server.errors import BusyError, ContextChangedError, NotResumableError
 from rlm_server.protocol import (
     AskOptions,
     AskParams,
@@ -26,6 +26,7 @@ from rlm_server.protocol import (
     Overlay,
     RerunParams,
     ResumeParams,
+    RunEnded,
     Source,
     WatchParams,
 )
@@ -50,21 +51,21 @@ class Durable:
         """Let a run go on that was cut short.
 
         Raises UnknownRunError, NotResumableError, ContextChangedError, SourceError, LogError,
-        UnknownModelError, SandboxError.
+        UnknownModelError, SandboxError, BusyError.
         """
         path = self._engine.path(params.run_id)
+        await self._engine.settle(params.run_id)
         if self._engine.is_live(params.run_id):
             raise NotResumableError("The run is going on.", cure="Watch it with rlm-open-run.")
+        if resting := self._engine.resting(params.run_id):
+            _refuse_answered(resting.ended)  # before its variables go
+            if resting.busy:
+                raise BusyError("Your own code runs in the run.", cure="Stop it, or wait.")
+            await self._engine.dismiss(params.run_id)
         log = await asyncio.to_thread(RunLog, path, again=True)
         try:
             record = await read_record(path)
-            if record.ended is not None and record.ended.status == "done":
-                raise NotResumableError(
-                    "The run has its answer.", cure="Fork it, run it again, or ask something new."
-                )
-            # What a killed server has left; nobody uses it, since we have the log.
-            left = self._engine.directory(params.run_id)
-            await asyncio.to_thread(shutil.rmtree, left, ignore_errors=True)
+            _refuse_answered(record.ended)
             asked = await self._params(record, params.run_id, params.sources)
             corpus = await self._corpus(record, asked, params.run_id)
         except BaseException:
@@ -92,8 +93,6 @@ class Durable:
                 raise NotResumableError(
                     "The run was cut short before its answer.", cure="Resume it first."
                 )
-            left = self._engine.directory(run_id)
-            await asyncio.to_thread(shutil.rmtree, left, ignore_errors=True)
             asked = await self._params(record, run_id, None)
             corpus = await self._corpus(record, asked, run_id)
         except BaseException:
@@ -273,6 +272,13 @@ class Durable:
 async def read_record(path: Path, last: int | None = None) -> Record:
     """Read a run's logs, up to the event numbered ``last``. Raises NotResumableError."""
     return await asyncio.to_thread(lambda: Record(events_of(path, last)))
+
+
+def _refuse_answered(end: RunEnded | None) -> None:
+    if end is not None and end.status == "done":
+        raise NotResumableError(
+            "The run has its answer.", cure="Fork it, run it again, or ask something new."
+        )
 
 
 def _discard(corpus: Corpus, directory: Path) -> None:

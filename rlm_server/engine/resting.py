@@ -74,7 +74,7 @@ class Resting:
 
     async def _settle(self, run: Run) -> None:
         memory = await run.settle()
-        if place := self._places.get(run.run_id):
+        if place := self._place(run):
             place.memory = memory
             self._make_room()
 
@@ -93,12 +93,19 @@ class Resting:
 
     def _expire(self, run: Run) -> None:
         if run.busy:
-            self.get(run.run_id)
+            if self._place(run):
+                self.get(run.run_id)
         else:
             self._dismiss(run)
 
+    def _place(self, run: Run) -> _Place | None:
+        """The place of this very run: one that was resumed has the same id."""
+        place = self._places.get(run.run_id)
+        return place if place is not None and place.run is run else None
+
     def _dismiss(self, run: Run) -> None:
-        self.take(run.run_id)
+        if self._place(run):
+            self.take(run.run_id)
         self._spawn(run.close())
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:

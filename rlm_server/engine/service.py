@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import shutil
 import time
 from collections.abc import AsyncGenerator
@@ -75,6 +76,7 @@ class Engine:
         self._index = Index(self.log_directory, state_dir() / "runs.db")
         self._retention = Retention(self._index, self._texts)
         self._contexts = cache_dir() / "contexts"
+        self._mark = secrets.token_hex(4)
         self.store = open_store(config.context)
         self._marks = Marks(state_dir() / "marks.jsonl")
         self.reflection = Reflection(models, self._marks, self.log_directory)
@@ -149,8 +151,11 @@ class Engine:
         return RunLog(log_path(self.log_directory, run_id))
 
     def directory(self, run_id: str) -> Path:
-        """Where a live run has its files."""
-        return self._contexts / run_id
+        """Where a run has its files, while it is live or rests.
+
+        Not shared with another server, which may resume a run that rests here.
+        """
+        return self._contexts / f"{run_id}-{self._mark}"
 
     async def settle(self, run_id: str) -> None:
         """Wait until a run that has told its end rests or is gone; at once for all others.
@@ -197,6 +202,14 @@ class Engine:
             return run
         self.path(run_id)
         raise EndedError("The run has ended.", cure="Ask it a further question.")
+
+    def resting(self, run_id: str) -> Run | None:
+        """A run that rests."""
+        return next((run for run in self._resting if run.run_id == run_id), None)
+
+    async def dismiss(self, run_id: str) -> None:
+        """Let the variables of a run go, if it rests, whatever it does."""
+        await self._resting.dismiss(run_id)
 
     def resting_runs(self) -> list[str]:
         """Ids of the runs that rest, the last used one last."""

@@ -1,0 +1,67 @@
+"""Runs that rest, and are resumed, in one server or in two."""
+
+import asyncio
+
+import pytest
+
+from engine_harness import cell, final
+from rlm_server.config import Config, SandboxConfig
+from rlm_server.errors import BusyError, LogError, NotResumableError
+from rlm_server.protocol import CellStarted, LimitOverrides, ResumeParams
+from scripted_engine import ask, at_rest, engine, events, home
+
+__all__ = ["home"]
+pytestmark = pytest.mark.usefixtures("home")
+
+MORE = LimitOverrides(iterations=9)
+
+
+async def test_a_run_that_rests_makes_room_for_itself_when_it_is_resumed() -> None:
+    config = Config(sandbox=SandboxConfig(rest_seconds=1e6))
+    async with engine([cell("x = len(context)"), final("str(x)")], config) as server:
+        run = await ask(server, iterations=1)
+        assert server.resting_runs() == [run.run_id]
+        again = await server.durable.resume(ResumeParams(run_id=run.run_id, limits=MORE))
+        assert run.log.closed
+        assert server.resting_runs() == []
+        await at_rest(again)
+        assert again.ended.status == "done"
+        assert server.resting(run.run_id) is again
+        assert (await again.execute("0", "print(x, context[:5])")).output == "17 alpha\n"
+        server._resting._expire(run)  # whatever is left of the old one
+        assert server.resting(run.run_id) is again
+        assert server.directory(run.run_id).exists()
+    assert again.log.closed
+    assert not list(server.directory(run.run_id).parent.glob("*"))
+
+
+async def test_what_can_not_be_resumed_keeps_its_variables() -> None:
+    async with engine([final(), cell("x = 1")]) as server:
+        done = await ask(server)
+        with pytest.raises(NotResumableError):
+            await server.durable.resume(ResumeParams(run_id=done.run_id))
+        assert server.resting(done.run_id) is done
+        short = await ask(server, iterations=1)
+        own = asyncio.create_task(short.execute("0", "while True: pass"))
+        while not any(isinstance(e, CellStarted) and e.by_user for e in events(short)):
+            await short.log.grown(short.log.size)
+        with pytest.raises(BusyError):
+            await server.durable.resume(ResumeParams(run_id=short.run_id))
+        short.cancel("0.x1")
+        assert (await own).status == "cancelled"
+        assert server.resting(short.run_id) is short
+
+
+async def test_another_server_resumes_a_run_without_taking_its_files_away() -> None:
+    async with engine([cell("x = len(context)")]) as first:
+        run = await ask(first, iterations=1)
+        async with engine([final("str(x)")]) as second:
+            again = await second.durable.resume(ResumeParams(run_id=run.run_id, limits=MORE))
+            await at_rest(again)
+            assert again.ended.status == "done"
+            assert second.directory(run.run_id) != first.directory(run.run_id)
+        assert first.directory(run.run_id).exists()
+        page = await run.namespace().inspect("context", 0, 5)
+        assert page.text == "alpha"
+        with pytest.raises(LogError, match="another server"):
+            await run.execute("0", "x")
