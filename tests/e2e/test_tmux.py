@@ -310,3 +310,22 @@ async def test_cancel_of_one_child_among_eight(terminal: Terminal) -> None:
     (transcript,) = await terminal.transcripts(":RLM_STATUS: done\n")
     assert len(re.findall(r"Child run \d \(done", transcript)) == 7
     assert len(re.findall(r"Child run \d \(cancelled", transcript)) == 1
+
+
+async def test_the_call_of_a_tool_is_seen(terminal: Terminal) -> None:
+    (terminal.home / "shop.py").write_text("def price(item: str) -> int:\n    return 40\n")
+    tool = f'[tools.price]\npython = "{terminal.home}/shop.py:price"\n'
+    replies = [cell('context\nFINAL(price("a red boat") + 2)')]
+    async with models(terminal, [Reply(text) for text in replies], more=tool):
+        await terminal.start(tree(terminal.home), SCRIPTED_KEY="none")
+        await terminal.ask("d", "What does it cost?")
+        await terminal.shows(r"^ ?done .*\? help")
+        await terminal.shows("^42$")
+        terminal.keys("3")
+        terminal.keys("M-<")
+        await terminal.shows(r"^\*\*\* Tool price, call 1 \(")
+        terminal.keys("C-s")
+        terminal.type("Tool price")
+        terminal.keys("Enter", "4", "C-u", "0", "C-l")
+        await terminal.shows("a red boat")
+        await terminal.shows("^40$")
