@@ -90,6 +90,11 @@ class Terminal:
         """Type text as it is."""
         self._run("send-keys", "-l", text)
 
+    def enter(self, text: str) -> None:
+        """Type text as it is, and press Enter."""
+        self.type(text)
+        self.keys("Enter")
+
     def screen(self) -> str:
         """What the screen shows."""
         return self._run("capture-pane", "-p")
@@ -121,15 +126,19 @@ class Terminal:
         """Press M-x and enter the name of a command."""
         self.keys("M-x")
         await self.shows("^M-x")
-        self.type(name)
-        self.keys("Enter")
+        self.enter(name)
+
+    async def switch(self, buffer: str) -> None:
+        """Show a buffer in the selected window."""
+        self.keys("C-x", "b")
+        await self.shows("^Switch to buffer")
+        self.enter(buffer)
 
     async def ask(self, key: str, question: str, about: str = "Ask about") -> None:
         """Press C-c r and a key, and enter a question when asked for it."""
         self.keys("C-c", "r", key)
         await self.shows(f"^{about}")
-        self.type(question)
-        self.keys("Enter")
+        self.enter(question)
 
     async def server(self) -> int:
         """Process id of the server that Emacs is connected to."""

@@ -28,8 +28,7 @@ async def read(terminal: Terminal, key: str, prompt: str, text: str) -> None:
     """Press a key of the menu, and enter a text when asked for it."""
     terminal.keys(key)
     await terminal.shows(f"^{prompt}")
-    terminal.type(text)
-    terminal.keys("Enter")
+    terminal.enter(text)
 
 
 async def test_settings_are_shown_sent_and_remembered(terminal: Terminal) -> None:
@@ -91,14 +90,12 @@ async def test_presets(terminal: Terminal) -> None:
     await terminal.shows("^Preset:")
     terminal.keys("Tab", "Enter")
     await terminal.shows(r"d Depth +3\b")
-    terminal.keys("C-g")
-    await terminal.shows("harbour is old(?![\\s\\S]*d Depth)")
+    await terminal.quits("harbour is old(?![\\s\\S]*d Depth)")
     await terminal.command("rlm-ask-with-preset")
     await terminal.shows("^Ask with preset:")
     terminal.keys("Tab", "Enter")
     await terminal.shows("^Ask about project tree:")
-    terminal.type("What is the keeper called?")
-    terminal.keys("Enter")
+    terminal.enter("What is the keeper called?")
     await terminal.shows(r"harbour\.txt:2 The keeper is called Odalys")
 
 
@@ -128,7 +125,6 @@ async def test_every_prompt_of_the_menu_can_be_quit(terminal: Terminal) -> None:
     await terminal.shows("d Depth +as configured")
     terminal.keys("Enter")
     await terminal.shows("^Ask about project tree:")
-    terminal.keys("C-g")
-    await terminal.shows("^Quit")
+    await terminal.quits("^Quit")
     await terminal.command("nothing-is-left")
     await terminal.shows("^left: nil nil 0")
