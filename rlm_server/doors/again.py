@@ -16,6 +16,7 @@ from rlm_server.protocol import (
     AnswerDiff,
     AnyEvent,
     AskOptions,
+    FollowUp,
     ForkParams,
     LimitOverrides,
     Notice,
@@ -82,7 +83,9 @@ async def _show(engine: Engine, run: Run) -> int:
             print(event.diff, file=sys.stderr)
         elif isinstance(event, Answer):
             answer.append(event.text)
-        elif isinstance(event, RunEnded):
+        elif isinstance(event, FollowUp):
+            answer.clear()  # that was an earlier question's
+        elif isinstance(event, RunEnded) and run.ended and event.seq == run.ended.seq:
             print("".join(answer))
             cost = "unknown" if event.usage.cost is None else f"${event.usage.cost:.4f}"
             print(f"{event.status}: {event.reason} Cost: {cost}.", file=sys.stderr)
