@@ -171,6 +171,8 @@ class Run:
         self._log_error: LogError | None = None
         self._stopping = False
         self._at_rest = contextlib.ExitStack()
+        self._users_cells = 0
+        """Of the user's own that were asked for while it rests."""
         self._last_resort: asyncio.TimerHandle | None = None
 
     def start(self) -> asyncio.Task[None]:
@@ -303,13 +305,17 @@ class Run:
         if self.ended is None:
             return await namespace.execute(code)
         self.log.claim()
-        rested_since = self.ended
-        result = await namespace.execute(code)
-        if self.ended is rested_since:  # it may have cost something
-            self._calls.finish()
-            self._tell_end(rested_since)
-            self.log.release()
-        return result
+        rested_since, seq = self.ended, self.next_seq
+        self._users_cells += 1
+        try:
+            return await namespace.execute(code)
+        finally:
+            self._users_cells -= 1
+            if self.ended is rested_since and not (self._users_cells or self.log.closed):
+                if self.next_seq != seq:  # it may have cost something
+                    self._calls.finish()
+                    self._tell_end(rested_since)
+                self.log.release()
 
     async def over(self) -> None:
         """Wait until the run has ended, whatever ends it."""

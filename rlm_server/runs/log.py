@@ -71,10 +71,13 @@ class RunLog:
 
     def release(self) -> None:
         """Let other servers have the log; nothing is written before ``claim``."""
-        fcntl.flock(self._fd, fcntl.LOCK_UN)
+        if not self.closed:
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
 
     def claim(self) -> None:
         """Take a released log back. Raises LogError where others have removed or changed it."""
+        if self.closed:
+            raise _elsewhere(self.path)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

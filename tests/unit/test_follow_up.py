@@ -8,12 +8,13 @@ import pytest
 from engine_harness import Played, cell, final, played, prepare
 from rlm_server.config import Config, SandboxConfig
 from rlm_server.engine.resting import Resting
-from rlm_server.errors import BusyError, TransientError, UnknownModelError
+from rlm_server.errors import BusyError, LogError, SandboxError, TransientError, UnknownModelError
 from rlm_server.protocol import (
     Answer,
     AskOptions,
     CellDone,
     CellStarted,
+    ExecResult,
     FollowUp,
     FollowUpOptions,
     IterationStarted,
@@ -22,6 +23,7 @@ from rlm_server.protocol import (
     Progress,
     RunEnded,
 )
+from rlm_server.runs.log import in_use
 from rlm_server.runs.summary import summarise
 
 
@@ -226,6 +228,42 @@ async def test_a_client_that_goes_away_in_mid_cell_takes_no_variables_along(
             await task
         assert run.of(CellDone)[-1].status == "cancelled"
         assert (await run.run.namespace().inspect("x", 0, 10)).text == "1"
+
+
+@pytest.mark.parametrize("others", [0, 1])
+async def test_the_log_is_let_go_whatever_becomes_of_the_users_code(
+    tmp_path: Path, others: int
+) -> None:
+    async with played(tmp_path, [cell("context\nx = 1\nFINAL(x)")]) as run:
+        await run.ended()
+        path, ends = run.run.log.path, len(run.of(RunEnded))
+        assert not in_use(path)
+        task = asyncio.create_task(run.run.execute("0", "while True: pass"))
+        await run.event(CellStarted, node="0.x1")
+        assert in_use(path)
+        for _ in range(others):
+            with pytest.raises(BusyError):
+                await run.run.execute("0", "x")
+            assert in_use(path)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not in_use(path)
+        assert len(run.of(RunEnded)) == ends + 1
+        assert isinstance(run.events[-1], RunEnded)
+
+
+async def test_a_run_that_is_closed_in_mid_cell_leaves_other_files_alone(tmp_path: Path) -> None:
+    async with played(tmp_path, [cell("context\nx = 1\nFINAL(x)")]) as run:
+        await run.ended()
+        task = asyncio.create_task(run.run.execute("0", "while True: pass"))
+        await run.event(CellStarted, node="0.x1")
+        await run.run.close()
+        await asyncio.wait({task}, timeout=50)
+        assert isinstance(task.exception() or task.result(), SandboxError | ExecResult)
+        with pytest.raises(LogError, match="another server"):
+            run.run.log.claim()
+        run.run.log.release()
 
 
 # ------------------------------------------------------------------------------- the room for them
