@@ -15,6 +15,7 @@ from pygls.exceptions import JsonRpcException, JsonRpcInvalidRequest
 from rlm_server import __version__
 from rlm_server.doors.rpc import Handler, P, Server, Then
 from rlm_server.doors.steering import SteeringMethods
+from rlm_server.doors.watches import Watches
 from rlm_server.doors.wire import MAX_BODY, TooLong, Wire
 from rlm_server.engine.doctor import examine
 from rlm_server.engine.notes import notes_path
@@ -57,7 +58,6 @@ from rlm_server.protocol import (
     StatusResult,
     Watched,
     WatchParams,
-    WatchResult,
 )
 from rlm_server.sandbox import last
 
@@ -95,10 +95,10 @@ class Session:
         if not self._trusted:
             wire.max_body = STRANGERS_BODY
         self._shutdown = False
-        self._watches: dict[str, asyncio.Task[None]] = {}
         self._followed: dict[str, asyncio.Task[None]] = {}
         self._done = asyncio.Event()
         self._server = Server(wire)
+        self._watches = Watches(engine.durable, self._tell_watched, self._follow)
         self._server.register("initialize", InitializeParams, self._initialize)
         for method in ("initialized", "exit"):
             self._server.register(method, Empty, self._exit if method == "exit" else _ignore)
@@ -114,7 +114,7 @@ class Session:
         self._register("rlm/resume", ResumeParams, self._resume)
         self._register("rlm/fork", ForkParams, self._fork)
         self._register("rlm/rerun", RerunParams, self._rerun)
-        self._register("rlm/watch", WatchParams, self._watch)
+        self._register("rlm/watch", WatchParams, self._watches.watch)
         self._register("rlm/delete", DeleteParams, self._delete)
         self._register("rlm/mark", MarkParams, self._mark)
         self._register("rlm/reflect", ReflectParams, self._reflect)
@@ -133,11 +133,12 @@ class Session:
             await asyncio.wait({reading, leaving}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             patience.cancel()
-            tasks = (reading, leaving, *self._followed.values(), *self._watches.values())
+            tasks = (reading, leaving, *self._followed.values())
             for task in tasks:
                 task.cancel()
             self._server.protocol.cancel_all()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await self._watches.close()
             self._wire.close()
 
     def _turn_away(self) -> None:
@@ -229,20 +230,8 @@ class Session:
     async def _rerun(self, params: RerunParams) -> Then:
         return self._started(await self._engine.durable.rerun(params))
 
-    async def _watch(self, params: WatchParams) -> WatchResult:
-        if (task := self._watches.pop(params.run_id, None)) is not None:
-            task.cancel()
-        if params.stop:
-            return WatchResult(watching=False, places=[])
-
-        def changed(told: Watched, run: Run | None) -> None:
-            self._server.protocol.tell("rlm/watched", told)
-            if run is not None:
-                self._follow(run.run_id, 0)
-
-        watch = await self._engine.durable.watch(params, changed)
-        self._watches[params.run_id] = asyncio.create_task(watch.run(), name="watch")
-        return WatchResult(watching=True, places=watch.places)
+    def _tell_watched(self, told: Watched) -> None:
+        self._server.protocol.tell("rlm/watched", told)
 
     def _started(self, run: Run) -> Then:
         """Answer with a run that has begun; its events follow, from the first."""
