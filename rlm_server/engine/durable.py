@@ -186,7 +186,8 @@ class Durable:
             raise NotResumableError(
                 "The run is about no file, so nothing can change.", cure="Watch another run."
             )
-        return Watch(self, params.run_id, places, params.budget, on_change)
+        own = merge_limits(self._engine.config.limits, _options(record).limits)
+        return Watch(self, params.run_id, places, params.budget, on_change, limit=own.cost)
 
     async def has_changed(self, run_id: str) -> bool:
         """Whether a run's sources give another text now. Raises SourceError, NotResumableError."""

@@ -42,18 +42,31 @@ class Watch:
         places: Sequence[str],
         budget: float | None,
         on_change: OnChange,
+        *,
+        limit: float | None = None,
     ) -> None:
-        """``budget``: US dollars for all that the watching starts; None: no limit."""
+        """``budget``: US dollars for all that the watching starts; None: no limit.
+
+        ``limit``: US dollars for each run.
+        """
         self.places = list(places)
         self._durable = durable
         self._run_id = run_id
         self._latest = run_id
         self._budget = budget
+        self._limit = limit
         self._used = Usage()
         self._on_change = on_change
 
     async def run(self) -> None:
-        """Watch until cancelled, or until the budget is used up."""
+        """Watch until cancelled, until the budget is used up, or until a place is gone."""
+        try:
+            await self._watch()
+        except OSError as error:
+            places = ", ".join(self.places)
+            self._tell(None, f"{places} can't be watched any longer: {str(error).rstrip('.')}.")
+
+    async def _watch(self) -> None:
         async for _ in changes(self.places):
             try:
                 if not await self._durable.has_changed(self._latest):
@@ -71,7 +84,9 @@ class Watch:
                 return
 
     def _params(self) -> RerunParams:
-        return RerunParams(run_id=self._latest, limits=LimitOverrides(cost=self._left()))
+        bounds = [each for each in (self._left(), self._limit) if each is not None]
+        limits = LimitOverrides(cost=min(bounds, default=None))
+        return RerunParams(run_id=self._latest, limits=limits)
 
     def _left(self) -> float | None:
         """What of the budget is left; of unknown cost, nothing is sure to be."""
@@ -103,6 +118,7 @@ async def changes(places: Sequence[str]) -> AsyncIterator[None]:
     """Yield whenever something in these places has changed and it is quiet again.
 
     A file is looked at by way of its directory: editors replace it by another of its name.
+    Raises OSError where a directory is not there, or goes.
     """
     from watchfiles import awatch
 
@@ -123,4 +139,6 @@ async def changes(places: Sequence[str]) -> AsyncIterator[None]:
         )
     ) as watched:
         async for _ in watched:
+            if not all(Path(root).is_dir() for root in roots):  # noqa: ASYNC240 - as above
+                raise FileNotFoundError("a directory is gone")  # nor is another in its place seen
             yield
