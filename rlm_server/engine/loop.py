@@ -232,6 +232,8 @@ class Loop:
     ) -> tuple[Feedback, bool]:
         """Run the reply's cells; return what to tell the model, and whether the answer is ready."""
         if not reply.cells:
+            if early is not None:
+                await early.abandon()  # of a reply that had broken off before this one
             self.last_prose = text.strip()
             self._notice(node, "The reply held no code to run; the model was told so.")
             told = prompt.no_code(reply, self.profile)

@@ -102,6 +102,35 @@ async def test_a_cell_whose_reply_breaks_off_never_happened(tmp_path: Path) -> N
     assert played.end.usage.prompt_tokens > 30  # those calls too
 
 
+async def test_a_reply_without_code_after_one_that_broke_off_leaves_nothing_behind(
+    tmp_path: Path,
+) -> None:
+    asked = asyncio.Event()
+
+    def sub(prompt: str) -> str:
+        asked.set()
+        return "a list"
+
+    async def broken(listener: Listener) -> str:
+        listener.delta("text", ASKING)
+        await asked.wait()
+        listener.restarted("the connection was lost")
+        listener.delta("text", "I have no code this time.")
+        return "I have no code this time."
+
+    played = prepare(tmp_path, [], sub=sub)
+    await stream(played, broken, whole(final()))
+    assert played.end.status == "done"
+    assert not played.of(SubcallStarted)
+    texts = [e.text for e in played.of(Notice) if e.node == "0.1"]
+    assert [("undone" in text, "no code" in text) for text in texts[-2:]] == [
+        (True, False),
+        (False, True),
+    ]
+    assert played.run._calls.unsure == {}
+    assert played.run._emitter._held == {}
+
+
 async def test_no_reply_at_all_leaves_nothing_behind(tmp_path: Path) -> None:
     asked = asyncio.Event()
 
