@@ -211,8 +211,7 @@ class Calls:
         past = self.recall(parent, name)
         if past is not None and past.done is not None:
             return await self.recorded(past)
-        sure = self.unsure.get(parent)
-        if sure is not None:
+        for sure in self._unsure_above(parent):
             priority = Priority.SPECULATIVE
             if tool and not await asyncio.shield(sure):  # what a tool does can't be undone
                 return CallReply(text="", error=limit_error(LimitReached("the cell was undone")))
@@ -255,6 +254,12 @@ class Calls:
             usage=completion.usage,
             cached=completion.cached,
         )
+
+    def _unsure_above(self, node: str) -> list[Sure]:
+        """What a call in an iteration waits for: its own cell may be unsure, or one above it."""
+        parts = node.split(".")
+        above = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+        return [self.unsure[each] for each in above if each in self.unsure]
 
     async def embed(self, text: str) -> list[float]:
         """The vector of a question, on the run's account. Raises LimitReached, ModelError."""

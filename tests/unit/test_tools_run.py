@@ -204,11 +204,18 @@ async def test_a_tool_that_is_missing_is_told_and_the_run_goes_on(tmp_path: Path
 
 
 @pytest.mark.parametrize("breaks", [False, True])
+@pytest.mark.parametrize("by_child", [False, True])
 async def test_a_cell_that_begins_early_calls_no_tool_before_it_is_sure(
-    tmp_path: Path, toolbox: Toolbox, breaks: bool
+    tmp_path: Path, toolbox: Toolbox, breaks: bool, by_child: bool
 ) -> None:
     """What a tool does can't be undone; the reply may break off."""
-    played = prepare(tmp_path, [], toolbox=toolbox)
+    calling = 'p = price("boat")'
+    config = Config(max_depth=2, depth_models=["root-1"])
+    played = prepare(
+        tmp_path, [cell(f"context\n{calling}\nFINAL(p)")], toolbox=toolbox, config=config
+    )
+    if by_child:
+        calling = 'p = {"cents": rlm_query("How much?", "a text") and 250}'
     reached = asyncio.Event()
     sub = played.run._calls.sub
 
@@ -221,7 +228,7 @@ async def test_a_cell_that_begins_early_calls_no_tool_before_it_is_sure(
     before: list[list[str]] = []
 
     async def reply(listener) -> str:
-        text = cell('context\np = price("boat")')
+        text = cell(f"context\n{calling}")
         listener.delta("text", text)
         await reached.wait()
         await asyncio.sleep(0)
