@@ -276,27 +276,32 @@ A question that pops up amid typing would be answered by mistake."
 
 ;;;; Runs that begin from past ones
 
-(defun rlm-client-begin (method params question)
+(defun rlm-client-begin (method params question &optional begun)
   "Let the server begin a run by METHOD with PARAMS, and show it.
-It gets a buffer, for QUESTION; if it can't begin, everything stays as it is."
+It gets a buffer, for QUESTION; if it can't begin, everything stays as it is.
+BEGUN is called with its id and its buffer."
   (cl-incf rlm-client--asking)
   (message "rlm: asking the server...")
   (rlm-rpc-ask method params
                (lambda (result)
                  (message nil)
                  (rlm-client--begun (plist-get result :runId) (plist-get result :log)
-                                    question))
+                                    question begun))
                (lambda (text)
                  (rlm-client--no-longer-asking)
                  (message "rlm: %s" text))
                'never))
 
-(defun rlm-client--begun (id log question)
-  "Show the run ID, whose log is the file LOG, in a new buffer for QUESTION."
+(defun rlm-client--begun (id log question begun)
+  "Show the run ID, whose log is the file LOG, in a new buffer for QUESTION.
+BEGUN, unless nil, is called with the id and the buffer."
   (let ((early (seq-filter (lambda (event) (equal (plist-get event :runId) id))
                            (reverse rlm-client--strays))))
     (rlm-client--no-longer-asking)
-    (funcall rlm-client-display-function (rlm-client-adopt-new id log question))
+    (let ((buffer (rlm-client-adopt-new id log question)))
+      (funcall rlm-client-display-function buffer)
+      (when begun
+        (funcall begun id buffer)))
     (mapc #'rlm-client--on-event early)))
 
 (defun rlm-client-adopt-new (id log question)
@@ -430,6 +435,11 @@ READY is called with the server's answer before they arrive."
               (unless (eq (plist-get result :cancelled) t)
                 (message (if node "No code is running" "The run has ended already"))))
    :error (lambda (problem) (message "rlm: %s" (rlm-rpc-error-text problem)))))
+
+(defun rlm-client-buffer (id)
+  "Return the live buffer of the run ID, or nil."
+  (let ((buffer (gethash id rlm-client--buffers)))
+    (and (buffer-live-p buffer) buffer)))
 
 (defun rlm-client-redraw (buffer)
   "Draw the run of BUFFER anew from its log."

@@ -22,13 +22,16 @@
 ;;; Code:
 
 (require 'cl-lib)
-(require 'org)
 (require 'subr-x)
 (require 'rlm-run)
 (require 'rlm-rpc)
 (require 'rlm-runs)
+(require 'rlm-live)
+(require 'rlm-steer)
 
-(declare-function rlm-client-begin "rlm-client" (method params question))
+(declare-function rlm-client-begin "rlm-client" (method params question &optional begun))
+(declare-function rlm-client-buffer "rlm-client" (id))
+(declare-function rlm-forks-add "rlm-forks" (buffer fork iteration id changes))
 (declare-function rlm-client-adopt-new "rlm-client" (id log question))
 (declare-function rlm-limits--read "rlm-limits" (run))
 
@@ -44,9 +47,6 @@ the code fails.  The new run ends with what has changed in the answer."
 
 ;;;; Forks
 
-(defvar-local rlm-durable--fork nil
-  "Function that forks with the code in this buffer.")
-
 ;;;###autoload
 (defun rlm-fork-run (run iteration &rest changes)
   "Begin a run that shares what came before ITERATION of RUN, a plist.
@@ -57,9 +57,13 @@ point, and you are asked what shall be different."
   (interactive (rlm-durable--read-fork))
   (if (eq (plist-get changes :code) 'edit)
       (rlm-durable--edit run iteration)
-    (rlm-client-begin 'rlm/fork
-                      `(:runId ,(plist-get run :runId) :iteration ,iteration ,@changes)
-                      (plist-get run :question))))
+    (require 'rlm-forks)
+    (let ((id (plist-get run :runId)))
+      (rlm-client-begin 'rlm/fork `(:runId ,id :iteration ,iteration ,@changes)
+                        (plist-get run :question)
+                        (lambda (fork buffer)
+                          (when-let ((parent (rlm-client-buffer id)))
+                            (rlm-forks-add parent buffer iteration fork changes)))))))
 
 (defun rlm-durable--read-fork ()
   "Let the user say how the run at point is to be forked."
@@ -95,61 +99,18 @@ point, and you are asked what shall be different."
            (looking-at "\\*\\* Iteration \\([0-9]+\\)")
            (string-to-number (match-string 1))))))
 
-(defun rlm-durable--code (iteration)
-  "Return the code that the model wrote in ITERATION, as it stands in this buffer."
-  (save-excursion
-    (goto-char (point-min))
-    (if (not (re-search-forward (format "^\\*\\* Iteration %d\\>" iteration) nil t))
-        ""
-      (let ((end (save-excursion (if (re-search-forward "^\\*\\*? " nil t) (point) (point-max))))
-            pieces)
-        (while (re-search-forward "^#\\+begin_src python\n\\(\\(?:.*\n\\)*?\\)#\\+end_src" end t)
-          (push (org-unescape-code-in-string (match-string-no-properties 1)) pieces))
-        (string-join (nreverse pieces) "\n")))))
-
-(defvar rlm-durable-edit-map
-  (let ((map (make-sparse-keymap)))
-    (define-key map (kbd "C-c C-c") #'rlm-fork-with-code)
-    (define-key map (kbd "C-c C-k") #'rlm-fork-abort)
-    map)
-  "Keys of the buffer in which the code of a fork is edited.")
-
 (defun rlm-durable--edit (run iteration)
   "Let the user edit the code of ITERATION of RUN, and fork with it."
-  (let ((code (rlm-durable--code iteration))
-        (question (plist-get run :question)))
-    (pop-to-buffer (generate-new-buffer (format "*rlm fork: %s*" (rlm-durable--short question))))
-    (insert code)
-    (goto-char (point-min))
-    (delay-mode-hooks (python-mode))
-    (use-local-map (make-composed-keymap rlm-durable-edit-map (current-local-map)))
-    (setq rlm-durable--fork
-          (lambda (new)
-            (rlm-client-begin 'rlm/fork (list :runId (plist-get run :runId)
-                                              :iteration iteration :code new)
-                              question)))
-    (message "Edit the code; C-c C-c runs it in a fork, C-c C-k gives up")))
+  (rlm-code-open
+   (format "*rlm fork: %s*" (rlm-durable--short (plist-get run :question)))
+   (if (rlm-run-in-buffer) (rlm-live-iteration-code iteration) "")
+   "runs it in a fork" "gives up"
+   (lambda (code) (rlm-fork-run run iteration :code code))
+   #'ignore))
 
 (defun rlm-durable--short (question)
   "Return the beginning of QUESTION on one line."
   (truncate-string-to-width (replace-regexp-in-string "[ \t\n]+" " " question) 40))
-
-(defun rlm-fork-with-code ()
-  "Begin the fork whose code is in this buffer."
-  (interactive)
-  (let ((fork (or rlm-durable--fork (user-error "There is nothing to fork here")))
-        (code (buffer-string)))
-    (when (string-blank-p code)
-      (user-error "There is no code"))
-    (quit-window t)
-    (funcall fork code)))
-
-(defun rlm-fork-abort ()
-  "Give up the fork whose code is in this buffer."
-  (interactive)
-  (unless rlm-durable--fork
-    (user-error "There is nothing to fork here"))
-  (quit-window t))
 
 ;;;; Watching
 

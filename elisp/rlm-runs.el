@@ -69,6 +69,7 @@
     (define-key map "=" #'rlm-runs-compare)
     (define-key map "e" #'rlm-export-run)
     (define-key map "r" #'rlm-resume-run)
+    (define-key map "f" #'rlm-fork-run)
     (define-key map "R" #'rlm-rerun)
     (define-key map "w" #'rlm-watch)
     (define-key map "k" #'rlm-runs-cancel)

@@ -86,15 +86,23 @@ OPTIONS is a plist as in the protocol."
    (let ((run (rlm-steer--run 'ended))
          (options (rlm-read-options)))
      (list run (rlm-read-question "the same context, further") options)))
-  (let ((buffer (rlm-steer--buffer run)))
-    (rlm-steer--tell 'rlm/followUp run
-                     (append (list :question question)
-                             (when options (list :options options))))
-    ;; Who asks wants to see it.
-    (with-current-buffer buffer
-      (goto-char (point-max))
-      (dolist (window (get-buffer-window-list buffer nil t))
-        (set-window-point window (point-max))))))
+  (rlm-steer--buffer run)
+  (rlm-steer--tell 'rlm/followUp run
+                   (append (list :question question)
+                           (when options (list :options options))))
+  (rlm-steer-show-end run))
+
+(defun rlm-steer-show-end (run)
+  "Let those who see RUN see what comes; the mark is where they have been.
+Return the buffer."
+  ;; Who asks wants to see it.
+  (with-current-buffer (rlm-steer--buffer run)
+    (unless (eobp)
+      (push-mark nil t)
+      (goto-char (point-max)))
+    (dolist (window (get-buffer-window-list nil nil t))
+      (set-window-point window (point-max)))
+    (current-buffer)))
 
 (defun rlm-note (run text &optional node)
   "Tell the model of RUN, which is going on, TEXT with its next message.
@@ -133,7 +141,7 @@ time that the run may take stands still."
 
 ;;;; Code that waits
 
-(defun rlm-steer--waiting (run)
+(defun rlm-steer-waiting (run)
   "Return the code of RUN that waits and that is meant, a plist.
 That is the one at point, else the one that has waited longest."
   (or (seq-find (lambda (wait)
@@ -158,14 +166,14 @@ That is the one at point, else the one that has waited longest."
 With a prefix argument, ALL, let all further code of the run go unasked."
   (interactive
    (let ((run (rlm-steer--run 'live)))
-     (list run (rlm-steer--waiting run) current-prefix-arg)))
+     (list run (rlm-steer-waiting run) current-prefix-arg)))
   (apply #'rlm-steer--decide run wait :decision "approve" (when all '(:rest t))))
 
 (defun rlm-reject (run wait reason)
   "Don't let WAIT, code of RUN, go; the model is told REASON."
   (interactive
    (let* ((run (rlm-steer--run 'live))
-          (wait (rlm-steer--waiting run)))
+          (wait (rlm-steer-waiting run)))
      (list run wait (string-trim (read-string "Reject this code, because: ")))))
   (rlm-steer--decide run wait :decision "reject" :reason reason))
 
@@ -174,11 +182,11 @@ With a prefix argument, ALL, let all further code of the run go unasked."
 Run what you have made of it with \\<rlm-code-mode-map>\\[rlm-code-run], or reject it with \\[rlm-code-drop]."
   (interactive
    (let ((run (rlm-steer--run 'live)))
-     (list run (rlm-steer--waiting run))))
+     (list run (rlm-steer-waiting run))))
   (when (string-match-p "^\\[\\.\\.\\. [0-9,]+ of [0-9,]+ characters left out \\.\\.\\.\\]$"
                         (plist-get wait :code))
     (user-error "This code is too long to be edited; it can be run or rejected"))
-  (rlm-code--open
+  (rlm-code-open
    (format "*rlm code: %s*" (plist-get wait :node))
    (plist-get wait :code) "runs it in the model's place" "rejects it"
    (lambda (code) (rlm-steer--decide run wait :decision "edit" :code code))
@@ -196,9 +204,11 @@ is told of it when it is asked next."
   (interactive
    (let ((run (rlm-steer--run)))
      (list run (rlm-steer--node run))))
-  (rlm-code--open
+  (rlm-code-open
    "*rlm code*" "" "runs it" "drops it"
-   (lambda (code) (rlm-exec-code run code node))
+   (lambda (code)
+     (rlm-exec-code run code node)
+     (rlm-steer-show-end run))
    #'ignore))
 
 (defun rlm-exec-code (run code &optional node)
@@ -218,9 +228,13 @@ What it prints is shown in the buffer of RUN."
 (defvar-local rlm-code--drop #'ignore
   "Function called without arguments when the code of this buffer is dropped.")
 
+(defvar-local rlm-code--fork nil
+  "Function called with the code of this buffer to fork a run with it, or nil.")
+
 (defvar rlm-code-mode-map
   (let ((map (make-sparse-keymap)))
     (define-key map (kbd "C-c C-c") #'rlm-code-run)
+    (define-key map (kbd "C-c C-f") #'rlm-code-fork)
     (define-key map (kbd "C-c C-k") #'rlm-code-drop)
     map)
   "Keys of `rlm-code-mode'.")
@@ -230,10 +244,10 @@ What it prints is shown in the buffer of RUN."
   :lighter " rlm"
   :interactive nil)
 
-(defun rlm-code--open (name text runs drops run drop)
+(defun rlm-code-open (name text runs drops run drop &optional fork)
   "Show a buffer NAME with TEXT, code to be edited.
 RUNS and DROPS say what its two keys do; RUN and DROP are the functions that
-do it."
+do it.  FORK is the function that forks a run with the code, if any."
   (let ((buffer (generate-new-buffer name)))
     (with-current-buffer buffer
       (insert text)
@@ -241,23 +255,39 @@ do it."
       (delay-mode-hooks (python-mode))
       (rlm-code-mode)
       (setq rlm-code--run run
-            rlm-code--drop drop)
+            rlm-code--drop drop
+            rlm-code--fork fork)
       (setq-local header-line-format
                   (substitute-command-keys
-                   (format " \\<rlm-code-mode-map>\\[rlm-code-run] %s, \\[rlm-code-drop] %s"
-                           runs drops)))
+                   (format " \\<rlm-code-mode-map>\\[rlm-code-run] %s,%s \\[rlm-code-drop] %s"
+                           runs (if fork " \\[rlm-code-fork] forks the run with it," "")
+                           drops)))
       (set-buffer-modified-p nil))
     (pop-to-buffer buffer)))
+
+(defun rlm-code-check (code)
+  "Return CODE if it may be run, or signal what is wrong with it."
+  (when (string-blank-p code)
+    (user-error "There is no code"))
+  (when (> (length code) 16384)
+    (user-error "This is %d characters long, and may be 16,384" (length code)))
+  code)
+
+(defun rlm-code--text ()
+  "Return the code of this buffer."
+  (rlm-code-check (buffer-substring-no-properties (point-min) (point-max))))
 
 (defun rlm-code-run ()
   "Run the code of this buffer."
   (interactive nil rlm-code-mode)
-  (let ((code (buffer-substring-no-properties (point-min) (point-max))))
-    (when (string-blank-p code)
-      (user-error "There is no code"))
-    (when (> (length code) 16384)
-      (user-error "This is %d characters long, and may be 16,384" (length code)))
-    (rlm-code--leave rlm-code--run code)))
+  (rlm-code--leave rlm-code--run (rlm-code--text)))
+
+(defun rlm-code-fork ()
+  "Begin a run that is like the one this code is of, but for this code.
+Everything that came before it is shared."
+  (interactive nil rlm-code-mode)
+  (rlm-code--leave (or rlm-code--fork (user-error "No run can be forked with this code"))
+                   (rlm-code--text)))
 
 (defun rlm-code-drop ()
   "Don't run the code of this buffer."

@@ -47,14 +47,14 @@
 (require 'rlm-transcript)
 
 (declare-function rlm-cancel "rlm" (run &optional cell-only))
-(declare-function rlm-approve "rlm-steer" (run wait &optional all))
 (declare-function rlm-cancel-child "rlm-steer" (run node))
-(declare-function rlm-edit-code "rlm-steer" (run wait))
 (declare-function rlm-exec "rlm-steer" (run &optional node))
 (declare-function rlm-follow-up "rlm-steer" (run question &optional options))
 (declare-function rlm-note "rlm-steer" (run text &optional node))
 (declare-function rlm-pause "rlm-steer" (run))
 (declare-function rlm-reject "rlm-steer" (run wait reason))
+(declare-function rlm-live-ctrl-c-ctrl-c "rlm-live" ())
+(declare-function rlm-live-edit "rlm-live" ())
 (declare-function rlm-variables "rlm-variables" (run &optional node))
 (declare-function rlm-redraw "rlm" ())
 (declare-function rlm-resume-run "rlm-runs" (run))
@@ -155,7 +155,15 @@ Return non-nil if nothing is left."
          (rlm-trajectory--draw-safely (pop rlm-trajectory--queue)))))
     (unless (rlm-trajectory--next)
       (rlm-restore-drawn)
+      (run-hooks 'rlm-trajectory-drawn-hook)
       t)))
+
+(defvar rlm-trajectory-drawn-hook nil
+  "Hook run in a run's buffer when all that has come of it is drawn.")
+
+(defun rlm-trajectory-amend (function)
+  "Call FUNCTION, which draws in this buffer what is not of its run's log."
+  (rlm-trajectory--drawing function))
 
 (defun rlm-trajectory--drawing (function)
   "Call FUNCTION, which draws in the current buffer.
@@ -368,7 +376,7 @@ Both cost too much while text streams in."
     (define-key map (kbd "RET") #'rlm-trajectory-follow-link)
     (define-key map "a" #'rlm-trajectory-show-answer)
     (define-key map "A" #'rlm-ask-anew)
-    (define-key map "f" #'rlm-trajectory-toggle-follow)
+    (define-key map "F" #'rlm-trajectory-toggle-follow)
     (define-key map "t" #'rlm-browse-next-iteration)
     (define-key map "T" #'rlm-browse-previous-iteration)
     (define-key map "u" #'rlm-browse-next-subcall)
@@ -384,7 +392,7 @@ Both cost too much while text streams in."
     (define-key map "K" #'rlm-cancel-child)
     (define-key map "L" #'rlm-set-limits)
     (define-key map "c" #'rlm-resume-run)
-    (define-key map "F" #'rlm-fork-run)
+    (define-key map "f" #'rlm-fork-run)
     (define-key map "R" #'rlm-rerun)
     (define-key map "w" #'rlm-watch)
     (define-key map "r" #'rlm-follow-up)
@@ -392,8 +400,8 @@ Both cost too much while text streams in."
     (define-key map "P" #'rlm-pause)
     (define-key map "v" #'rlm-variables)
     (define-key map "x" #'rlm-exec)
-    (define-key map "e" #'rlm-edit-code)
-    (define-key map (kbd "C-c C-c") #'rlm-approve)
+    (define-key map "e" #'rlm-live-edit)
+    (define-key map (kbd "C-c '") #'rlm-live-edit)
     (define-key map (kbd "C-c C-k") #'rlm-reject)
     (define-key map ">" #'rlm-raise-limit)
     (define-key map "<" #'rlm-lower-limit)
@@ -434,6 +442,7 @@ Both cost too much while text streams in."
   (setq-local next-error-function #'rlm-browse-next-evidence)
   (setq-local org-columns-default-format rlm-trajectory--columns)
   (rlm-restore-setup)
+  (add-hook 'org-ctrl-c-ctrl-c-hook #'rlm-live-ctrl-c-ctrl-c nil t)
   (buffer-disable-undo)
   (add-hook 'kill-buffer-query-functions #'rlm-trajectory--kill-p nil t))
 

@@ -53,15 +53,14 @@ class SteeringMethods:
         try:
             run, seq = self._engine.follow_up(params)
         except NotRestingError:
-            if not self._engine.config.sandbox.resting:
-                raise
-            await self._engine.durable.revive(params.run_id)
+            await self._revive(params.run_id)
             run, seq = self._engine.follow_up(params)
         result = FollowUpResult(run_id=run.run_id, log=str(run.log.path), from_seq=seq)
         return Then(result, lambda: self._follow(run.run_id, seq))
 
     async def _approve(self, params: ApproveParams) -> ApproveResult:
-        steering = (await self._steered(params.run_id)).steering
+        await self._engine.settle(params.run_id)
+        steering = self._engine.steered(params.run_id).steering
         decision = Decision(params.decision, code=params.code, reason=params.reason)
         accepted = steering.decide(params.node, params.cell, decision, rest=params.rest)
         return ApproveResult(accepted=accepted)
@@ -78,7 +77,9 @@ class SteeringMethods:
         return NoteResult()
 
     async def _exec(self, params: ExecParams) -> ExecResult:
-        return await (await self._steered(params.run_id)).execute(params.node, params.code)
+        run = await self._steered(params.run_id)
+        self._follow(run.run_id, run.next_seq)  # it may have been made anew since it was shown
+        return await run.execute(params.node, params.code)
 
     async def _variables(self, params: VariablesParams) -> VariablesResult:
         namespace = (await self._steered(params.run_id)).namespace(params.node)
@@ -89,5 +90,16 @@ class SteeringMethods:
         return await namespace.inspect(params.name, params.start, params.length)
 
     async def _steered(self, run_id: str) -> Run:
+        """A run that is live or rests; one that does no longer is made to rest again."""
         await self._engine.settle(run_id)
-        return self._engine.steered(run_id)
+        try:
+            return self._engine.steered(run_id)
+        except NotRestingError:
+            await self._revive(run_id)
+            return self._engine.steered(run_id)
+
+    async def _revive(self, run_id: str) -> None:
+        """Raises NotRestingError where no run is to rest, and what ``revive`` does."""
+        if not self._engine.config.sandbox.resting:
+            self._engine.steered(run_id)
+        await self._engine.durable.revive(run_id)

@@ -156,3 +156,20 @@ async def test_a_resting_run_can_be_deleted_and_the_server_stops_with_it(tmp_pat
         await client.event(again, "runEnded")
     assert not list((tmp_path / "cache/contexts").glob("*"))
     await asyncio.sleep(0)
+
+
+async def test_variables_that_are_no_longer_kept_are_made_anew_for_ones_own_code(
+    tmp_path: Path,
+) -> None:
+    replies = [cell("context\nx = 41\nFINAL(x)")]
+    async with serving(tmp_path, replies) as (client, _):
+        run_id = (await client.request("rlm/ask", question()))["runId"]
+        await client.event(run_id, "runEnded")
+    async with serving(tmp_path, []) as (client, provider):
+        done = await client.request("rlm/exec", {"runId": run_id, "code": "x += 1\nprint(x)"})
+        assert (done["status"], done["output"]) == ("ok", "42\n")
+        # Who runs it sees it, though it has not followed the run before.
+        assert (await client.event(run_id, "output"))["text"] == "42\n"
+        listed = await client.request("rlm/variables", {"runId": run_id})
+        assert {"x": "42"}.items() <= {v["name"]: v["preview"] for v in listed["variables"]}.items()
+        assert not provider.requests

@@ -107,10 +107,10 @@
       (should (equal buffer (window-buffer)))
       (rlm-steer-test-waiting buffer "0.2")
       (with-current-buffer buffer
-        (rlm-reject run (rlm-steer--waiting run) "no files"))
+        (rlm-reject run (rlm-steer-waiting run) "no files"))
       (rlm-steer-test-waiting buffer "0.3")
       (with-current-buffer buffer
-        (rlm-approve run (rlm-steer--waiting run)))
+        (rlm-approve run (rlm-steer-waiting run)))
       (rlm-test-wait-end buffer)
       (should (equal "7" (rlm-run-answer run)))
       (let ((text (rlm-test-buffer-text buffer)))
@@ -125,7 +125,7 @@
            (run (rlm-steer-test-waiting buffer "0.1")))
       (rlm-steer-test-pop
         (with-current-buffer buffer
-          (rlm-edit-code run (rlm-steer--waiting run))))
+          (rlm-edit-code run (rlm-steer-waiting run))))
       (let ((editing (current-buffer)))
         (cl-letf (((symbol-function 'read-string) (lambda (&rest _) (signal 'quit nil))))
           (should (eq 'quit (condition-case nil (rlm-code-drop) (quit 'quit)))))
@@ -133,7 +133,7 @@
         (should (rlm-run-waiting run))
         (kill-buffer editing))
       (with-current-buffer buffer
-        (rlm-approve run (rlm-steer--waiting run) t))
+        (rlm-approve run (rlm-steer-waiting run) t))
       (should (equal "done" (rlm-run-answer (rlm-test-wait-end buffer)))))))
 
 (ert-deftest rlm-steer-note-pause-variables-and-code-of-ones-own ()
@@ -145,7 +145,7 @@
         (rlm-pause run)
         (rlm-test-wait (lambda () (rlm-run-paused run)))
         (rlm-note run "Be brief.")
-        (rlm-approve run (rlm-steer--waiting run))
+        (rlm-approve run (rlm-steer-waiting run))
         (rlm-test-wait-text buffer "Your note\\*: Be brief")
         (rlm-pause run)
         (rlm-test-wait (lambda () (not (rlm-run-paused run)))))
@@ -167,7 +167,7 @@
       (rlm-code-run)
       (rlm-test-wait-text buffer "^set by me")
       (with-current-buffer buffer
-        (rlm-approve run (rlm-steer--waiting run) t))
+        (rlm-approve run (rlm-steer-waiting run) t))
       (should (equal "mine" (rlm-run-answer (rlm-test-wait-end buffer))))
       (should (string-match-p "^\\*\\* Your code 1" (rlm-test-buffer-text buffer))))))
 

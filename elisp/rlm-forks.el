@@ -1,0 +1,163 @@
+;;; rlm-forks.el --- Show forks beside what they began from  -*- lexical-binding: t; -*-
+
+;; This program is free software: you can redistribute it and/or modify
+;; it under the terms of the GNU General Public License as published by
+;; the Free Software Foundation, either version 3 of the License, or
+;; (at your option) any later version.
+
+;; This program is distributed in the hope that it will be useful,
+;; but WITHOUT ANY WARRANTY; without even the implied warranty of
+;; MERCHANTABILITY or FITNESS FOR A PARTICULAR PURPOSE.  See the
+;; GNU General Public License for more details.
+
+;; You should have received a copy of the GNU General Public License
+;; along with this program.  If not, see <https://www.gnu.org/licenses/>.
+
+;;; Commentary:
+
+;; A fork is a run with a log and a buffer of its own.  In the buffer of the
+;; run that it began from, a heading beside the iteration shows it: what is
+;; different in it, a link to it, and what came of it.
+
+;;; Code:
+
+(require 'cl-lib)
+(require 'org)
+(require 'subr-x)
+(require 'rlm-node)
+(require 'rlm-org)
+(require 'rlm-run)
+(require 'rlm-trajectory)
+
+(cl-defstruct (rlm-forked (:constructor rlm-forked--make) (:copier nil))
+  "A fork that was begun in this Emacs."
+  id iteration
+  changes                     ; plist, as `rlm-fork-run' takes it
+  (run nil)                   ; the `rlm-run' once it has ended
+  (place nil))                ; marker at its heading, or nil
+
+(defvar-local rlm-forks--begun nil
+  "The forks of this buffer's run, oldest first.")
+
+(defun rlm-forks-add (buffer fork iteration id changes)
+  "Show in BUFFER, of a run, that the buffer FORK is of a fork of it.
+That is the run ID, like the other until ITERATION, but for CHANGES."
+  (let ((new (rlm-forked--make :id id :iteration iteration :changes changes)))
+    (with-current-buffer buffer
+      (setq rlm-forks--begun (append rlm-forks--begun (list new)))
+      (add-hook 'rlm-trajectory-drawn-hook #'rlm-forks--draw-again nil t)
+      (rlm-forks--draw new))
+    (with-current-buffer fork
+      (add-hook 'rlm-after-run-functions
+                (lambda (run)
+                  (when (buffer-live-p buffer)
+                    (with-current-buffer buffer
+                      (rlm-forks--ended new run))))
+                nil t))))
+
+(defun rlm-forks--ended (fork run)
+  "Show in this buffer that FORK has ended as RUN."
+  (setf (rlm-forked-run fork) run)
+  (rlm-forks--draw fork)
+  (unless (rlm-run-live-p rlm-run-current)
+    (rlm-trajectory-save)))
+
+(defun rlm-forks--draw-again ()
+  "Draw the forks that this buffer has lost, since it was drawn anew."
+  (dolist (fork rlm-forks--begun)
+    (unless (rlm-forks--there-p fork)
+      (rlm-forks--draw fork))))
+
+(defun rlm-forks--there-p (fork)
+  "Return non-nil if FORK is drawn in this buffer."
+  (let ((place (rlm-forked-place fork)))
+    (and place
+         (save-excursion
+           (goto-char place)
+           (looking-at-p "\\*\\* Fork at ")))))
+
+(defun rlm-forks--draw (fork)
+  "Draw FORK in this buffer, beside its iteration, if that is drawn."
+  (rlm-trajectory-amend
+   (lambda ()
+     (let ((place (if (rlm-forks--there-p fork)
+                      (rlm-forks--remove fork)
+                    (rlm-forks--after (rlm-forked-iteration fork)))))
+       (when place
+         (rlm-forks--insert fork place))))))
+
+(defun rlm-forks--remove (fork)
+  "Remove FORK from this buffer; return where it was."
+  (goto-char (rlm-forked-place fork))
+  (delete-region (point) (save-excursion (outline-next-heading) (point)))
+  (point))
+
+(defun rlm-forks--after (iteration)
+  "Return where the subtree of ITERATION ends, and the forks of it; or nil."
+  (goto-char (point-min))
+  (let ((case-fold-search nil))
+    (when (re-search-forward (format "^\\*\\* Iteration %d\\>" iteration) nil t)
+      (while (and (re-search-forward "^\\*\\*? " nil 'move)
+                  (save-excursion
+                    (forward-line 0)
+                    (looking-at-p (format "\\*\\* Fork at iteration %d\\>" iteration)))))
+      (if (eobp) (point) (line-beginning-position)))))
+
+(defun rlm-forks--insert (fork place)
+  "Insert FORK at PLACE in this buffer."
+  (goto-char place)
+  (unless (bolp)
+    (insert "\n"))
+  (rlm-node--show-newline)
+  (setf (rlm-forked-place fork) (point-marker))
+  (rlm-node--insert-here (rlm-forks--text fork))
+  (rlm-node--extend (gethash "0" rlm-node-table))
+  (rlm-node-hide-drawer (save-excursion
+                          (goto-char (rlm-forked-place fork))
+                          (line-beginning-position 2))))
+
+(defun rlm-forks--text (fork)
+  "Return the text for FORK."
+  (let* ((run (rlm-forked-run fork))
+         (changes (rlm-forked-changes fork))
+         (code (plist-get changes :code))
+         (status (if run (rlm-run-status run) "running")))
+    (concat
+     (format "** Fork at iteration %d with %s%s\n" (rlm-forked-iteration fork)
+             (rlm-forks--difference changes)
+             (if run
+                 (format " (%s, %s)" status (rlm-figure-seconds (or (rlm-run-seconds run) 0)))
+               ""))
+     (format ":PROPERTIES:\n:RLM_FORK: %s\n:RLM_STATUS: %s\n:END:\n" (rlm-forked-id fork) status)
+     (org-link-make-string (concat "rlm:" (rlm-forked-id fork)) "The fork in its own buffer") "\n"
+     (if (not (stringp code))
+         ""
+       (concat "\n#+begin_src python\n" (rlm-org-block code) "#+end_src\n"))
+     (rlm-forks--outcome run)
+     "\n")))
+
+(defun rlm-forks--difference (changes)
+  "Describe in words what CHANGES make different."
+  (cond ((plist-get changes :code) "other code")
+        ((plist-get changes :note) "a note")
+        ((plist-get (plist-get changes :options) :rootModel) "another model")
+        (t "other limits")))
+
+(defun rlm-forks--outcome (run)
+  "Return what came of a fork that has ended as RUN; nil: it is live."
+  (let ((answer (and run (rlm-run-answer run)))
+        (reason (and run (rlm-run-reason run))))
+    (cond ((null run) "")
+          ((and answer (not (string-blank-p answer)))
+           (concat "\nIts answer:\n\n" (rlm-forks--clip (rlm-org-prose answer)) "\n"))
+          (t (concat "\n" (rlm-org-prose (or reason "It has no answer.")) "\n")))))
+
+(defun rlm-forks--clip (text)
+  "Return TEXT, or its first lines if it is long."
+  (if (< (length text) 2000)
+      (string-trim text)
+    (let ((start (substring text 0 2000)))
+      (concat (string-trim (substring start 0 (string-match-p "\n[^\n]*\\'" start))) "\n..."))))
+
+(provide 'rlm-forks)
+;;; rlm-forks.el ends here

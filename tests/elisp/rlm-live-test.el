@@ -1,0 +1,207 @@
+;;; rlm-live-test.el --- Tests of the code blocks of runs  -*- lexical-binding: t; -*-
+
+;; This program is free software: you can redistribute it and/or modify
+;; it under the terms of the GNU General Public License as published by
+;; the Free Software Foundation, either version 3 of the License, or
+;; (at your option) any later version.
+
+;; This program is distributed in the hope that it will be useful,
+;; but WITHOUT ANY WARRANTY; without even the implied warranty of
+;; MERCHANTABILITY or FITNESS FOR A PARTICULAR PURPOSE.  See the
+;; GNU General Public License for more details.
+
+;; You should have received a copy of the GNU General Public License
+;; along with this program.  If not, see <https://www.gnu.org/licenses/>.
+
+;;; Commentary:
+
+;; A real server, and a model that follows a script: code blocks are run,
+;; edited and forked with, while a run goes on, after its end, and after
+;; its variables have gone.
+
+;;; Code:
+
+(require 'rlm-test-lib)
+(require 'rlm-forks)
+(require 'rlm-live)
+
+(defun rlm-live-test-reply (&rest codes)
+  "Return a reply that holds CODES, a block each."
+  (concat "I run this.\n\n"
+          (mapconcat (lambda (code) (concat "```repl\n" code "\n```\n")) codes "\nAnd this.\n\n")))
+
+(defun rlm-live-test-rules (&rest replies)
+  "Return rules by which the root model gives REPLIES, in their order."
+  (vconcat (mapcar (lambda (reply) (list :role "root" :times 1 :reply reply)) replies)))
+
+(defun rlm-live-test-ask ()
+  "Ask something about a small file; return the run's buffer."
+  (let ((rlm-use-cache nil))
+    (rlm-ask-files "What?" (list (rlm-test-file "greek.txt" "alpha\nbeta\n")))))
+
+(defun rlm-live-test-go (text)
+  "Go to TEXT in this buffer, from its beginning."
+  (goto-char (point-min))
+  (search-forward text))
+
+(defun rlm-live-test-results (buffer number)
+  "Return what the user's own code NUMBER has printed, once it has ended in BUFFER."
+  (let (found)
+    (rlm-test-wait
+     (lambda ()
+       (with-current-buffer buffer
+         (save-excursion
+           (goto-char (point-min))
+           (when (re-search-forward (format "^\\*+ Your code %d" number) nil t)
+             (let ((end (save-excursion (outline-next-heading) (point))))
+               (when (save-excursion (re-search-forward "^/Ran\\|^\\*Code" end t))
+                 (if (re-search-forward "#\\+RESULTS:\n#\\+begin_example\n" end t)
+                     (setq found (buffer-substring-no-properties
+                                  (point) (progn (search-forward "#+end_example")
+                                                 (line-beginning-position))))
+                   (setq found ""))))))))
+     (format "end of own code %d" number))
+    found))
+
+(ert-deftest rlm-live-blocks-run-edited-and-as-they-are ()
+  (rlm-test-with-models
+      (rlm-live-test-rules
+       (rlm-live-test-reply "context\nx = 41\nprint('*first*')" "x += 1\nprint('#+end_src')")
+       (rlm-live-test-reply "FINAL(x)"))
+    (let* ((buffer (rlm-live-test-ask))
+           (run (rlm-test-wait-end buffer)))
+      (should (equal "42" (rlm-run-answer run)))
+      (switch-to-buffer buffer)
+      ;; As it is, by Org's own hook.
+      (rlm-live-test-go "x += 1")
+      (should (eq #'org-ctrl-c-ctrl-c (key-binding (kbd "C-c C-c"))))
+      (rlm-test-keys "C-c C-c")
+      (should (equal ",#+end_src\n" (rlm-live-test-results buffer 1)))
+      (should (= (point) (point-max)))
+      ;; Edited.
+      (rlm-live-test-go "x += 1")
+      (rlm-test-keys "e")
+      (should (derived-mode-p 'python-mode))
+      (should (equal "x += 1\nprint('#+end_src')\n" (buffer-string)))
+      (rlm-test-keys "C-a C-k" "print(x*2) RET" "M->" "C-p C-k" "C-c C-c")
+      (should (equal "86\n" (rlm-live-test-results buffer 2)))
+      (should (eq buffer (window-buffer)))
+      ;; Dropped.
+      (rlm-live-test-go "x += 1")
+      (rlm-test-keys "C-c '" "C-c C-k")
+      (should (eq buffer (window-buffer)))
+      ;; One's own code is live too.
+      (rlm-live-test-go "print(x*2)")
+      (rlm-test-keys "C-c C-c")
+      (should (equal "86\n" (rlm-live-test-results buffer 3)))
+      ;; Where there is no code, it is what Org makes of it.
+      (goto-char (point-min))
+      (search-forward "** Answer")
+      (should-not (rlm-live-ctrl-c-ctrl-c))
+      (should-error (rlm-live-edit) :type 'user-error)
+      (should-error (rlm-live-run-block) :type 'user-error)
+      ;; The run's own text is untouched, and its answer.
+      (should (equal "42" (rlm-run-answer run)))
+      (let ((drawn (rlm-test-buffer-text buffer)))
+        (rlm-client-redraw buffer)
+        (rlm-test-wait (lambda () (equal drawn (rlm-test-buffer-text buffer))) "redrawn")))))
+
+(ert-deftest rlm-live-variables-that-are-gone-are-made-anew ()
+  (rlm-test-with-models
+      (rlm-live-test-rules (rlm-live-test-reply "context\nx = 41\nFINAL(x)"))
+    (let ((buffer (rlm-live-test-ask)))
+      (rlm-test-wait-end buffer)
+      (rlm-rpc-stop)
+      (switch-to-buffer buffer)
+      (rlm-live-test-go "x = 41")
+      (rlm-test-keys "e" "M->" "print(x+1)" "C-c C-c")
+      (should (equal "42\n" (rlm-live-test-results buffer 1))))))
+
+(ert-deftest rlm-live-code-runs-while-the-run-goes-on ()
+  (rlm-test-with-models
+      (rlm-live-test-rules (rlm-live-test-reply "context\nx = 'theirs'\nprint('begun')")
+                           (rlm-live-test-reply "FINAL(x)"))
+    (let* ((rlm-approve-code t)
+           (buffer (rlm-live-test-ask))
+           (run (rlm-run-in-buffer buffer)))
+      (rlm-test-wait (lambda () (rlm-run-waiting-cell run "0.1" 1)))
+      (switch-to-buffer buffer)
+      ;; At code that waits, it lets that run.
+      (rlm-live-test-go "x = 'theirs'")
+      (rlm-test-keys "C-c C-c")
+      (rlm-test-wait (lambda () (rlm-run-waiting-cell run "0.2" 1)))
+      ;; At other code, it runs that.
+      (rlm-live-test-go "x = 'theirs'")
+      (rlm-test-keys "e" "M->" "x = 'mine'" "C-c C-c")
+      (rlm-live-test-results buffer 1)
+      (should (rlm-run-waiting run))
+      ;; Elsewhere, it is for what waits.
+      (goto-char (point-max))
+      (rlm-test-keys "C-c C-c")
+      (should (equal "mine" (rlm-run-answer (rlm-test-wait-end buffer)))))))
+
+(ert-deftest rlm-live-edited-code-forks-beside-its-iteration ()
+  (rlm-test-with-models
+      (rlm-live-test-rules
+       (rlm-live-test-reply "context\nx = 1" "x += 1")
+       (rlm-live-test-reply "FINAL(x)")
+       (rlm-live-test-reply "FINAL(x)"))
+    (let* ((buffer (rlm-live-test-ask)))
+      (rlm-test-wait-end buffer)
+      (switch-to-buffer buffer)
+      (rlm-live-test-go "x += 1")
+      (rlm-test-keys "e" "C-a C-k" "x*=50" "C-c C-f")
+      (rlm-test-wait-text buffer "^\\*\\* Fork at iteration 1 with other code (done")
+      (with-current-buffer buffer
+        ;; Only this block of the iteration is another.
+        (goto-char (point-min))
+        (dolist (line '("** Iteration 1" "** Fork at iteration 1 with other code (done"
+                        "\n#+begin_src python\ncontext\nx = 1\n\nx*=50\n#+end_src\n"
+                        "\nIts answer:\n\n50\n" "** Iteration 2"))
+          (should (search-forward line nil t)))
+        (goto-char (point-min))
+        (re-search-forward "^\\[\\[rlm:")
+        (rlm-trajectory-follow-link))
+      (let ((fork (window-buffer)))
+        (should-not (eq fork buffer))
+        (should (equal "50" (rlm-run-answer (rlm-run-in-buffer fork)))))
+      ;; It is drawn again with the run, in the same place.
+      (let ((drawn (rlm-test-buffer-text buffer)))
+        (rlm-client-redraw buffer)
+        (rlm-test-wait (lambda () (equal drawn (rlm-test-buffer-text buffer))) "redrawn")
+        (should (string-search "Fork at iteration 1"
+                               (rlm-test-text (rlm-run-transcript (rlm-run-in-buffer buffer)))))))))
+
+(ert-deftest rlm-live-saved-transcripts-are-live ()
+  (rlm-test-with-models
+      (rlm-live-test-rules (rlm-live-test-reply "context\nx = 41\nFINAL(x)"))
+    (let* ((buffer (rlm-live-test-ask))
+           (run (rlm-test-wait-end buffer)))
+      (find-file (rlm-run-transcript run))
+      (add-hook 'org-ctrl-c-ctrl-c-hook #'rlm-live-ctrl-c-ctrl-c nil t)
+      (rlm-live-test-go "x = 41")
+      (goto-char (line-beginning-position))
+      (insert "print(x + 2)\n")
+      (rlm-test-keys "C-c C-c")
+      (should (string-prefix-p "43\n" (rlm-live-test-results buffer 1)))
+      (with-current-buffer (find-buffer-visiting (rlm-run-transcript run))
+        (set-buffer-modified-p nil)))))
+
+(ert-deftest rlm-live-blocks-of-a-run-that-was-cut-short-offer-to-go-on ()
+  (rlm-test-with-models
+      (vector (list :role "root" :times 1
+                    :reply "Now.\n```repl\nx = 1\nprint('begun', context[:0])\nllm_query('never')\n```\n")
+              (list :role "sub" :silent t))
+    (let ((buffer (rlm-live-test-ask)))
+      (rlm-test-wait-text buffer "^begun")
+      (rlm-rpc-stop)
+      (should (equal "interrupted" (rlm-run-status (rlm-test-wait-end buffer))))
+      (switch-to-buffer buffer)
+      (rlm-live-test-go "x = 1")
+      (let (asked)
+        (cl-letf (((symbol-function 'y-or-n-p) (lambda (text) (setq asked text) nil)))
+          (should-error (rlm-live-run-block) :type 'user-error))
+        (should (string-search "cut short" asked))))))
+
+(provide 'rlm-live-test)
+;;; rlm-live-test.el ends here
