@@ -137,7 +137,7 @@ That is the run ID, like the other until ITERATION, but for CHANGES."
      "\n")))
 
 (defun rlm-forks--difference (changes)
-  "Describe in words what CHANGES make different."
+  "Tell in words what a fork has that is different, by its CHANGES."
   (cond ((plist-get changes :code) "other code")
         ((plist-get changes :note) "a note")
         ((plist-get (plist-get changes :options) :rootModel) "another model")
