@@ -6,10 +6,8 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from rlm_server.models import most_tokens
 from rlm_server.protocol import Limits, Usage
-
-CHARACTERS_A_TOKEN = 3
-"""For reservations, which must not be too small; common text has about 4."""
 
 ANSWER_TOKENS = 8192
 """What a call may answer with under a token or cost limit, since a reservation needs a bound."""
@@ -132,7 +130,7 @@ class Ledger:
     ) -> Reservation:
         """Set aside what a call may use at worst; raises LimitReached if there isn't so much."""
         limits = self.limits
-        prompt_tokens = sum(len(prompt) for prompt in prompts) // CHARACTERS_A_TOKEN + 1
+        prompt_tokens = most_tokens(prompts)
         tokens = prompt_tokens + ANSWER_TOKENS
         cost = self._cost_at_worst(price.of(prompt_tokens, ANSWER_TOKENS))
         if limits.tokens is not None and self._tokens() + tokens > limits.tokens:

@@ -1,8 +1,17 @@
 """Model calls: which models there are, what they cost, and asking them."""
 
 from rlm_server.models.account import Account
-from rlm_server.models.calls import Completion, Listener, Message, Part
+from rlm_server.models.calls import Completion, Listener, Message, Part, most_tokens
 from rlm_server.models.pool import Priority
 from rlm_server.models.registry import Models
 
-__all__ = ["Account", "Completion", "Listener", "Message", "Models", "Part", "Priority"]
+__all__ = [
+    "Account",
+    "Completion",
+    "Listener",
+    "Message",
+    "Models",
+    "Part",
+    "Priority",
+    "most_tokens",
+]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, Protocol, TypedDict
 
 import msgspec
@@ -16,6 +16,10 @@ Part = Literal["text", "reasoning"]
 
 CHARACTERS_PER_TOKEN = 4
 """Where a provider doesn't count, this is how tokens are estimated."""
+
+
+DENSEST = 3
+"""Characters of a token of ASCII text at least."""
 
 
 class Message(TypedDict):
@@ -108,3 +112,16 @@ class Transport(Protocol):
 def estimated_tokens(characters: int) -> int:
     """Tokens of a text of so many characters; at least one where there is any."""
     return -(-characters // CHARACTERS_PER_TOKEN)
+
+
+def most_tokens(texts: Iterable[str]) -> int:
+    """Tokens of texts, where it is better to expect too many than too few.
+
+    Three characters are one. Of others than ASCII a tokenizer may make as many tokens as they have
+    bytes beyond the first; Chinese takes up to 1.5 a character, an emoji 2 to 3.
+    """
+    weight = 0
+    for text in texts:
+        more = 0 if text.isascii() else len(text.encode("utf-8", "surrogatepass")) - len(text)
+        weight += len(text) + 2 * more
+    return weight // DENSEST + 1

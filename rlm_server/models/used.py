@@ -6,16 +6,13 @@ from collections.abc import Sequence
 
 import msgspec
 
-from rlm_server.models.calls import Message, Reply, Vector, estimated_tokens
+from rlm_server.models.calls import Message, Reply, Vector, estimated_tokens, most_tokens
 from rlm_server.models.deployments import Deployment
 from rlm_server.models.prices import MILLION, price_of
 from rlm_server.protocol import Usage
 
 LONGEST_ANSWER = 8192
 """Tokens for which the month's limit must have room where a call has no bound of its own."""
-
-DENSEST = 3
-"""Characters of a token, where it is better to expect too many tokens than too few."""
 
 
 def at_most(
@@ -28,9 +25,8 @@ def at_most(
     prompt, completion = price
     if prompt is None or completion is None:
         return None
-    characters = sum(len(message["content"]) for message in messages)
-    longest = max_tokens or LONGEST_ANSWER
-    return (characters // DENSEST * prompt + longest * completion) / MILLION
+    asked = most_tokens(message["content"] for message in messages)
+    return (asked * prompt + (max_tokens or LONGEST_ANSWER) * completion) / MILLION
 
 
 def usage_of(deployment: Deployment, messages: Sequence[Message], reply: Reply) -> Usage:

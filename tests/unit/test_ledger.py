@@ -67,6 +67,28 @@ def test_a_cost_limit_counts_the_worst_case() -> None:
         ledger.reserve("0.1", ["x"], dear, subcall=False)
 
 
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("Plain words. ", 13 / 3),
+        ("это слова", 8),
+        ("\u8fd9\u662f\u6587\u672c", 6),
+        ("\U0001f600", 2),
+    ],
+)
+def test_text_in_other_scripts_has_room_set_aside_for_its_tokens(text: str, tokens: float) -> None:
+    """What common tokenizers make of it at most; for plain text it stays three characters."""
+    ledger = Ledger(Limits(cost=1e9))
+    set_aside = ledger.reserve("0.1", [text] * 100, Price(1.0, 0.0), subcall=False)
+    prompt = set_aside.tokens - ANSWER_TOKENS
+    assert 100 * tokens <= prompt <= 100 * tokens * 1.2 + 1
+    assert set_aside.cost == pytest.approx(prompt / 1e6)
+
+
+def test_text_that_is_no_unicode_can_be_paid() -> None:
+    Ledger(Limits()).reserve("0.1", ["\ud800"], FREE, subcall=False)
+
+
 def test_an_unknown_part_makes_the_sum_unknown() -> None:
     assert add(used(1, 1, 0.1), used(1, 1, None)).cost is None
 
