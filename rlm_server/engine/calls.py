@@ -138,12 +138,16 @@ class Calls:
             watched = self._account.watchers and node.count(".") == 1
             priority = Priority.WATCHED if watched else Priority.SUBCALL
             completion = await self._complete(model, messages, listener, priority)
-        except BaseException:
+        except BaseException as error:
             characters = listener.lost + listener.characters
-            self._settle(reservation, self._paid_in_part(model, messages, characters))
+            # One that was cancelled may have been sent, and is paid for then.
+            paid = bool(characters) or isinstance(error, asyncio.CancelledError)
+            self._settle(reservation, self._estimate(model, messages, characters) if paid else None)
             raise
-        lost = self._paid_in_part(model, messages, listener.lost)
-        self._settle(reservation, add(completion.usage, lost) if lost else completion.usage)
+        used = completion.usage
+        if listener.lost:
+            used = add(used, self._estimate(model, messages, listener.lost))
+        self._settle(reservation, used)
         listener.close()
         self._emitter.emit(
             ReplyDone,
@@ -407,10 +411,6 @@ class Calls:
     def _settle(self, reservation: Reservation, used: Usage | None) -> None:
         self._ledger.settle(reservation, used)
         self._note()
-
-    def _paid_in_part(self, model: str, messages: list[Message], characters: int) -> Usage | None:
-        """What a reply that broke off is likely to be charged; nothing if it never began."""
-        return self._estimate(model, messages, characters) if characters else None
 
     def _estimate(self, model: str, messages: list[Message], characters: int) -> Usage:
         """What a prompt and an answer of so many characters are likely to be charged."""

@@ -230,13 +230,22 @@ async def test_cancelling_in_mid_reply_ends_the_run(tmp_path: Path) -> None:
         asked.set()
         return await asyncio.Future()
 
-    run = prepare(tmp_path, [never])
+    run = prepare(tmp_path, [never], prices={"root": (1000.0, 0.0)})
     task = run.run.start()
     await asyncio.wait_for(asked.wait(), 30)
     run.run.cancel(None)
     await asyncio.wait_for(task, 30)
     assert run.end.status == "cancelled"
     assert run.models.in_flight == 0
+    # It may have been sent, and is paid for then.
+    characters = sum(len(message["content"]) for message in run.models.prompts[0])
+    assert run.end.usage.prompt_tokens == characters // 4
+    assert run.end.usage.cost == pytest.approx(characters // 4 / 1000)
+
+
+async def test_a_call_that_failed_before_its_first_character_costs_nothing(tmp_path: Path) -> None:
+    run = await play(tmp_path, [TransientError("gone")], prices={"root": (1000.0, 0.0)})
+    assert (run.end.status, run.end.usage.cost) == ("failed", 0.0)
 
 
 async def test_cancelling_cancels_the_subcalls_in_flight(tmp_path: Path) -> None:
