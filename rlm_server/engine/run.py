@@ -217,7 +217,7 @@ class Run:
         self._turn_to(question, root, sub, limits, options.schema)
         if options.approve is not None:
             self.steering.approving = options.approve
-        self.ended, self._stopping = None, False
+        self.ended, self._timer, self._stopping = None, None, False
         self._emitter.emit(
             FollowUp,
             question=clip(question, MAX_EVENT_TEXT),
@@ -324,7 +324,7 @@ class Run:
 
     def set_limits(self, overrides: LimitOverrides) -> bool:
         """Change limits while the run goes on; False where it has ended."""
-        if self._timer is None or self._stopping:
+        if self._task is None or self._stopping:
             return False
         self._ledger.limits = merge_limits(self._ledger.limits, overrides)
         node = self._loop.current if self._loop and self._loop.iterations else "0"

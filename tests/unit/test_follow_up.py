@@ -19,6 +19,7 @@ from rlm_server.protocol import (
     FollowUpOptions,
     IterationStarted,
     LimitOverrides,
+    LimitsChanged,
     Output,
     Progress,
     RunEnded,
@@ -89,6 +90,19 @@ async def test_a_further_question_may_have_other_limits_and_models(tmp_path: Pat
         assert "1 iteration " in run.end.reason
         assert run.of(FollowUp)[0].limits.iterations == 1
         assert run.of(FollowUp)[0].sub_model == "root"
+
+
+async def test_limits_may_change_before_the_first_step_of_a_further_question(
+    tmp_path: Path,
+) -> None:
+    async with played(tmp_path, [final(), cell("1"), cell("2")]) as run:
+        await run.ended()
+        task = run.run.follow_up("Again?", FollowUpOptions())
+        assert run.run.set_limits(LimitOverrides(iterations=1))
+        await asyncio.wait_for(task, 50)
+        assert (run.end.status, run.end.iterations) == ("limit", 2)
+        assert run.of(LimitsChanged)[0].limits.iterations == 1
+        assert not run.run.set_limits(LimitOverrides(iterations=9))
 
 
 async def test_a_further_question_may_want_a_typed_answer(tmp_path: Path) -> None:
