@@ -290,8 +290,10 @@ class Engine:
 
     async def delete(self, run_id: str) -> int:
         """Remove a run's log; give the bytes freed. Raises UnknownRunError, LogError."""
+        path = self.path(run_id)
+        await asyncio.to_thread(self._retention.check, path)  # before its variables go
         await self._resting.dismiss(run_id)
-        return await asyncio.to_thread(self._retention.remove, self.path(run_id))
+        return await asyncio.to_thread(self._retention.remove, path)
 
     async def export(self, params: ExportParams) -> ExportResult:
         """Write a run to a file in another form. Raises UnknownRunError, ExportError."""

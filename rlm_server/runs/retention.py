@@ -58,11 +58,8 @@ class Retention:
             [run for run in matching if run.run_id in needed],
         )
 
-    def remove(self, path: Path) -> int:
-        """Remove one run; give the bytes freed.
-
-        Raises LogError where a server is writing it or a fork needs it.
-        """
+    def check(self, path: Path) -> None:
+        """Raise LogError where a server is writing a run, or a fork needs it."""
         if in_use(path):
             raise LogError(f"The run {path.stem} is going on.", cure="Cancel it first.")
         if forks := self._index.forks(path.stem):
@@ -70,6 +67,10 @@ class Retention:
                 f"The run {path.stem} is the beginning of {', '.join(forks[:5])}.",
                 cure="Remove those first.",
             )
+
+    def remove(self, path: Path) -> int:
+        """Remove one run; give the bytes freed. Raises what ``check`` does."""
+        self.check(path)
         freed = self._unlink(path)
         return freed + self.sweep()
 
