@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -308,14 +310,34 @@ def changed(options: AskOptions, given: AskOptions) -> AskOptions:
 
 
 def edited(reply: str, code: str) -> str:
-    """A reply with other code: its words before the first cell, and one cell."""
+    """A reply with other code: its words before the first cell, and one cell.
+
+    Raises NotResumableError where the code can't be the code of a reply.
+    """
     parser = ReplyParser()
-    words = []
+    words = ""
     for piece in parser.feed(reply) + parser.close():
         if piece.part == "fence":
             break
-        words.append(piece.text)
-    return "".join(words) + "```repl\n" + code.rstrip("\n") + "\n```\n"
+        words += piece.text
+    if words and not words.endswith("\n"):
+        words += "\n"
+    code = code.replace("\r\n", "\n").rstrip("\n")
+    # Longer than any that stands in the code, which would close the cell.
+    fence = "`" * (max(map(len, re.findall("`{3,}", code)), default=2) + 1)
+    for before in (words, ""):  # words may leave a block open, in which the cell would be text
+        made = f"{before}{fence}repl\n{code}\n{fence}\n"
+        if _only_cell(made) == textwrap.dedent(code).strip():
+            return made
+    raise NotResumableError("The code is empty, or can't be run as a cell.", cure="Change it.")
+
+
+def _only_cell(reply: str) -> str | None:
+    """The code of a reply, if it is in one cell."""
+    parser = ReplyParser()
+    parser.feed(reply)
+    parser.close()
+    return parser.cells[0].strip() if len(parser.cells) == 1 else None
 
 
 def _root(record: Record) -> str | None:

@@ -7,7 +7,7 @@ import pytest
 from engine_harness import cell, final
 from rlm_server.config import Config, SandboxConfig
 from rlm_server.errors import BusyError, LogError, NotResumableError
-from rlm_server.protocol import CellStarted, LimitOverrides, ResumeParams
+from rlm_server.protocol import Answer, CellStarted, ForkParams, LimitOverrides, ResumeParams
 from scripted_engine import ask, at_rest, engine, events, home
 
 __all__ = ["home"]
@@ -65,3 +65,59 @@ async def test_another_server_resumes_a_run_without_taking_its_files_away() -> N
         assert page.text == "alpha"
         with pytest.raises(LogError, match="another server"):
             await run.execute("0", "x")
+
+
+async def test_a_run_that_can_not_be_deleted_keeps_its_variables() -> None:
+    async with engine([final(), final()]) as server:
+        run = await ask(server)
+        fork = await server.durable.fork(ForkParams(run_id=run.run_id, iteration=1, note="Again."))
+        await at_rest(fork)
+        with pytest.raises(LogError, match="is the beginning of"):
+            await server.delete(run.run_id)
+        assert server.resting(run.run_id) is run
+        assert await server.delete(fork.run_id) > 0
+        assert await server.delete(run.run_id) > 0
+        assert server.resting_runs() == []
+        assert run.log.closed
+
+
+FENCED = """context
+text = '''
+```python
+1
+```
+````
+'''
+FINAL(text.count("`"))"""
+
+
+@pytest.mark.parametrize(
+    ("reply", "code", "answer"),
+    [
+        (final(), FENCED, "10"),
+        (final(), "context\nx = 1  # ```\r\nFINAL(x + 1)", "2"),
+        ("No code at all", "context\nFINAL('some')", "some"),
+        ("For example:\n```text\nan open block\n", "context\nFINAL('some')", "some"),
+    ],
+    ids=["fences", "newlines", "no code", "open block"],
+)
+async def test_a_fork_runs_the_code_that_was_edited_whatever_it_holds(
+    reply: str, code: str, answer: str
+) -> None:
+    async with engine([reply]) as server:
+        run = await ask(server, iterations=1)
+        edit = ForkParams(run_id=run.run_id, iteration=1, code=code)
+        fork = await server.durable.fork(edit)
+        await at_rest(fork)
+        assert fork.ended.status == "done", fork.ended
+        [told] = [event for event in events(fork) if isinstance(event, Answer)]
+        assert told.text == answer
+        assert len(server.models.prompts) == 1  # the model was not asked
+
+
+@pytest.mark.parametrize("code", ["", " \n\n"])
+async def test_code_that_is_none_is_refused(code: str) -> None:
+    async with engine([final()]) as server:
+        run = await ask(server)
+        with pytest.raises(NotResumableError, match="code"):
+            await server.durable.fork(ForkParams(run_id=run.run_id, iteration=1, code=code))
