@@ -144,9 +144,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _serve(tcp: str | None, token_file: Path | None, *, no_cache: bool) -> int:
     from rlm_server.doors import serve
+    from rlm_server.models.open_files import allow_many
     from rlm_server.models.secret import keep_out_of_core_dumps
 
     keep_out_of_core_dumps()
+    allow_many()
     stdout = serve.guard_stdout()
     address = serve.parse_address(tcp) if tcp else None
 

@@ -21,10 +21,10 @@ from rlm_server.text import clip
 EDGE = 600
 """Characters of the context's head and tail that the root model sees."""
 
-PREVIEW = 3
-"""Fifths of what may be shown that are shown of an output which is longer."""
+PREVIEW = 2
+"""One part in so many of what may be shown is shown of an output which is longer."""
 
-FIRST_WORDS = 80
+FIRST_WORDS = 60
 """Characters of such an output that are repeated once it has been seen."""
 
 KINDS = 8
@@ -101,7 +101,8 @@ def outputs(results: list[CellResult], total: int, show: int) -> Feedback:
         body = result.output if result.output.strip() else "(nothing was printed)"
         cut = result.output_characters > show
         now.append(f"{head}:\n{_head_and_tail(result, show) if cut else body}")
-        later.append(f"{head}, begins: {_first_words(body)}" if cut else now[-1])
+        seen = f"Cell {number} printed {result.output_characters:,} characters (_result_{number}): "
+        later.append(seen + _first_words(body) if cut else now[-1])
         if result.status not in ("ok", "error"):
             now.append(stopped(result))
             later.append(now[-1])
@@ -115,7 +116,7 @@ def outputs(results: list[CellResult], total: int, show: int) -> Feedback:
 
 def _head_and_tail(result: CellResult, show: int) -> str:
     """Less of an output that can't be shown whole: enough to see what to look for in it."""
-    room = show * PREVIEW // 5
+    room = show // PREVIEW
     head, tail = room * 2 // 3, room // 3
     note = f"[... {result.output_characters - head - tail:,} characters left out ...]"
     return f"{result.output[:head]}\n{note}\n{result.output[-tail:]}"

@@ -41,13 +41,13 @@ def at_home(servers: Sequence[Server], prefix: bytes, latencies: Sequence[float]
     """
     fastest = min(latencies)
     total = sum(server.in_flight for server in servers) + 1
-    slots = sum(server.limit for server in servers)
+    slots = sum(server.slots.limit for server in servers)
     fit = [
         server
         for server, latency in zip(servers, latencies, strict=True)
         if latency <= SLOWER * fastest
         and server.has_room
-        and server.in_flight < math.ceil(OVERLOAD * total * server.limit / slots)
+        and server.in_flight < math.ceil(OVERLOAD * total * server.slots.limit / slots)
     ]
     return min(fit, key=lambda server: _distance(server, prefix), default=None)
 
@@ -55,4 +55,4 @@ def at_home(servers: Sequence[Server], prefix: bytes, latencies: Sequence[float]
 def _distance(server: Server, prefix: bytes) -> float:
     name = server.deployment.name.encode()
     drawn = int.from_bytes(blake2b(name, digest_size=8, key=prefix).digest(), "big")
-    return -math.log((drawn + 1) / 2**64) / server.deployment.settings.slots
+    return -math.log((drawn + 1) / 2**64) / server.slots.first

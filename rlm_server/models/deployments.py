@@ -13,6 +13,7 @@ import msgspec
 from rlm_server.config import OFFLINE_MODEL, Config, ModelConfig, Tier
 from rlm_server.errors import ConfigError
 from rlm_server.models.providers import PROVIDERS, Provider, provider_of
+from rlm_server.models.slots import MODEST, WIDE, Range
 
 RESERVED = frozenset(
     {
@@ -38,6 +39,9 @@ RESERVED = frozenset(
 OLLAMA_WINDOW = 16_384
 """Tokens. Ollama cuts prompts silently at its own default of 4,096 on most machines, so a window
 is always asked for; what a model can't hold of it, Ollama lowers by itself."""
+
+ONE_PERSONS = frozenset({"ollama", "ollama_chat", "lm_studio", "llamafile"})
+"""Providers whose servers answer few calls at once, and let others wait."""
 
 Origin = Literal["embedded", "config", "environment", "local"]
 
@@ -73,6 +77,14 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
         if self.provider != "ollama_chat":
             return self.settings.params
         return {"num_ctx": self.settings.window or OLLAMA_WINDOW} | self.settings.params
+
+    @property
+    def usual_slots(self) -> Range:
+        """Calls at once where nothing is configured."""
+        own = self.provider in ONE_PERSONS or (
+            self.provider == "openai" and is_loopback(self.settings.base_url)
+        )
+        return MODEST if own else WIDE
 
     @property
     def window(self) -> int | None:

@@ -266,7 +266,7 @@ class Group:
             return True
         if all((server.back_at(now) or now) - now > patience for server in busy):
             return True
-        rate = sum(server.limit / (server.latency.at(now) or UNKNOWN) for server in busy)
+        rate = sum(server.slots.limit / (server.latency.at(now) or UNKNOWN) for server in busy)
         return len(self._queue) / rate > patience
 
     def _last_resort(self) -> Server | None:

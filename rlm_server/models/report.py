@@ -49,7 +49,7 @@ def _row(server: Server, now: float, *, has_key: bool) -> DeploymentInfo:
         address=server.deployment.address,
         tier=server.tier,
         health=server.health(now) if has_key else "no key",
-        slots=max(1, int(server.limit)),
+        slots=server.slots.whole,
         in_flight=server.in_flight,
         latency=None if latency is None else round(latency, 3),
         calls=server.calls,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 from rlm_server.errors import ModelError, RateLimitedError, TransientError, UnreachableError
 from rlm_server.models.deployments import Deployment
 from rlm_server.models.latency import Latency
 from rlm_server.models.retry import LONGEST_WAIT
+from rlm_server.models.slots import Slots
 
 FAILURES = 3
 """Passing faults in a row after which a server is left out; one without an answer at all, or
@@ -32,8 +32,7 @@ class Server:
     def __init__(self, deployment: Deployment) -> None:
         self.deployment = deployment
         self.tier = deployment.tier
-        self.limit = float(deployment.settings.slots)
-        """Calls at once: the configured slots, halved at each 429, and grown again by success."""
+        self.slots = Slots(deployment.settings.slots, deployment.usual_slots)
         self.latency = Latency()
         self.in_flight = 0
         self.others = 0
@@ -45,14 +44,13 @@ class Server:
         self._out_until: float | None = None
         self._rests_until = 0.0
         self._probed = False
-        self._reduced_at = -math.inf
 
     # ---------------------------------------------------------------------------- what it can take
 
     @property
     def has_room(self) -> bool:
         """Whether another call would find a slot."""
-        return self.in_flight < max(1, int(self.limit))
+        return self.in_flight < self.slots.whole
 
     def open(self, now: float) -> bool:
         """Whether it may be asked at all: not left out, not resting, not on probation."""
@@ -76,7 +74,7 @@ class Server:
 
     def load(self, latency: float) -> float:
         """What another call would find: the share of its slots in use times its slowness."""
-        return (self.in_flight + self.others + 1) / self.limit * latency
+        return (self.in_flight + self.others + 1) / self.slots.limit * latency
 
     def health(self, now: float) -> Health:
         """Its state in a word."""
@@ -106,9 +104,7 @@ class Server:
         self.calls += 1
         self._failures = self._times_out = 0
         self._out_until = None
-        # A whole slot more for as many answers as there are slots: one more for each round.
-        slots = float(self.deployment.settings.slots)
-        self.limit = min(slots, self.limit + 1 / self.limit)
+        self.slots.answered(seconds, now, self.in_flight)
         if seconds is not None:
             self.latency.observe(seconds, now)
 
@@ -143,7 +139,4 @@ class Server:
             return
         rest = SHORT_REST if retry_after is None else retry_after
         self._rests_until = max(self._rests_until, now + rest)
-        # Calls that were on their way already tell nothing of what the lower limit does.
-        if started >= self._reduced_at:
-            self.limit = max(1.0, self.limit / 2)
-            self._reduced_at = now
+        self.slots.refused(started, now)

@@ -97,7 +97,7 @@ class Channel:
         self._orders: list[dict[str, Any]] = []
         self._numbers = 0
         self.token = ""
-        self.window = 64
+        self.window = 128
         self._sure = ""
 
     @staticmethod

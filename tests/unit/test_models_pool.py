@@ -368,12 +368,12 @@ async def test_a_rate_limit_halves_the_slots_once_and_success_gives_them_back() 
     server = pool.servers[0]
     for _ in range(4):  # all of them were on their way before the limit was known
         server.failed(RateLimitedError("slow"), 0.0, 1.0)
-    assert server.limit == 4
+    assert server.slots.limit == 4
     server.failed(RateLimitedError("slow"), 2.0, 2.0)
-    assert server.limit == 2
+    assert server.slots.limit == 2
     for _ in range(60):
         server.succeeded(0.1, 9.0)
-    assert server.limit == 8
+    assert server.slots.limit == 8
 
 
 @virtually

@@ -14,6 +14,7 @@ from rlm_server.models.asking import Ask, Asker
 from rlm_server.models.calls import Reply
 from rlm_server.models.deployments import Deployment
 from rlm_server.models.pool import Group, Priority
+from rlm_server.models.server import Server
 from virtual_time import run
 
 
@@ -21,7 +22,8 @@ from virtual_time import run
 class Backend:
     """A simulated server: how fast it is, and when it is dead or asks for fewer calls."""
 
-    slots: int
+    slots: int | None
+    """What is configured; None: nothing."""
     seconds: float
     dead: list[tuple[float, float]] = field(default_factory=list)
     """Times between which nothing answers."""
@@ -30,10 +32,17 @@ class Backend:
     retry_after: float | None = None
     flaky: float = 0.0
     """Share of its calls that fail with 500."""
+    beside: int = 1000
+    """Calls that it answers beside each other; others wait in it."""
+    takes: int = 1000
+    """Calls that it takes; others are answered with 429."""
     in_flight: int = 0
     most: int = 0
     answered: int = 0
     window: tuple[int, int] = (0, 0)
+
+    def __post_init__(self) -> None:
+        self.lanes = asyncio.Semaphore(self.beside)
 
 
 class World:
@@ -77,7 +86,10 @@ class World:
         backend.window = (int(now), count + 1 if second == int(now) else 1)
         if backend.window[1] > backend.per_second:
             raise RateLimitedError("slow down", retry_after=backend.retry_after)
-        await asyncio.sleep(backend.seconds * (0.5 + self.random.random()))
+        if backend.in_flight > backend.takes:
+            raise RateLimitedError("slow down", retry_after=backend.retry_after)
+        async with backend.lanes:
+            await asyncio.sleep(backend.seconds * (0.5 + self.random.random()))
         if self.random.random() < backend.flaky:
             raise TransientError("oh")
         backend.answered += 1
@@ -98,8 +110,8 @@ class World:
         for server in self.group.servers:
             backend = self.backends[server.deployment.name]
             assert server.in_flight == backend.in_flight == 0
-            assert backend.most <= backend.slots
-            assert server.limit >= 1
+            assert backend.most <= (backend.slots or 128)
+            assert server.slots.limit >= 1
         assert self.group.waiting == 0
 
 
@@ -186,3 +198,72 @@ def test_no_server_starves_though_it_was_slow_once(hedge: bool) -> None:
         world.check_slots()
 
     run(simulate())
+
+
+async def sub_calls(backend: Backend, count: int) -> tuple[float, int]:
+    """Make so many at once; how long that took, and how many the server gets at once then."""
+    world = World([backend])
+    started = world.clock()
+    ends = await asyncio.gather(*(world.call() for _ in range(count)))
+    assert set(ends) == {"ok"}
+    world.check_slots()
+    return world.clock() - started, world.group.servers[0].slots.whole
+
+
+def test_a_server_that_answers_many_beside_each_other_gets_more_at_once() -> None:
+    async def simulate() -> None:
+        backend = Backend(slots=None, seconds=0.1)
+        seconds, slots = await sub_calls(backend, 1000)
+        assert (backend.most, slots) == (128, 128)
+        configured = Backend(slots=16, seconds=0.1)
+        assert seconds * 4 < (await sub_calls(configured, 1000))[0]
+
+    run(simulate())
+
+
+@pytest.mark.parametrize("beside", [1, 8, 32])
+def test_a_server_that_only_queues_more_calls_does_not_get_them(beside: int) -> None:
+    async def simulate() -> None:
+        backend = Backend(slots=None, seconds=0.1, beside=beside)
+        _, slots = await sub_calls(backend, 400)
+        assert backend.most == 64  # it was tried
+        assert slots == 32
+
+    run(simulate())
+
+
+def test_calls_at_once_that_are_found_out_stay_where_a_rate_limit_lets_them() -> None:
+    async def simulate() -> None:
+        backend = Backend(slots=None, seconds=0.1, takes=50, retry_after=0.2)
+        _, slots = await sub_calls(backend, 2000)
+        assert backend.most == 51  # the first that is refused is the last for now
+        assert slots <= 51
+
+    run(simulate())
+
+
+def test_few_calls_at_once_are_no_reason_for_more() -> None:
+    async def simulate() -> None:
+        world = World([Backend(slots=None, seconds=0.1)])
+        for _ in range(50):
+            await asyncio.gather(*(world.call() for _ in range(20)))
+        assert world.group.servers[0].slots.whole == 32
+
+    run(simulate())
+
+
+@pytest.mark.parametrize(
+    ("model", "address", "slots"),
+    [
+        ("ollama_chat/x", "http://127.0.0.1:11434", 8),
+        ("ollama_chat/x", "http://192.168.1.7:11434", 8),
+        ("openai/x", "http://127.0.0.1:8080/v1", 8),
+        ("openai/x", "http://gpu.lan:8000/v1", 32),
+        ("hosted_vllm/x", "http://127.0.0.1:8000/v1", 32),
+        ("anthropic/x", None, 32),
+    ],
+)
+def test_servers_of_one_person_begin_modestly(model: str, address: str, slots: int) -> None:
+    settings = ModelConfig(model=model, base_url=address)
+    server = Server(Deployment(name="m", settings=settings, source="config"))
+    assert (server.slots.whole, server.slots.most) == (slots, 4 * slots)
