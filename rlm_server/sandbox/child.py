@@ -7,6 +7,7 @@ that it runs; the server believes none of it.
 from __future__ import annotations
 
 import ast
+import builtins
 import io
 import json
 import linecache
@@ -29,7 +30,7 @@ from .documents import Document
 from .fixed import fixed
 from .forks import revive_thread_pools_after_forks
 from .mapped_text import Context, open_context
-from .printed import Printed, Recorder
+from .printed import Printed, Recorder, print_whole
 from .reading import Reading, shown_of
 from .subcalls import SubcallAnswer, SubcallError, SubcallFailure
 from .tools import functions
@@ -60,6 +61,7 @@ class Repl:
         self._waiting = Waiting(channel.wait_until_sure)
         self._stdout = Printed(self._recorder, "stdout")
         self._stderr = Printed(self._recorder, "stderr")
+        builtins.print = print_whole
         self._final: list[Any] = []
         self.namespace: dict[str, Any] = {"__name__": "__main__", "__doc__": None}
         self._reading = Reading(context)

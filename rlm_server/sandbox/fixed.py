@@ -29,7 +29,6 @@ class Fixed:
         self.now: int | None = None
         """Nanoseconds since the epoch; None: the real time, outside of cells."""
         self._chance: random.Random | None = None
-        self._state = random.getstate()
 
     def begin(self, seconds: float, seed: int) -> None:
         """Begin a cell at a time since the epoch; the first one's seed is the namespace's."""
@@ -54,15 +53,6 @@ class Fixed:
         real_sleep(seconds)
         if self.now is not None:
             self.now += int(seconds * 1e9)
-
-    def before_fork(self) -> None:
-        """Remember the state of the random numbers, which ``random`` loses in a fork."""
-        self._state = random.getstate()
-
-    def after_fork(self) -> None:
-        """Go on with the random numbers as if nothing had happened."""
-        if self._chance is not None:
-            random.setstate(self._state)
 
     def urandom(self, size: int, /) -> bytes:
         """Bytes that nobody outside can foresee, but the same ones each time."""
@@ -89,9 +79,18 @@ def install() -> None:
     time.strftime = _of_moment(time.strftime, 1)
     os.urandom = fixed.urandom
     random._urandom = fixed.urandom  # type: ignore[attr-defined]
-    os.register_at_fork(before=fixed.before_fork, after_in_child=fixed.after_fork)
+    _keep_chance_across_forks()
     _datetime.date = _Date  # type: ignore[misc]
     _datetime.datetime = _DateTime  # type: ignore[misc]
+
+
+def _keep_chance_across_forks() -> None:
+    """Let the functions of ``random`` belong to a generator that it doesn't seed anew in a fork."""
+    theirs, own = random._inst, random.Random()  # noqa: S311
+    for name in random.__all__:
+        if getattr(getattr(random, name), "__self__", None) is theirs:
+            setattr(random, name, getattr(own, name))
+    random._inst = own
 
 
 def _of_seconds(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import _thread
 import io
+import sys
 import threading
 import time
 from typing import Any
 
 from .channel import Channel, clean
-from .fixed import real_sleep
 
 _FLUSH_SECONDS = 0.03
+_AT_ONCE = 8
+"""Lines that are sent as they are printed, before those that follow soon are collected."""
+_END_SECONDS = 1.0
 _PIECE = 1 << 16
 _KEEP = 8_000_000
 
-_len, _isinstance = len, isinstance
-_clock, _start = time.monotonic, _thread.start_new_thread
+_len, _isinstance, _str, _print = len, isinstance, str, print
+_clock, _start, _lock = time.monotonic, _thread.start_new_thread, _thread.allocate_lock
 
 
 class Recorder:
@@ -35,15 +38,15 @@ class Recorder:
         self._total = 0
         self._last = 0.0
         self._open = False
-        self._cell = 0
-        self._flushing = False
+        self._sent = 0
+        self._flusher: tuple[_thread.LockType, _thread.LockType] | None = None
 
     def start(self) -> None:
         """A cell begins."""
         self._pending, self._size = [], 0
         self._kept, self._kept_size, self._total = [], 0, 0
         self._last, self._open = 0.0, True
-        self._cell, self._flushing = self._cell + 1, False
+        self._flusher = None
 
     def after_fork(self) -> None:
         """Forget a thread that did not cross a fork."""
@@ -53,6 +56,7 @@ class Recorder:
         """A cell has ended: send the rest, and return all that it printed."""
         self.flush()
         self._open = False
+        self._end_flusher()
         text = "".join(self._kept)
         if self._total > self._kept_size:
             text += f"\n[{self._total:,} characters were printed; the rest is not kept]"
@@ -73,10 +77,12 @@ class Recorder:
                 self._size += _len(self._pending[-1][1])
                 if self._size > _PIECE // 4:
                     self.flush()
-            quiet = _clock() - self._last > _FLUSH_SECONDS
-        if quiet and text.endswith("\n"):
+            if _clock() - self._last > _FLUSH_SECONDS:
+                self._sent = 0
+        if text.endswith("\n") and self._sent < _AT_ONCE:
+            self._sent += 1
             self.flush()
-        elif self._pending and not self._flushing:
+        elif self._pending and self._flusher is None:
             self._start_flusher()
 
     def flush(self) -> None:
@@ -105,18 +111,28 @@ class Recorder:
 
     def _start_flusher(self) -> None:
         """Have what waits sent soon, also while the cell does nothing; at no cost to its end."""
+        over, ended = _lock(), _lock()
+        over.acquire()
+        ended.acquire()
         try:
-            _start(self._flush_often, (self._cell,))
+            _start(self._flush_often, (over, ended))
         except RuntimeError:  # no more threads: flushed at the end
             return
-        self._flushing = True
+        self._flusher = over, ended
 
-    def _flush_often(self, cell: int) -> None:
-        real_sleep(_FLUSH_SECONDS)
-        while self._open and self._cell == cell:
+    def _flush_often(self, over: _thread.LockType, ended: _thread.LockType) -> None:
+        while not over.acquire(timeout=_FLUSH_SECONDS):
             if self._pending:
                 self.flush()
-            real_sleep(_FLUSH_SECONDS)
+        ended.release()
+
+    def _end_flusher(self) -> None:
+        """Wait for the thread's end: one that a fork loses leaves its memory behind for good."""
+        if self._flusher is not None:
+            over, ended = self._flusher
+            over.release()
+            ended.acquire(timeout=_END_SECONDS)
+            self._flusher = None
 
 
 class Printed(io.TextIOBase):
@@ -161,3 +177,36 @@ class _Bytes(io.RawIOBase):
         raw = bytes(data)
         self._printed.write(raw.decode("utf-8", "replace"))
         return _len(raw)
+
+
+def print_whole(
+    *values: Any,
+    sep: str | None = " ",
+    end: str | None = "\n",
+    file: Any = None,
+    flush: bool = False,
+) -> None:
+    """Print as ``print`` does, which would write each value, blank and line end by itself."""
+    out = sys.stdout if file is None else file
+    if type(out) is not Printed or not _texts(sep, end):
+        _print(*values, sep=sep, end=end, file=file, flush=flush)
+        return
+    parts: list[str] = []
+    try:
+        for value in values:
+            parts.append(_str(value))
+    except BaseException:  # what stands before it is printed all the same
+        out.write((" " if sep is None else sep).join([*parts, ""]))
+        raise
+    out.write((" " if sep is None else sep).join(parts) + ("\n" if end is None else end))
+    if flush:
+        out.flush()
+
+
+def _texts(*values: Any) -> bool:
+    return all(value is None or type(value) is _str for value in values)
+
+
+print_whole.__name__ = print_whole.__qualname__ = "print"
+print_whole.__module__ = "builtins"
+print_whole.__doc__ = _print.__doc__
