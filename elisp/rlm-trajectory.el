@@ -41,6 +41,7 @@
 (require 'rlm-draw-steering)
 (require 'rlm-browse)
 (require 'rlm-header)
+(require 'rlm-keys)
 (require 'rlm-notify)
 (require 'rlm-ol)
 (require 'rlm-restore)
@@ -361,9 +362,9 @@ Both cost too much while text streams in."
              "Not following the run")))
 
 (defun rlm-trajectory-help ()
-  "Describe the keys of this buffer."
+  "List the keys of this buffer."
   (interactive nil rlm-trajectory-mode)
-  (describe-keymap 'rlm-trajectory-mode-map))
+  (rlm-keys-show (current-local-map) "Keys in the buffer of a run"))
 
 ;;;; The mode
 

@@ -272,5 +272,24 @@
                (lambda (&rest _) (signal 'dbus-error '("No bus")))))
       (should-not (rlm-notify--desktop "Answered" "a" (current-buffer))))))
 
+;;;; The keys at a glance
+
+(ert-deftest rlm-browse-test-keys-are-listed-each-with-its-word ()
+  (rlm-test-with
+    (switch-to-buffer (rlm-trajectory-create "Why?"))
+    (rlm-test-keys "?")
+    (let ((text (rlm-test-buffer-text "*Help*"))
+          (case-fold-search nil))
+      (dolist (line '("^r +Ask .*further" "^1 2 3 4 +Fold" "^C-c C-c +[A-Z]" "^SPC +Scroll" "^- +Mark"))
+        (should (string-match-p line text)))
+      (should-not (string-match-p "remap\\|digit-argument\\|org-metadown\\| rlm-" text)))
+    ;; A line leads to all that its command says of itself.
+    (with-current-buffer "*Help*"
+      (goto-char (point-min))
+      (let ((case-fold-search nil))
+        (re-search-forward "^P +"))
+      (push-button (point)))
+    (should (string-match-p "rlm-pause" (rlm-test-buffer-text "*Help*")))))
+
 (provide 'rlm-browse-test)
 ;;; rlm-browse-test.el ends here
