@@ -7,7 +7,14 @@ import pytest
 from engine_harness import cell, final
 from rlm_server.config import Config, SandboxConfig
 from rlm_server.errors import BusyError, LogError, NotResumableError
-from rlm_server.protocol import Answer, CellStarted, ForkParams, LimitOverrides, ResumeParams
+from rlm_server.protocol import (
+    Answer,
+    CellDone,
+    CellStarted,
+    ForkParams,
+    LimitOverrides,
+    ResumeParams,
+)
 from scripted_engine import ask, at_rest, engine, events, home
 
 __all__ = ["home"]
@@ -113,6 +120,19 @@ async def test_a_fork_runs_the_code_that_was_edited_whatever_it_holds(
         [told] = [event for event in events(fork) if isinstance(event, Answer)]
         assert told.text == answer
         assert len(server.models.prompts) == 1  # the model was not asked
+
+
+async def test_a_fence_in_edited_code_hides_nothing_of_it() -> None:
+    code = "```repl\nx = 1\n```\nFINAL(x)\n"  # pasted with its fence
+    async with engine([final(), final("'again'")]) as server:
+        run = await ask(server)
+        edit = ForkParams(run_id=run.run_id, iteration=1, code=code)
+        fork = await server.durable.fork(edit)
+        await at_rest(fork)
+        [cell, *_] = [event for event in events(fork) if isinstance(event, CellStarted)]
+        assert cell.code == code
+        [done, *_] = [event for event in events(fork) if isinstance(event, CellDone)]
+        assert "SyntaxError" in done.error
 
 
 @pytest.mark.parametrize("code", ["", " \n\n"])
