@@ -1276,6 +1276,12 @@ class FollowUp(Event, tag="followUp"):
     sub_model: str
     limits: Limits
     """Its own, which begin anew; the cost is counted on."""
+    question_hash: str = ""
+    """By which the whole question is kept, where it is too long for an event."""
+    schema: dict[str, Any] | None = None
+    """JSON Schema that the answer has to fit; null: it is text."""
+    approve: bool | None = None
+    """Whether its code waits for approval; null, in older logs: as it did before."""
 
 
 class ApprovalWanted(Event, tag="approvalWanted"):

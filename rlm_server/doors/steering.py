@@ -51,10 +51,10 @@ class SteeringMethods:
     async def _follow_up(self, params: FollowUpParams) -> Then:
         await self._engine.settle(params.run_id)
         try:
-            run, seq = self._engine.follow_up(params)
+            run, seq = await self._engine.follow_up(params)
         except NotRestingError:
             await self._revive(params.run_id)
-            run, seq = self._engine.follow_up(params)
+            run, seq = await self._engine.follow_up(params)
         result = FollowUpResult(run_id=run.run_id, log=str(run.log.path), from_seq=seq)
         return Then(result, lambda: self._follow(run.run_id, seq))
 

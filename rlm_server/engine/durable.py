@@ -233,6 +233,8 @@ class Durable:
 
         def find() -> tuple[str, list[Source], list[Overlay]]:
             question = texts.question(started.question_hash) or started.question
+            for further in record.further:
+                further.text = texts.question(further.event.question_hash) or further.text
             found = sources or texts.sources(started.sources, directory)
             return question, list(found), texts.overlays(started.overlays)
 

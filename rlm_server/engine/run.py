@@ -204,10 +204,13 @@ class Run:
             rerun_of=self._rerun.run_id if self._rerun else None,
         )
 
-    def follow_up(self, question: str, options: FollowUpOptions) -> asyncio.Task[None]:
+    def follow_up(
+        self, question: str, options: FollowUpOptions, kept: str = ""
+    ) -> asyncio.Task[None]:
         """Begin with a further question, which is answered where the last one ended.
 
-        Only for a run that rests. Raises UnknownModelError, LogError.
+        ``kept`` is by what a long one is found again. Only for a run that rests. Raises
+        UnknownModelError, LogError.
         """
         root = self._models.resolve(options.root_model, default=self._root)
         sub = self._models.resolve(options.sub_model, default=self._sub)
@@ -224,6 +227,9 @@ class Run:
             root_model=self._root,
             sub_model=self._sub,
             limits=self._ledger.limits,
+            question_hash=kept,
+            schema=options.schema,
+            approve=self.steering.approving,
         )
         return self._begin(self._work_on())
 
@@ -413,7 +419,10 @@ class Run:
             event = question.event
             goes_on = question is past.record.further[-1] and not past.revive
             limits = past.limits if goes_on else event.limits
-            self._turn_to(event.question, event.root_model, event.sub_model, limits, None)
+            models = (event.root_model, event.sub_model)
+            self._turn_to(question.text, *models, limits, event.schema)
+            if event.approve is not None:
+                self.steering.approving = event.approve
             if goes_on:
                 self._ledger.spent = replay.unaccounted(question)
                 self._ledger.go_on(past.record.seconds - question.seconds, question.seconds)

@@ -166,12 +166,14 @@ class Engine:
         if run is not None and run.ended is not None:
             await asyncio.wait({self._tasks[run_id]})
 
-    def follow_up(self, params: FollowUpParams) -> tuple[Run, int]:
+    async def follow_up(self, params: FollowUpParams) -> tuple[Run, int]:
         """Ask a run that rests a further question; return it, and the number of its next event.
 
         Raises BusyError while it is at another one, NotRestingError, UnknownRunError,
         UnknownModelError, LogError.
         """
+        asked = (params.question, MAX_EVENT_TEXT, params.run_id)
+        kept = await asyncio.to_thread(self._texts.keep_further, *asked)
         self._check_open()
         if params.run_id in self._runs:
             raise BusyError(
@@ -180,7 +182,7 @@ class Engine:
             )
         run = self.steered(params.run_id)
         seq = run.next_seq
-        task = run.follow_up(params.question, params.options)
+        task = run.follow_up(params.question, params.options, kept)
         self._resting.take(params.run_id)
         self._watch(run, task)
         return run, seq

@@ -132,6 +132,8 @@ class PastQuestion:
     """A further question of a run."""
 
     event: FollowUp
+    text: str
+    """The question, whole as soon as whoever has the kept texts has put it here."""
     after: int
     """Iterations before it."""
     answered: str
@@ -247,7 +249,7 @@ class Record:
     def _take_question(self, event: FollowUp) -> None:
         self.limits = event.limits
         before = (self.last_iteration(), self.answer, self.seconds, self.usage)
-        self.further.append(PastQuestion(event, *before))
+        self.further.append(PastQuestion(event, event.question, *before))
         self.ended, self.answer = None, ""
 
     def _say(self, above: str, text: str) -> None:

@@ -13,7 +13,7 @@ from rlm_server.runs.index import EVERY, Index
 from rlm_server.runs.log import in_use
 from rlm_server.runs.place import logs
 from rlm_server.runs.summary import kept_texts
-from rlm_server.runs.texts import Texts
+from rlm_server.runs.texts import Texts, owner
 
 
 class Choice(NamedTuple):
@@ -81,8 +81,9 @@ class Retention:
 
     def sweep(self) -> int:
         """Remove the texts that came with questions and that no run needs any more."""
-        wanted = {name for path in logs(self._index.directory) for name in kept_texts(path)}
-        return self._texts.remove_all_but(wanted)
+        paths = list(logs(self._index.directory))
+        wanted = {name for path in paths for name in kept_texts(path)}
+        return self._texts.remove_all_but(wanted, {owner(path.stem) for path in paths})
 
     @staticmethod
     def _unlink(path: Path) -> int:

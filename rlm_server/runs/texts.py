@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from rlm_server.errors import LogError, SourceError
@@ -25,6 +25,9 @@ from rlm_server.protocol import (
 NEW_SECONDS = 600
 """How long a text is kept that no log names."""
 
+HASH = 64
+"""Characters of a hash, with which every text's name ends."""
+
 
 class Texts:
     """The kept texts of one state directory. Methods block: not for the event loop."""
@@ -40,6 +43,13 @@ class Texts:
     def keep_question(self, question: str, limit: int) -> str:
         """Keep a question that is too long for an event; give its hash, else an empty string."""
         return self._keep(question.encode("utf-8", "replace")) if len(question) > limit else ""
+
+    def keep_further(self, question: str, limit: int, run_id: str) -> str:
+        """Keep a further question of a run as ``keep_question`` does, for as long as the run."""
+        data = question.encode("utf-8", "replace")
+        if len(question) <= limit:
+            return ""
+        return self._install(owner(run_id) + hashlib.sha256(data).hexdigest(), data)
 
     def question(self, name: str) -> str:
         """Give a long question; an empty string where it was not kept."""
@@ -66,17 +76,19 @@ class Texts:
         """Give the overlays as they were; raises SourceError where a text is gone."""
         return [Overlay(path=each.path, spool=str(self._found(each.hash))) for each in kept]
 
-    def remove_all_but(self, wanted: set[str]) -> int:
+    def remove_all_but(self, wanted: set[str], owners: Collection[str] = ()) -> int:
         """Remove the texts that no run needs; give their bytes.
 
-        The newest stay: the log that will name them may not be written yet.
+        ``wanted`` are names of texts, ``owners`` those of runs as ``owner`` gives them. The newest
+        stay: the log that will name them may not be written yet.
         """
         removed = 0
         with contextlib.suppress(OSError):
             for path in self.directory.iterdir():
                 with contextlib.suppress(OSError):
                     status = path.stat()
-                    if path.name not in wanted and time.time() - status.st_mtime > NEW_SECONDS:
+                    needed = path.name in wanted or path.name[:-HASH] in owners
+                    if not needed and time.time() - status.st_mtime > NEW_SECONDS:
                         path.unlink()
                         removed += status.st_size
         return removed
@@ -144,3 +156,8 @@ class Texts:
                 cure="Free some disk space, or set RLM_STATE to a directory that can be written.",
             ) from error
         return name
+
+
+def owner(run_id: str) -> str:
+    """What the name of a text begins with that one run has, in the midst of its log."""
+    return run_id.replace("-", "")

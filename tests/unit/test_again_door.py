@@ -26,7 +26,7 @@ async def test_a_run_with_further_questions_prints_the_answer_to_the_last(
 ) -> None:
     async with engine([final('"one"'), cell("x = 1")]) as server:
         run = await ask(server)
-        again, _ = server.follow_up(
+        again, _ = await server.follow_up(
             FollowUpParams(run_id=run.run_id, question="And then?", options=ONCE)
         )
         await at_rest(again)
