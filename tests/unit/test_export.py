@@ -428,3 +428,33 @@ async def test_a_file_is_written_whole_or_not_at_all(run: Played, tmp_path: Path
     with pytest.raises(ExportError):
         export_to(run.run.log.path, "html", run.run.log.path)
     assert not list(tmp_path.glob(".*.part"))
+
+
+async def test_an_export_writes_through_no_link_and_is_its_users_only(tmp_path: Path) -> None:
+    run = await play(tmp_path, [final()])
+    mine, shared = tmp_path / "mine", tmp_path / "shared"
+    shared.mkdir()
+    mine.write_text("mine")
+    target = shared / "page.html"
+    (shared / ".page.html.part").symlink_to(mine)
+    target.symlink_to(mine)
+    size = export_to(run.run.log.path, "html", target)
+    assert mine.read_text() == "mine"
+    assert not target.is_symlink()
+    assert (target.stat().st_size, target.stat().st_mode & 0o777) == (size, 0o600)
+    assert sorted(path.name for path in shared.iterdir()) == [".page.html.part", "page.html"]
+
+
+async def test_no_log_is_exported_over(tmp_path: Path) -> None:
+    run = await play(tmp_path, [final()])
+    log = run.run.log.path
+    other = log.with_name("20260101-000000-abcdef.jsonl")
+    other.write_text("precious")
+    link = tmp_path / "logs"
+    link.symlink_to(tmp_path)
+    for target in (log, other, link / other.name, log.with_name("new.jsonl")):
+        with pytest.raises(ExportError, match="among the logs"):
+            export_to(log, "rlms", target)
+    assert other.read_text() == "precious"
+    (tmp_path / "elsewhere").mkdir()
+    assert export_to(log, "rlms", tmp_path / "elsewhere" / "run.jsonl") > 0
