@@ -50,6 +50,9 @@
 (defvar-local rlm-runs--filter nil
   "What the runs of this list match, a plist of :text, :status and :project.")
 
+(defvar-local rlm-runs--total nil
+  "How many runs match the filter, shown here or not.")
+
 (defvar-local rlm-runs--summaries nil
   "The runs of this list, plists as the server gives them.")
 
@@ -66,6 +69,8 @@
     (define-key map "s" #'rlm-runs-filter-status)
     (define-key map "P" #'rlm-runs-filter-project)
     (define-key map "+" #'rlm-runs-more)
+    (define-key map [remap tabulated-list-sort] #'rlm-runs-sort)
+    (define-key map [remap tabulated-list-col-sort] #'rlm-runs-sort-by-header)
     (define-key map "=" #'rlm-runs-compare)
     (define-key map "e" #'rlm-export-run)
     (define-key map "r" #'rlm-resume-run)
@@ -104,20 +109,32 @@ The list follows the live ones while it is visible."
 
 (defun rlm-runs--params ()
   "Return what the server is asked for."
-  (append (list :limit rlm-runs--limit) rlm-runs--filter))
+  (append (list :limit rlm-runs--limit)
+          (pcase tabulated-list-sort-key
+            (`(,column . ,flipped)
+             (list :sort (cdr (assoc column rlm-runs--orders))
+                   :ascending (if flipped :json-false t))))
+          rlm-runs--filter))
+
+(defconst rlm-runs--orders
+  '(("Question" . "question") ("Status" . "status") ("Started" . "started")
+    ("Model" . "rootModel") ("Project" . "project") ("Cost" . "cost") ("Time" . "seconds"))
+  "Columns, and how the server calls the order by them.")
 
 (defun rlm-runs--rows (answer)
   "Return a row for each run of ANSWER, the server's."
   (setq rlm-runs--summaries (append (plist-get answer :runs) nil)
-        mode-line-process (rlm-runs--mode-line (plist-get answer :total)))
+        rlm-runs--total (or (plist-get answer :total) (length rlm-runs--summaries))
+        mode-line-process (rlm-runs--mode-line))
   (rlm-runs--arm)
   (mapcar #'rlm-runs--row rlm-runs--summaries))
 
-(defun rlm-runs--mode-line (total)
-  "Return a text on the list for the mode line; its filter matches TOTAL."
+(defun rlm-runs--mode-line ()
+  "Return a text on the list for the mode line."
   (let ((count (length rlm-runs--summaries)))
-    (concat (if (< count (or total 0))
-                (format " %s of %s" (rlm-figure-number count) (rlm-figure-number total))
+    (concat (if (< count rlm-runs--total)
+                (format " %s of %s" (rlm-figure-number count)
+                        (rlm-figure-number rlm-runs--total))
               (format " %s" (rlm-figure-number count)))
             (if rlm-runs--filter (format " (%s)" (rlm-runs--filter-text)) ""))))
 
@@ -218,6 +235,30 @@ With no words, show all."
                                                      rlm-runs--summaries)))))
                rlm-runs-mode)
   (rlm-runs--set-filter :project project))
+
+(defun rlm-runs-sort (&optional column)
+  "Sort all runs, not only those shown, by the column at point.
+With a numeric prefix argument, sort by that COLUMN; -1: the newest first.
+The same column again reverses the order."
+  (interactive "P" rlm-runs-mode)
+  (if (equal column -1)
+      (progn (setq tabulated-list-sort-key nil)
+             (tabulated-list-init-header)
+             (rlm-table-refresh))
+    (tabulated-list-sort column)
+    (rlm-runs--sort-all)))
+
+(defun rlm-runs-sort-by-header (event)
+  "Sort all runs, not only those shown, by the column that EVENT, a click, is on."
+  (interactive "e" rlm-runs-mode)
+  (tabulated-list-col-sort event)
+  (with-current-buffer (window-buffer (posn-window (event-start event)))
+    (rlm-runs--sort-all)))
+
+(defun rlm-runs--sort-all ()
+  "Let the server sort what is not shown here as well."
+  (when (< (length rlm-runs--summaries) (or rlm-runs--total 0))
+    (rlm-table-refresh)))
 
 (defun rlm-runs-more ()
   "Show twice as many."

@@ -36,7 +36,11 @@
 The rows are as in `tabulated-list-entries'.")
 
 (defvar-local rlm-table--asking nil
-  "Non-nil while an answer for this buffer is awaited.")
+  "What is asked while an answer for this buffer is awaited, as (PARAMS), else nil.")
+
+(defconst rlm-table--garbage 32000000
+  "Bytes that may be allocated for a list before garbage is collected.
+Rows are kept: to collect in their midst finds nothing and takes most of the time.")
 
 (define-derived-mode rlm-table-mode tabulated-list-mode "rlm table"
   "Major mode of lists that the server fills."
@@ -55,11 +59,13 @@ The rows are as in `tabulated-list-entries'.")
     (current-buffer)))
 
 (defun rlm-table-refresh ()
-  "Ask the server for the rows of the current buffer, unless it is asked already."
+  "Ask the server for the rows of the current buffer, unless it is asked already.
+If other rows are wanted when it answers, it is asked again."
   (unless rlm-table--asking
-    (setq rlm-table--asking t)
-    (let ((buffer (current-buffer)))
-      (rlm-rpc-ask rlm-table-method (funcall rlm-table-params-function)
+    (let ((buffer (current-buffer))
+          (params (funcall rlm-table-params-function)))
+      (setq rlm-table--asking (list params))
+      (rlm-rpc-ask rlm-table-method params
                    (lambda (answer)
                      (rlm-table--answered
                       buffer (lambda () (rlm-table--fill answer))))
@@ -71,8 +77,12 @@ The rows are as in `tabulated-list-entries'.")
   "Call FUNCTION in BUFFER, if it is live, now that the server has answered."
   (when (buffer-live-p buffer)
     (with-current-buffer buffer
-      (setq rlm-table--asking nil)
-      (funcall function))))
+      (let ((asked (car rlm-table--asking))
+            (gc-cons-threshold (max gc-cons-threshold rlm-table--garbage)))
+        (setq rlm-table--asking nil)
+        (if (equal asked (funcall rlm-table-params-function))
+            (funcall function)
+          (rlm-table-refresh))))))
 
 (defun rlm-table--fill (answer)
   "Show the rows that ANSWER gives, where everybody was."

@@ -676,6 +676,10 @@ class AttachResult(Wire):
     last_seq: int
 
 
+RunsOrder = Literal["started", "question", "status", "rootModel", "project", "cost", "seconds"]
+"""Fields of ``RunSummary`` that lists can be sorted by."""
+
+
 class RunsParams(Strict):
     """``rlm/runs``: the newest runs, live ones included."""
 
@@ -688,10 +692,13 @@ class RunsParams(Strict):
     """Only runs in this state."""
     text: str = ""
     """Only runs whose question, project, model or id holds these words, each of them."""
+    sort: RunsOrder = "started"
+    """By what they are sorted, on all pages; of equal ones the newest comes first."""
+    ascending: bool = False
 
 
 class RunsResult(Wire):
-    """Answer to ``rlm/runs``, newest first."""
+    """Answer to ``rlm/runs``, newest first unless it was wanted otherwise."""
 
     runs: list[RunSummary]
     total: int = 0

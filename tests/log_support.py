@@ -63,3 +63,18 @@ def write(directory: Path, events: list[Event]) -> Path:
     path = directory / f"{events[-1].run_id}.jsonl"
     path.write_bytes(b"".join(to_json(event) + b"\n" for event in events))
     return path
+
+
+def write_runs(directory: Path, count: int) -> None:
+    """Write the logs of so many short runs of different cost, one each minute, in six projects."""
+    for number in range(count):
+        run_id = f"20260301-{number:06d}-{number:06x}"
+        begun = started(
+            run_id,
+            question=f"What do we know of harbour {number}, and which boats leave it at dawn?",
+            project=f"project {number % 6}", root_model="provider/model",
+            time=1_700_000_000.0 + 60 * number,
+        )  # fmt: skip
+        end = ended(1, run_id, ("done", "done", "done", "limit")[number % 4])
+        end.usage = Usage(cost=number * 7919 % 10_007 / 1000)
+        write(directory, [begun, end])

@@ -20,14 +20,17 @@ from rlm_server.runs.summary import summarise
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 EVERY = 1 << 40
 """A limit that leaves nothing out."""
 _SCHEMA = """
 CREATE TABLE run (
     id TEXT PRIMARY KEY, modified INTEGER NOT NULL, size INTEGER NOT NULL, started REAL NOT NULL,
-    project TEXT, status TEXT NOT NULL, words TEXT NOT NULL, summary BLOB NOT NULL
-) WITHOUT ROWID
+    project TEXT, status TEXT NOT NULL, question TEXT NOT NULL, rootModel TEXT NOT NULL,
+    cost REAL, seconds REAL NOT NULL, words TEXT NOT NULL, summary BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX state ON run (id, modified, size);
+CREATE INDEX newest ON run (started DESC, id DESC);
 """
 _BROKEN = (sqlite3.Error, OSError, msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError)
 _decoder = msgspec.json.Decoder(RunSummary)
@@ -73,7 +76,7 @@ class Index:
             self._update(database)
             # The conditions are words of ours; what a client sends goes as arguments.
             count = f"SELECT count(*) FROM run {where}"  # noqa: S608
-            page = f"SELECT summary FROM run {where} ORDER BY started DESC, id DESC"  # noqa: S608
+            page = f"SELECT summary FROM run {where} ORDER BY {_order(wanted)}"  # noqa: S608
             [total] = database.execute(count, arguments).fetchone()
             rows = database.execute(
                 f"{page} LIMIT ? OFFSET ?", [*arguments, wanted.limit, wanted.offset]
@@ -108,7 +111,7 @@ class Index:
                 database.execute("DELETE FROM run WHERE id = ?", (run_id,))
             else:
                 database.execute(
-                    "INSERT OR REPLACE INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    "INSERT OR REPLACE INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     _row(summary, *found[run_id]),
                 )
         database.execute("COMMIT")
@@ -140,7 +143,8 @@ class Index:
             if version != VERSION:
                 database.execute("BEGIN IMMEDIATE")
                 database.execute("DROP TABLE IF EXISTS run")
-                database.execute(_SCHEMA)
+                for statement in _SCHEMA.split(";"):  # a script would end the transaction
+                    database.execute(statement)
                 database.execute(f"PRAGMA user_version = {VERSION}")
                 database.execute("COMMIT")
             yield database
@@ -157,8 +161,18 @@ def _row(summary: RunSummary, modified: int, size: int) -> tuple[Any, ...]:
     words = (summary.question, summary.project or "", summary.root_model, summary.run_id)
     return (
         *(summary.run_id, modified, size, summary.started, summary.project, summary.status),
+        *(summary.question, summary.root_model, summary.cost, summary.seconds),
         *("\n".join(words).casefold(), msgspec.json.encode(summary)),
     )
+
+
+def _order(wanted: RunsParams) -> str:
+    """How rows are sorted, as SQL; the names of columns are those that the protocol allows."""
+    way = "ASC" if wanted.ascending else "DESC"
+    if wanted.sort == "started":
+        return f"started {way}, id {way}"
+    # As in Emacs: what is unknown is more than any number.
+    return f"{wanted.sort} IS NULL {way}, {wanted.sort} {way}, started DESC, id DESC"
 
 
 def _conditions(wanted: RunsParams, live: list[str]) -> tuple[str, list[Any]]:

@@ -3,13 +3,14 @@
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from log_support import FORK, RUN, ended, forked, notice, started, write
 from rlm_server.cli import main
 from rlm_server.errors import LogError
-from rlm_server.protocol import KeptText, RunsParams
+from rlm_server.protocol import KeptText, RunsParams, Usage
 from rlm_server.runs import index as index_module
 from rlm_server.runs.index import Index
 from rlm_server.runs.log import RunLog
@@ -55,6 +56,24 @@ def test_runs_are_found_by_project_status_and_words(state: Path, index: Index) -
     assert index.find(RunsParams(text="100% _"), ()).total == 0
     page = index.find(RunsParams(limit=2, offset=3), ())
     assert ([run.run_id for run in page.runs], page.total) == ([name(8), name(7)], 12)
+
+
+def test_runs_are_sorted_over_all_pages(state: Path, index: Index) -> None:
+    costs = [0.5, None, 0.25, 4.0, 0.5]
+    for number, cost in enumerate(costs):
+        end = ended(1, name(number))
+        end.usage = Usage(cost=cost)
+        write(state / "runs", [started(name(number), time=1000.0 + number), end])
+
+    def order(**wanted: Any) -> list[int]:
+        pages = [index.find(RunsParams(limit=2, offset=n, **wanted), ()) for n in (0, 2, 4)]
+        return [int(run.run_id[9:15]) - 120_000 for page in pages for run in page.runs]
+
+    assert order() == [4, 3, 2, 1, 0]
+    assert order(ascending=True) == [0, 1, 2, 3, 4]
+    assert order(sort="cost", ascending=True) == [2, 4, 0, 3, 1]
+    assert order(sort="cost") == [1, 3, 4, 0, 2]
+    assert order(sort="rootModel") == [4, 3, 2, 1, 0]
 
 
 def test_live_runs_are_running_whatever_their_log_says(state: Path, index: Index) -> None:
