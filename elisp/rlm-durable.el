@@ -1,4 +1,4 @@
-;;; rlm-durable.el --- Fork runs, and ask them again  -*- lexical-binding: t; -*-
+;;; rlm-durable.el --- Let runs go on, fork, and ask again  -*- lexical-binding: t; -*-
 
 ;; This program is free software: you can redistribute it and/or modify
 ;; it under the terms of the GNU General Public License as published by
@@ -15,25 +15,81 @@
 
 ;;; Commentary:
 
-;; A run is its log, so it can begin anew from any of its iterations, or
-;; run its program again when its files have changed.  The commands work in
+;; A run is its log, so it can go on where it stopped, begin anew from any
+;; of its iterations, or run its program again when its files have changed.  The commands work in
 ;; a run's buffer, and in the list of runs.
 
 ;;; Code:
 
 (require 'cl-lib)
 (require 'subr-x)
+(require 'rlm-limits)
 (require 'rlm-run)
 (require 'rlm-rpc)
 (require 'rlm-runs)
 (require 'rlm-live)
 (require 'rlm-steer)
 
+(defvar rlm-client--buffers)
+
+(declare-function rlm-client-open "rlm-client" (run))
+(declare-function rlm-client-redraw "rlm-client" (buffer))
 (declare-function rlm-client-begin "rlm-client" (method params question &optional begun))
 (declare-function rlm-client-buffer "rlm-client" (id))
 (declare-function rlm-forks-add "rlm-forks" (buffer fork iteration id changes))
 (declare-function rlm-client-adopt-new "rlm-client" (id log question))
-(declare-function rlm-limits--read "rlm-limits" (run))
+
+;;;; Going on
+
+;;;###autoload
+(defun rlm-resume-run (run &optional limits)
+  "Let RUN, a plist, go on from where it stopped, with LIMITS changed.
+What was answered before is not paid for again.  LIMITS is a plist such
+as (:iterations 40).  Interactively you are asked for a limit if one has
+ended the run, or with a prefix argument."
+  (interactive
+   (let ((run (rlm-runs-here)))
+     (list run (when (or current-prefix-arg (equal "limit" (plist-get run :status)))
+                 (rlm-durable--read-limits run t)))))
+  (rlm-rpc-ask 'rlm/resume `(:runId ,(plist-get run :runId)
+                                    ,@(when limits (list :limits limits)))
+               (lambda (result)
+                 (rlm-durable--show-anew (list :runId (plist-get result :runId)
+                                               :question (plist-get run :question)
+                                               :log (plist-get result :log))))
+               (lambda (text) (message "rlm: it can't be resumed: %s" text))))
+
+(defun rlm-durable--show-anew (run)
+  "Show RUN, a plist, drawn from its log as it is now."
+  (let ((buffer (gethash (plist-get run :runId) rlm-client--buffers)))
+    (if (not (buffer-live-p buffer))
+        (rlm-client-open run)
+      (rlm-client-redraw buffer)
+      (pop-to-buffer buffer))))
+
+(defun rlm-durable--read-limits (run &optional more)
+  "Let the user choose a limit of RUN, a plist, and its new value.
+With MORE, the limit that has ended the run is proposed, at twice its value."
+  (pcase-let ((`(,limits . ,reason) (rlm-durable--recorded (plist-get run :log))))
+    (rlm-limits-read limits (and more reason))))
+
+(defun rlm-durable--recorded (log)
+  "Return the limits of the run with this LOG, and why it has ended or nil."
+  (with-temp-buffer
+    (let ((coding-system-for-read 'utf-8))
+      (insert-file-contents (concat rlm-server-host log)))
+    (cons (plist-get (rlm-durable--last-event
+                      '("runStarted" "runForked" "runResumed" "followUp" "limitsChanged"))
+                     :limits)
+          (plist-get (rlm-durable--last-event '("runEnded")) :reason))))
+
+(defun rlm-durable--last-event (kinds)
+  "Return the last event of one of KINDS in this buffer, a log, or nil."
+  (goto-char (point-max))
+  (when (re-search-backward (format "^{\"kind\":\"%s\".*}$" (regexp-opt kinds t)) nil t)
+    (ignore-errors
+      (json-parse-string (match-string 0) :object-type 'plist
+                         :null-object nil :false-object nil))))
 
 ;;;; Asking again
 
@@ -76,14 +132,9 @@ point, and you are asked what shall be different."
               (pcase what
                 ("other code" (list :code 'edit))
                 ("another model" (list :options (list :rootModel (rlm-durable--read-model))))
-                ("another limit" (list :options (list :limits (rlm-durable--read-limits))))
+                ("another limit" (list :options (list :limits (rlm-durable--read-limits run))))
                 ("a note" (list :note (read-string "Note for the model: ")))
                 (_ (user-error "Nothing would be different"))))))
-
-(defun rlm-durable--read-limits ()
-  "Let the user choose a limit of this buffer's run and its new value."
-  (require 'rlm-limits)
-  (rlm-limits--read (or rlm-run-current (user-error "Do this in the run's buffer"))))
 
 (defun rlm-durable--read-model ()
   "Let the user choose a model."
@@ -130,15 +181,20 @@ With a prefix argument, or if STOP is non-nil, no longer watch the run."
        (list run (let ((text (read-string "Budget in dollars (empty: no limit): ")))
                   (and (not (string-blank-p text)) (string-to-number text)))))))
   (let ((id (plist-get run :runId)))
-    (setf (alist-get id rlm-durable--watched nil nil #'equal) (plist-get run :question))
     (setq rlm-rpc-notice-function #'rlm-durable--on-notice)
     (rlm-rpc-ask 'rlm/watch `(:runId ,id :stop ,(if stop t :json-false)
                                      ,@(when budget (list :budget budget)))
                  (lambda (result)
-                   (message (if (eq (plist-get result :watching) t)
-                                (format "Watching %s" (string-join (plist-get result :places) ", "))
-                              "No longer watching")))
+                   (rlm-durable--watching id (plist-get run :question) result))
                  (lambda (text) (message "rlm: %s" text)))))
+
+(defun rlm-durable--watching (id question result)
+  "Note and tell whether the server's RESULT is that QUESTION's run ID is watched."
+  (let ((watching (eq (plist-get result :watching) t)))
+    (setf (alist-get id rlm-durable--watched nil t #'equal) (and watching question))
+    (message "%s" (if watching
+                      (concat "Watching " (string-join (plist-get result :places) ", "))
+                    "No longer watching"))))
 
 (defun rlm-durable--on-notice (method params)
   "Take PARAMS of the notification METHOD: a watched run is asked again."

@@ -22,27 +22,40 @@
 ;;; Code:
 
 (require 'cl-lib)
+(require 'seq)
 (require 'rlm-run)
 (require 'rlm-rpc)
 
 (declare-function rlm-live-run "rlm" ())
 
-(defun rlm-limits--read (run)
-  "Let the user choose a limit of RUN and its new value.
-Return a plist as in the protocol."
-  (let* ((limits (rlm-run-limits run))
-         (table (mapcar (pcase-lambda (`(,name . ,words))
+(defun rlm-limits-read (limits &optional reason)
+  "Let the user choose one of LIMITS, a plist, and its new value.
+Return a plist as in the protocol.  If REASON, why a run has ended, names a
+limit, that one is proposed at twice its value."
+  (let* ((table (mapcar (pcase-lambda (`(,name . ,words))
                           (cons (format "%s (%s)" words
                                         (rlm-run-limit-text name (plist-get limits name)))
                                 name))
                         rlm-run-limit-names))
-         (choice (completing-read "Limit to change: " table nil t))
-         (name (or (cdr (assoc choice table)) (user-error "No limit"))))
+         (reached (rlm-limits--reached reason))
+         (choice (completing-read (if reached (format "%s Limit to raise: " reason)
+                                    "Limit to change: ")
+                                  table nil t nil nil (car (rassq reached table))))
+         (name (or (cdr (assoc choice table)) (user-error "No limit")))
+         (now (plist-get limits name)))
     (list name (rlm-limits--number
-                name (read-number (format "%s, now %s: "
-                                          (cdr (assq name rlm-run-limit-names))
-                                          (rlm-run-limit-text name (plist-get limits name)))
-                                  (plist-get limits name))))))
+                name (read-number (format "%s, now %s: " (cdr (assq name rlm-run-limit-names))
+                                          (rlm-run-limit-text name now))
+                                  (if (and now (eq name reached)) (* 2 now) now))))))
+
+(defun rlm-limits--reached (reason)
+  "Return the limit that REASON, a sentence of the server, names, or nil."
+  (and reason
+       (cdr (seq-find (lambda (each) (string-match-p (car each) reason))
+                      '(("cost limit" . :cost) ("limit of [0-9,]+ iteration" . :iterations)
+                        ("limit of [0-9,]+ sub-call" . :subcalls)
+                        ("limit of [0-9,]+ token" . :tokens)
+                        ("limit of [0-9.e+]+ s is" . :seconds))))))
 
 (defun rlm-limits--number (name number)
   "Return NUMBER as the limit NAME wants it, or signal what is wrong with it."
@@ -64,7 +77,7 @@ the best answer so far."
   (interactive
    (let ((run (progn (require 'rlm) (rlm-live-run))))
      (rlm-limits--check run)
-     (list run (rlm-limits--read run))))
+     (list run (rlm-limits-read (rlm-run-limits run)))))
   (rlm-limits--check run)
   (rlm-rpc-request
    'rlm/limits (list :runId (rlm-run-id run) :limits limits)

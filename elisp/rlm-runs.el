@@ -33,6 +33,7 @@
 (require 'rlm-table)
 (require 'rlm-trajectory)
 
+(declare-function rlm-resume-run "rlm-durable" (run &optional limits))
 (declare-function ediff-buffers "ediff" (buffer-a buffer-b &optional startup-hooks job-name))
 
 (defcustom rlm-runs-limit 500
@@ -107,6 +108,11 @@ The list follows the live ones while it is visible."
   (interactive)
   (rlm-table-show rlm-runs--buffer #'rlm-runs-mode))
 
+(defconst rlm-runs--orders
+  '(("Question" . "question") ("Status" . "status") ("Started" . "started")
+    ("Model" . "rootModel") ("Project" . "project") ("Cost" . "cost") ("Time" . "seconds"))
+  "Columns, and how the server calls the order by them.")
+
 (defun rlm-runs--params ()
   "Return what the server is asked for."
   (append (list :limit rlm-runs--limit)
@@ -115,11 +121,6 @@ The list follows the live ones while it is visible."
              (list :sort (cdr (assoc column rlm-runs--orders))
                    :ascending (if flipped :json-false t))))
           rlm-runs--filter))
-
-(defconst rlm-runs--orders
-  '(("Question" . "question") ("Status" . "status") ("Started" . "started")
-    ("Model" . "rootModel") ("Project" . "project") ("Cost" . "cost") ("Time" . "seconds"))
-  "Columns, and how the server calls the order by them.")
 
 (defun rlm-runs--rows (answer)
   "Return a row for each run of ANSWER, the server's."
@@ -237,7 +238,7 @@ With no words, show all."
   (rlm-runs--set-filter :project project))
 
 (defun rlm-runs-sort (&optional column)
-  "Sort all runs, not only those shown, by the column at point.
+  "Sort by the column at point all that there are, also those not shown.
 With a numeric prefix argument, sort by that COLUMN; -1: the newest first.
 The same column again reverses the order."
   (interactive "P" rlm-runs-mode)
@@ -249,7 +250,7 @@ The same column again reverses the order."
     (rlm-runs--sort-all)))
 
 (defun rlm-runs-sort-by-header (event)
-  "Sort all runs, not only those shown, by the column that EVENT, a click, is on."
+  "Sort by the column of EVENT, a click, all that there are."
   (interactive "e" rlm-runs-mode)
   (tabulated-list-col-sort event)
   (with-current-buffer (window-buffer (posn-window (event-start event)))
@@ -326,27 +327,6 @@ The same column again reverses the order."
            (list :runId (rlm-run-id run) :question (rlm-run-question run)
                  :status (rlm-run-status run) :log (rlm-run-log run))))
         (t (rlm-read-run))))
-
-;;;###autoload
-(defun rlm-resume-run (run)
-  "Let RUN, a plist, go on from where it stopped.
-What was answered before is not paid for again."
-  (interactive (list (rlm-runs-here)))
-  (let ((id (plist-get run :runId)))
-    (rlm-rpc-ask 'rlm/resume (list :runId id)
-                 (lambda (result)
-                   (rlm-runs--show-anew (list :runId (plist-get result :runId)
-                                              :question (plist-get run :question)
-                                              :log (plist-get result :log))))
-                 (lambda (text) (message "rlm: it can't be resumed: %s" text)))))
-
-(defun rlm-runs--show-anew (run)
-  "Show RUN, a plist, drawn from its log as it is now."
-  (let ((buffer (gethash (plist-get run :runId) rlm-client--buffers)))
-    (if (not (buffer-live-p buffer))
-        (rlm-client-open run)
-      (rlm-client-redraw buffer)
-      (pop-to-buffer buffer))))
 
 ;;;###autoload
 (defun rlm-delete-runs (chosen)

@@ -40,7 +40,8 @@ The rows are as in `tabulated-list-entries'.")
 
 (defconst rlm-table--garbage 32000000
   "Bytes that may be allocated for a list before garbage is collected.
-Rows are kept: to collect in their midst finds nothing and takes most of the time.")
+Rows are kept: to collect in their midst finds nothing, and takes
+most of the time.")
 
 (define-derived-mode rlm-table-mode tabulated-list-mode "rlm table"
   "Major mode of lists that the server fills."

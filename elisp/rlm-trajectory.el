@@ -58,7 +58,7 @@
 (declare-function rlm-live-edit "rlm-live" ())
 (declare-function rlm-variables "rlm-variables" (run &optional node))
 (declare-function rlm-redraw "rlm" ())
-(declare-function rlm-resume-run "rlm-runs" (run))
+(declare-function rlm-resume-run "rlm-durable" (run &optional limits))
 (declare-function rlm-fork-run "rlm-durable" (run iteration &rest changes))
 (declare-function rlm-rerun "rlm-durable" (run))
 (declare-function rlm-watch "rlm-durable" (run &optional budget stop))

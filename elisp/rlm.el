@@ -89,7 +89,7 @@
 (autoload 'rlm-delete-preset "rlm-settings" nil t)
 (autoload 'rlm-ask-with-preset "rlm-settings" nil t)
 (autoload 'rlm-runs "rlm-runs" nil t)
-(autoload 'rlm-resume-run "rlm-runs" nil t)
+(autoload 'rlm-resume-run "rlm-durable" nil t)
 (autoload 'rlm-delete-runs "rlm-runs" nil t)
 (autoload 'rlm-export-run "rlm-runs" nil t)
 (autoload 'rlm-models "rlm-models" nil t)

@@ -992,6 +992,8 @@ class RunStarted(Event, tag="runStarted"):
     """What random numbers in cells begin with."""
     rerun_of: str | None = None
     """The run whose program is run again."""
+    notes: list[str] = []
+    """Strategy notes that the model is told where it is to write code, also when it goes on."""
     protocol_version: int = PROTOCOL_VERSION
 
 
@@ -1026,6 +1028,8 @@ class IterationStarted(Event, tag="iterationStarted"):
     """Counted from 1."""
     direct: bool = False
     """Whether the model is given the whole text, to answer without code."""
+    opening: str = ""
+    """Where a conversation begins: hash of what the model is told, to see later if it changed."""
 
 
 class ReplyDelta(Event, tag="replyDelta"):

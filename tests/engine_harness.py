@@ -237,13 +237,12 @@ def resume(
     path.write_bytes(log)
     run_log = RunLog(path, again=True)
     record = Record(events_of(path))
-    seed = record.started.seed if record.started else 0
     past = Past(
         record=record,
         corpus=None,
         seq=numbers(path).free,
         limits=limits or record.limits or Limits(),
-        seed=seed,
+        seed=record.seed,
     )
     params = AskParams(question="What is in it?", sources=list(sources))
     run = Run(

@@ -24,6 +24,7 @@ from rlm_server.protocol import (
     AskOptions,
     AskParams,
     ForkParams,
+    LimitOverrides,
     Limits,
     Overlay,
     RerunParams,
@@ -55,7 +56,6 @@ class Durable:
         Raises UnknownRunError, NotResumableError, ContextChangedError, SourceError, LogError,
         UnknownModelError, SandboxError, BusyError.
         """
-        path = self._engine.path(params.run_id)
         await self._engine.settle(params.run_id)
         if self._engine.is_live(params.run_id):
             raise NotResumableError("The run is going on.", cure="Watch it with rlm-open-run.")
@@ -64,57 +64,42 @@ class Durable:
             if resting.busy:
                 raise BusyError("Your own code runs in the run.", cure="Stop it, or wait.")
             await self._engine.dismiss(params.run_id)
-        log = await asyncio.to_thread(RunLog, path, again=True)
-        try:
-            record = await read_record(path)
-            _refuse_answered(record.ended)
-            asked = await self._params(record, params.run_id, params.sources)
-            corpus = await self._corpus(record, asked, params.run_id)
-        except BaseException:
-            log.close()
-            raise
-        past = Past(
-            record=record,
-            corpus=corpus,
-            seq=(await asyncio.to_thread(numbers, path)).free,
-            limits=merge_limits(record.limits or Limits(), params.limits),
-            seed=record.started.seed if record.started else 0,
-        )
-        return await self._launch(params.run_id, asked, log, past)
+        return await self._take_up(params)
 
     async def revive(self, run_id: str) -> None:
         """Let a run rest again that has ended, by making its variables anew from its log.
 
         Its log stays as it is. Raises what ``resume`` does.
         """
-        path = self._engine.path(run_id)
-        log = await asyncio.to_thread(RunLog, path, again=True)
-        try:
-            record = await asyncio.to_thread(lambda: Record(events_of(path), over=True))
-            if record.ended is None:
-                raise NotResumableError(
-                    "The run was cut short before its answer.", cure="Resume it first."
-                )
-            asked = await self._params(record, run_id, None)
-            corpus = await self._corpus(record, asked, run_id)
-        except BaseException:
-            log.close()
-            raise
-        past = Past(
-            record=record,
-            corpus=corpus,
-            seq=(await asyncio.to_thread(numbers, path)).free,
-            limits=record.limits or Limits(),
-            seed=record.started.seed if record.started else 0,
-            revive=True,
-        )
-        run = await self._launch(run_id, asked, log, past)
+        run = await self._take_up(ResumeParams(run_id=run_id), revive=True)
         await run.over()
         await asyncio.sleep(0)  # what is called when it ends lets it rest
         if not run.rests:
             raise NotResumableError(
                 "The run can't be made to rest again.", cure="Ask the question anew."
             )
+
+    async def _take_up(self, params: ResumeParams, *, revive: bool = False) -> Run:
+        """Begin with a run whose own log goes on."""
+        run_id = params.run_id
+        path = self._engine.path(run_id)
+        log = await asyncio.to_thread(RunLog, path, again=True)
+        try:
+            record = await asyncio.to_thread(lambda: Record(events_of(path), over=revive))
+            if not revive:
+                _refuse_answered(record.ended)
+            elif record.ended is None:
+                raise NotResumableError(
+                    "The run was cut short before its answer.", cure="Resume it first."
+                )
+            seq = (await asyncio.to_thread(numbers, path)).free
+            asked = await self._params(record, run_id, params.sources)
+            past = await self._past(record, asked, run_id, seq, params.limits)
+        except BaseException:
+            log.close()
+            raise
+        past.revive = revive
+        return await self._launch(run_id, asked, log, past)
 
     async def fork(self, params: ForkParams) -> Run:
         """Begin a run that shares what came before an iteration of another one.
@@ -135,29 +120,22 @@ class Durable:
             node = f"0.{params.iteration}"
             reply = whole.iterations[node].reply
             given[node] = edited(reply.text if reply else "", params.code)
-        program = Program(given) if given else None
         options = changed(_options(record), params.options)
         run_id = new_run_id()
         asked = await self._params(record, run_id, None, options)
         if params.options.root_model or params.options.sub_model:
             named = params.options
-            models = (named.root_model or _root(record), named.sub_model or _sub(record))
+            models = (named.root_model or record.root_model, named.sub_model or record.sub_model)
             asked.options.root_model, asked.options.sub_model = models
-        past = Past(
-            record=record,
-            corpus=await self._corpus(record, asked, run_id),
-            seq=start,
-            limits=merge_limits(record.limits or Limits(), params.options.limits),
-            seed=record.started.seed if record.started else 0,
-            fork=Fork(
-                params.run_id,
-                params.iteration,
-                options,
-                params.note,
-                asked.project,
-                options.max_depth or self._engine.config.max_depth,
-            ),
-            program=program,
+        past = await self._past(record, asked, run_id, start, params.options.limits)
+        past.program = Program(given) if given else None
+        past.fork = Fork(
+            params.run_id,
+            params.iteration,
+            options,
+            params.note,
+            asked.project,
+            options.max_depth or self._engine.config.max_depth,
         )
         return await self._launch(run_id, asked, self._engine.new_log(run_id), past)
 
@@ -213,6 +191,18 @@ class Durable:
                 _discard(past.corpus, self._engine.directory(run_id))
             raise
 
+    async def _past(
+        self, record: Record, asked: AskParams, run_id: str, seq: int, limits: LimitOverrides
+    ) -> Past:
+        """What a run goes on from, with the text that it is about."""
+        return Past(
+            record=record,
+            corpus=await self._corpus(record, asked, run_id),
+            seq=seq,
+            limits=merge_limits(record.limits or Limits(), limits),
+            seed=record.seed,
+        )
+
     async def _params(
         self,
         record: Record,
@@ -244,7 +234,9 @@ class Durable:
             sources=found,
             overlays=overlays,
             options=msgspec.structs.replace(
-                options or _options(record), root_model=_root(record), sub_model=_sub(record)
+                options or _options(record),
+                root_model=record.root_model,
+                sub_model=record.sub_model,
             ),
             project=started.project,
         )
@@ -340,13 +332,3 @@ def _only_cell(reply: str) -> str | None:
     parser.feed(reply)
     parser.close()
     return parser.cells[0].strip() if len(parser.cells) == 1 else None
-
-
-def _root(record: Record) -> str | None:
-    told = record.resumed or record.forked or record.started
-    return told.root_model if told else None
-
-
-def _sub(record: Record) -> str | None:
-    told = record.resumed or record.forked or record.started
-    return told.sub_model if told else None

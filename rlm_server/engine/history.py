@@ -10,9 +10,12 @@ what is summed up is in the REPL's ``history``.
 from __future__ import annotations
 
 import ast
+import hashlib
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+import msgspec
 
 from rlm_server.engine.reply import ReplyParser
 from rlm_server.models import Message
@@ -89,6 +92,10 @@ class History:
             messages.append({"role": "assistant", "content": turn.reply})
             messages.append({"role": "user", "content": told})
         return messages
+
+    def digest(self) -> str:
+        """A hash of how it begins."""
+        return hashlib.sha256(msgspec.json.encode(self._opening)).hexdigest()[:16]
 
     def add(self, reply: str, told: Feedback) -> str:
         """Add a reply and what the model is told of it.

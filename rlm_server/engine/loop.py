@@ -71,6 +71,8 @@ class Loop:
         self.last_prose = ""
         self.stopping = False
         """Set when the run is to end as soon as the running cell has been interrupted."""
+        self.opening = ""
+        """Hash of what its model is told at the beginning, until that is in the log."""
         self.repl: Repl | None = None
         self.floor = asyncio.Lock()
         """Held by whoever uses the REPL: a cell of the model's, or the user."""
@@ -172,7 +174,8 @@ class Loop:
             node = f"{self.node}.{self.iterations}"
             if self.node == "0":
                 self._calls.iteration = self.iterations
-            self._emitter.emit(IterationStarted, node, iteration=self.iterations)
+            opening, self.opening = self.opening, ""
+            self._emitter.emit(IterationStarted, node, iteration=self.iterations, opening=opening)
             if (replay := self._calls.replay) and (note := replay.note(node)):
                 history.say(prompt.person_note(note))
             self._ledger.check_time()

@@ -19,6 +19,7 @@ from rlm_server.protocol import (
     IsolationMode,
     IterationStarted,
     Limits,
+    Notice,
     RunForked,
     RunResumed,
 )
@@ -61,6 +62,26 @@ class Past:
             if isinstance(event, IterationStarted) and event.node == "0.1":
                 return event.direct
         return None
+
+    def notes(self) -> list[str]:
+        """The strategy notes that its model was told."""
+        return self.record.started.notes if self.record.started else []
+
+    def compare(self, emitter: Emitter, opening: str, root: str) -> None:
+        """Tell if what the model is told at the beginning is not what it was told then."""
+        begun = [
+            event.opening
+            for event in self.record.events
+            if isinstance(event, IterationStarted) and event.opening
+        ]
+        other_model = self.fork is not None and root != self.record.root_model
+        if begun and opening != begun[0] and not other_model:
+            emitter.emit(
+                Notice,
+                level="warning",
+                text="What the model is told at the beginning has changed since: its prompt, its "
+                "profile or the tools. What it had answered stays; it goes on with the new one.",
+            )
 
     def prepare(self, emitter: Emitter, ledger: Ledger, calls: Calls) -> None:
         """Let the parts of a run go on from here."""

@@ -156,8 +156,9 @@ class Run:
         self._asked = params.question
         self._answered: list[tuple[str, str]] = []
         self._seed = zlib.crc32(run_id.encode())
+        self._notes = [] if params.options.no_notes else chosen(params.question, config.notes)
         if past is not None:
-            self._seed = past.seed
+            self._seed, self._notes = past.seed, past.notes()
             past.prepare(self._emitter, self._ledger, self._calls)
         if rerun is not None:
             self._calls.program = rerun.program
@@ -202,6 +203,7 @@ class Run:
             question_hash=self._kept.question,
             seed=self._seed,
             rerun_of=self._rerun.run_id if self._rerun else None,
+            notes=self._notes,
         )
 
     def follow_up(
@@ -508,17 +510,17 @@ class Run:
         history = self._speech.begin(self._root, self._asked, corpus, task=task)
         if self._answered:
             history.say(earlier(self._answered))
+        loop.opening = history.digest()
+        if self._past is not None:
+            self._past.compare(self._emitter, loop.opening, self._root)
         return await loop.run(loop.repl, history)
 
     def _advice(self) -> str:
         """What earlier runs have taught for such questions, as far as it is accepted; told."""
-        if self._params.options.no_notes:
-            return ""
-        notes = chosen(self._params.question, self._config.notes)
-        if notes and self._past is None:
-            text = f"Strategy notes are used: {' '.join(notes)}"
+        if self._notes and self._past is None:
+            text = f"Strategy notes are used: {' '.join(self._notes)}"
             self._emitter.emit(Notice, level="info", text=text)
-        return told(notes)
+        return told(self._notes)
 
     def _make_children(self) -> Children:
         return Children(

@@ -85,6 +85,15 @@ class Reader:
                     if last is not None and sieve.next > last + 1:
                         break
 
+    def lines(self) -> Iterator[bytes]:
+        """All events as the logs have them now; a torn last line is passed over."""
+        yield from self.earlier()
+        with self.segments[-1].path.open("rb") as file:
+            for line in file:
+                if line.endswith(b"\n"):
+                    yield from self.take(line[:-1])
+        yield from self.finish()
+
     def take(self, line: bytes) -> list[bytes]:
         """What a line of the run's own log, without its newline, gives."""
         return [self._shown(good) for good in self._sieve.take(line)]
@@ -143,10 +152,4 @@ def events_of(path: Path, last: int | None = None) -> Iterator[bytes]:
                 return
             yield line
         return
-    reader = read(path)
-    yield from reader.earlier()
-    with path.open("rb") as file:
-        for line in file:
-            if line.endswith(b"\n"):
-                yield from reader.take(line[:-1])
-    yield from reader.finish()
+    yield from read(path).lines()

@@ -190,6 +190,23 @@ class Record:
         started = self.forked or self.started
         return started.question if started else ""
 
+    @property
+    def root_model(self) -> str | None:
+        """The root model that was asked last; None where the log doesn't say."""
+        told = self.resumed or self.forked or self.started
+        return told.root_model if told else None
+
+    @property
+    def sub_model(self) -> str | None:
+        """The model for sub-calls that was asked last."""
+        told = self.resumed or self.forked or self.started
+        return told.sub_model if told else None
+
+    @property
+    def seed(self) -> int:
+        """What random numbers in cells began with."""
+        return self.started.seed if self.started else 0
+
     def last_iteration(self, above: str = "0") -> int:
         """Number of the newest iteration of a run or child run; 0 before the first."""
         last = (n.rpartition(".")[2] for n in self.iterations if _is_of(n, above))

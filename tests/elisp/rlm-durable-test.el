@@ -68,6 +68,53 @@
           (should (= 1 (how-many "^\\*\\* Iteration 1" (point-min) (point-max))))
           (should (= 0 (how-many "^\\*\\* Cancelled" (point-min) (point-max)))))))))
 
+(ert-deftest rlm-durable-run-that-a-limit-has-ended-goes-on-with-a-larger-one ()
+  (rlm-test-with-models
+      (vector (list :role "root" :match "The context holds" :times 1
+                    :reply "```repl\nx = context[:5]\nprint('begun')\n```\n")
+              (list :role "root" :match "Output of cell 1" :times 1
+                    :reply "```repl\nFINAL(x)\n```\n"))
+    (let* ((rlm-limits '((iterations . 1)))
+           (buffer (rlm-ask-files "What?" (list (rlm-durable-test-file "alpha\n"))))
+           asked)
+      (should (equal "limit" (rlm-run-status (rlm-test-wait-end buffer))))
+      (with-current-buffer buffer
+        ;; Given up at either prompt, nothing happens.
+        (dolist (quit '(completing-read read-number))
+          (cl-letf (((symbol-function 'completing-read)
+                     (lambda (prompt _table &rest more)
+                       (when (eq quit 'completing-read) (signal 'quit nil))
+                       (setq asked prompt)
+                       (nth 4 more)))
+                    ((symbol-function 'read-number)
+                     (lambda (&rest _) (signal 'quit nil)))
+                    ((symbol-function 'rlm-rpc-ask)
+                     (lambda (&rest _) (ert-fail "Something was asked"))))
+            (should (condition-case nil
+                        (progn (call-interactively #'rlm-resume-run) nil)
+                      (quit t)))))
+        (should (equal "Stopped: the limit of 1 iteration is reached. Limit to raise: " asked))
+        (cl-letf (((symbol-function 'completing-read) (lambda (&rest more) (nth 6 more)))
+                  ((symbol-function 'read-number)
+                   (lambda (prompt default)
+                     (should (equal "Iterations, now 1: " prompt))
+                     default)))
+          (call-interactively #'rlm-resume-run)))
+      (rlm-test-wait-text buffer "/Resumed on")
+      (let ((run (rlm-test-wait-end buffer)))
+        (should (equal '("done" "alpha") (list (rlm-run-status run) (rlm-run-answer run))))))))
+
+(ert-deftest rlm-durable-limits-are-known-by-the-words-of-the-server ()
+  (pcase-dolist (`(,name . ,words)
+                 '((:iterations . "Stopped: the limit of 12 iterations is reached.")
+                   (:subcalls . "Stopped: the limit of 50 sub-calls is reached.")
+                   (:seconds . "Stopped: the limit of 0.5 s is over.")
+                   (:tokens . "Stopped: the limit of 9,000 tokens leaves no room for a call.")
+                   (:cost . "Stopped: the cost limit of $1.00 leaves no room for a call.")
+                   (nil . "Cancelled.")
+                   (nil)))
+    (should (eq name (rlm-limits--reached words)))))
+
 (ert-deftest rlm-durable-fork-with-edited-code-and-rerun ()
   (rlm-test-with-models rlm-durable-test-rules
     (let* ((file (rlm-durable-test-file "alpha\n"))
@@ -108,7 +155,8 @@
            (watching nil))
       (rlm-test-wait-end buffer)
       (cl-letf (((symbol-function 'message)
-                 (lambda (text &rest _) (when text (setq watching (concat watching text))))))
+                 (lambda (text &rest values)
+                   (when text (setq watching (concat watching (apply #'format text values)))))))
         (with-current-buffer buffer (rlm-watch (rlm-runs-here)))
         (rlm-test-wait (lambda () (and watching (string-search "Watching" watching)))))
       (let ((new (rlm-durable-test-new (lambda () (rlm-durable-test-file "beta\n")))))

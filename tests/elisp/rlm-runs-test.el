@@ -93,6 +93,29 @@
         (rlm-test-answered)
         (should (= 2 (length tabulated-list-entries)))))))
 
+(ert-deftest rlm-runs-test-sorting-looks-at-what-is-not-shown-too ()
+  (rlm-test-with
+    (rlm-test-two-runs)
+    (let ((rlm-runs-limit 1)
+          (shown (lambda () (mapcar (lambda (entry) (substring (aref (cadr entry) 0) 0 4))
+                                    tabulated-list-entries))))
+      (rlm-test-in-runs
+        (should (equal '("How ") (funcall shown)))
+        (rlm-test-keys "C-u 0 S")
+        (rlm-test-answered)
+        (should (equal '("How ") (funcall shown)))
+        (rlm-test-keys "C-u 0 S")
+        (rlm-test-answered)
+        (should (equal '("What") (funcall shown)))
+        (rlm-test-keys "M-- 1 S")
+        (rlm-test-answered)
+        (should (equal '("How ") (funcall shown)))
+        ;; What is wanted while an answer is awaited is asked for after it.
+        (rlm-table-refresh)
+        (rlm-runs-filter "keeper")
+        (rlm-test-wait (lambda () (equal '("What") (funcall shown))))
+        (rlm-test-answered)))))
+
 (ert-deftest rlm-runs-test-open-and-preview ()
   (rlm-test-with
     (rlm-test-two-runs)

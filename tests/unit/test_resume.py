@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from engine_harness import Played, ScriptedModels, cell, final, prepare, resume
-from rlm_server.config import Config
+from rlm_server.config import Config, ProfileConfig
 from rlm_server.protocol import (
     Answer,
     CellDone,
@@ -296,3 +296,48 @@ async def test_a_damaged_log_costs_what_was_lost_and_no_more(tmp_path: Path) -> 
         told = f"without {lines[number][:80]!r}"
         assert (other.end.status, other.answer) == ("done", played.answer), told
         assert sum(other.models.paid.values()) <= 2, told
+
+
+def until_cell(played: Played) -> bytes:
+    """The log up to the end of its first cell."""
+    lines = played.run.log.path.read_bytes().splitlines(keepends=True)
+    end = next(n for n, line in enumerate(lines) if line.startswith(b'{"kind":"cellDone"'))
+    return b"".join(lines[: end + 1])
+
+
+async def test_it_is_told_what_it_was_told_whatever_notes_are_accepted_today(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RLM_CONFIG", str(tmp_path / "config.toml"))
+    notes = tmp_path / "notes.md"
+    notes.write_text("## any\n- Look before you leap.\n")
+    played = prepare(tmp_path / "run", [cell("x = context[:1]"), final("x")])
+    await asyncio.wait_for(played.run.start(), 50)
+    killed = until_cell(played)
+    (tmp_path / "again").mkdir()
+    for today in ("## any\n- Leap at once.\n", ""):
+        notes.write_text(today)
+        models = ScriptedModels([final("x")])
+        again = resume(tmp_path / "again", killed, models)
+        await asyncio.wait_for(again.run.start(), 50)
+        assert models.prompts[0] == played.models.prompts[1]
+        assert "Look before you leap." in models.prompts[0][1]["content"]
+        assert [notice.text for notice in again.of(Notice)] == [
+            "Strategy notes are used: Look before you leap."
+        ]
+
+
+async def test_it_says_if_the_model_is_told_something_else_than_then(tmp_path: Path) -> None:
+    played = prepare(tmp_path / "run", [cell("x = context[:1]"), final("x")])
+    await asyncio.wait_for(played.run.start(), 50)
+    killed = until_cell(played)
+    (tmp_path / "again").mkdir()
+    profile = ProfileConfig(match=["scripted/*"], advice="Think of the boats.")
+    for profiles, warnings in ({}, 0), ({"boats": profile}, 1):
+        models = ScriptedModels([final("x")])
+        config = Config(profiles=profiles)
+        again = resume(tmp_path / "again", killed, models, config=config)
+        await asyncio.wait_for(again.run.start(), 50)
+        assert again.end.status == "done"
+        told = [notice for notice in again.of(Notice) if "has changed since" in notice.text]
+        assert len(told) == warnings

@@ -51,7 +51,7 @@ def tell(path: Path) -> Iterator[Item]:
     teller = _Teller()
     reader = _reader(path)
     strange = 0
-    for line in _lines(path, reader):
+    for line in reader.lines():
         try:
             event = _event.decode(line)
         except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError):
@@ -80,15 +80,6 @@ def _reader(path: Path) -> Reader:
         except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError):
             run_id = path.stem
     return read(path) if run_id == path.stem else Reader([Segment(path, run_id, 0, None)])
-
-
-def _lines(path: Path, reader: Reader) -> Iterator[bytes]:
-    yield from reader.earlier()
-    with path.open("rb") as file:
-        for line in file:
-            if line.endswith(b"\n"):
-                yield from reader.take(line[:-1])
-    yield from reader.finish()
 
 
 # ------------------------------------------------------------------------------------- the events
