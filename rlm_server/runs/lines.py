@@ -77,6 +77,10 @@ class Sieve:
             if held.seq == mark.seq + 1 and mark.seq == self.next:  # they have changed places
                 return [*self._give(mark, line), *self._give(held, text)]
             self._damaged += 1  # nothing follows on that number, so it was wrong
+            if mark.seq == self.next:
+                given = self._give(mark, line)
+                self._damaged = int(held.seq > mark.seq)  # unless its place is taken, it is lost
+                return given
         if mark.seq == self.next:
             return self._give(mark, line)
         if mark.seq > self.next:

@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 
 import msgspec
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from log_support import FORK, RUN, ended, forked, notice, progress, started, write
@@ -69,6 +69,7 @@ async def shown(path: Path) -> list[bytes]:
     return [line async for line in follow(path, None, 0)]
 
 
+@example([("drop", 9), ("swap", 8)])
 @settings(max_examples=300, deadline=None)
 @given(st.lists(damages, min_size=1, max_size=4))
 def test_whatever_happens_to_a_log_it_opens(done: list[tuple[str, int]]) -> None:
