@@ -79,18 +79,8 @@ def install() -> None:
     time.strftime = _of_moment(time.strftime, 1)
     os.urandom = fixed.urandom
     random._urandom = fixed.urandom  # type: ignore[attr-defined]
-    _keep_chance_across_forks()
     _datetime.date = _Date  # type: ignore[misc]
     _datetime.datetime = _DateTime  # type: ignore[misc]
-
-
-def _keep_chance_across_forks() -> None:
-    """Let the functions of ``random`` belong to a generator that it doesn't seed anew in a fork."""
-    theirs, own = random._inst, random.Random()  # noqa: S311
-    for name in random.__all__:
-        if getattr(getattr(random, name), "__self__", None) is theirs:
-            setattr(random, name, getattr(own, name))
-    random._inst = own
 
 
 def _of_seconds(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -9,32 +9,30 @@ process table, so that not even the kernel lets anything survive it.
 Runs outside the sandbox's restrictions, as the sandbox's user: standard library only.
 
 The server says, one letter a packet: E the process may fork for the next cell, B that cell
-begins, M it went well, I interrupt it, K kill it (with a descriptor of a new socket for the
-twin). It is told: X the cell's process ended, D the namespace is gone, R the twin is awake, L
-there was none, Q the scratch directory is too full, F and a text: the sandbox can't be started.
+begins, M it went well and the process may fork for the next one, I interrupt it, K kill it (with a
+descriptor of a new socket for the twin). It is told: X the cell's process ended, D the namespace is
+gone, R the twin is awake, L there was none, Q the scratch directory is too full, F and a text: the
+sandbox can't be started.
 """
 
 from __future__ import annotations
 
-import array
 import os
 import select
 import signal
 import socket
-import struct
 import time
 from collections.abc import Callable
 
 from . import processes, scratch, seccomp, system
+from .packets import CREDENTIALS, NOW, ONE_DESCRIPTOR, readable, receive, unpack
 
 _PATIENCE = 8
 """Messages that are read from a sandbox in one cell; it has no honest use for more than two."""
 _FULL_SOCKET = 400
 """Reads that empty a full socket, however it was filled."""
 _WATCH_SECONDS = 0.25
-_CREDENTIALS = socket.CMSG_SPACE(struct.calcsize("3i"))
-_ONE_DESCRIPTOR = socket.CMSG_SPACE(4)
-_NOW = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+_UNBURIED_SECONDS = 0.02
 
 Start = Callable[[socket.socket], None]
 
@@ -53,7 +51,9 @@ class Guardian:
         self._gate = -1
         self._pidfd = -1
         self._stable = self._active = self._early = 0
+        self._past = 0  # the twin of a cell that went well, as long as it is not buried
         self._tokens = 0
+        self._since = 0.0
         self._patience = _PATIENCE
         self._listening = True
         self._busy = False
@@ -80,8 +80,10 @@ class Guardian:
         self._poll.register(self._rescue, select.POLLIN)
         self._watch(child)
         while True:
-            for fd, _ in self._poll.poll(_WATCH_SECONDS * 1000 if self._watching() else None):
+            for fd, _ in self._poll.poll(self._patient()):
                 self._handle(fd)
+            if self._past and self._settled():
+                self._bury_twin()
             if self._watching():
                 self._check_scratch()
             processes.bury()
@@ -100,7 +102,7 @@ class Guardian:
 
     def _on_server(self) -> None:
         try:
-            order, fds = _receive(self._server)
+            order, fds = receive(self._server)
         except BlockingIOError:
             return
         except OSError:
@@ -108,16 +110,15 @@ class Guardian:
         if not order:
             self._end()
         # What the sandbox announced before this order has to be known first.
-        while self._listening and _readable(self._rescue):
+        while self._listening and readable(self._rescue):
             self._on_sandbox()
         if order == b"E":
-            if self._gate >= 0:  # nobody can have forked for this cell yet
-                self._listen_again()
-            self._patience, self._tokens = _PATIENCE, 1
+            self._grant()
         elif order == b"B":
             self._busy = True
         elif order == b"M":
             self._commit()
+            self._grant()
         elif order == b"I":
             processes.send(self._active, signal.SIGINT)
         elif order == b"K":
@@ -125,21 +126,45 @@ class Guardian:
         for fd in fds:
             os.close(fd)
 
+    def _grant(self) -> None:
+        """Let the process fork once, for the next cell."""
+        if self._gate >= 0:  # nobody can have forked for this cell yet
+            self._listen_again()
+        self._patience, self._tokens = _PATIENCE, 1
+
     def _commit(self) -> None:
         """The cell went well: its process is the namespace now."""
         self._busy = False
-        self._tokens = 0
+        self._bury_twin()
         if self._active != self._stable:
-            processes.send(self._stable, signal.SIGKILL)
+            # It is stopped; its end would take time away from the fork that comes now.
+            self._past, self._since = self._stable, time.monotonic()
             self._stable = self._active
         if self._early:
             self._follow(self._early)
             self._early = 0
 
+    def _bury_twin(self) -> None:
+        if self._past:
+            processes.send(self._past, signal.SIGKILL)
+            self._past = 0
+
+    def _settled(self) -> bool:
+        """Whether the next cell's fork has been made, or was waited for long enough."""
+        forked = self._active != self._stable
+        return forked or time.monotonic() - self._since > _UNBURIED_SECONDS
+
+    def _patient(self) -> float | None:
+        """Milliseconds after which to look around though nothing happens."""
+        if self._past:
+            return _UNBURIED_SECONDS * 1000
+        return _WATCH_SECONDS * 1000 if self._watching() else None
+
     def _restore(self, fds: list[int]) -> None:
         """Kill the cell and wake the twin, to speak through the new socket."""
         self._busy = False
         self._tokens = self._early = 0
+        self._bury_twin()
         if self._active == self._stable:
             self._say(b"L")
             return
@@ -172,9 +197,9 @@ class Guardian:
     # ---------------------------------------------------------------------------- from the sandbox
 
     def _on_sandbox(self) -> None:
-        size = _CREDENTIALS + _ONE_DESCRIPTOR
+        size = CREDENTIALS + ONE_DESCRIPTOR
         try:
-            data, extras, _, _ = self._rescue.recvmsg(1, size, _NOW)
+            data, extras, _, _ = self._rescue.recvmsg(1, size, NOW)
         except BlockingIOError:
             return
         except OSError:
@@ -183,9 +208,10 @@ class Guardian:
         if not data or self._patience < 0:  # whoever floods is not listened to any more
             self._stop_listening()
             return
-        process, fds = _unpack(extras)
+        process, fds = unpack(extras)
         if data == b"L" and fds and self._gate < 0:
             self._gate = fds.pop()
+            seccomp.wake_in_turn(self._gate)
             self._poll.register(self._gate, select.POLLIN)
         elif data == b"A" and process not in (0, self._stable, self._active):
             if self._active == self._stable:
@@ -203,13 +229,13 @@ class Guardian:
         processes.send(self._stable, signal.SIGSTOP)
 
     def _on_fork(self) -> None:
-        if not _readable(self._gate):
+        if not readable(self._gate):
             return
         try:
             number, process = seccomp.question(self._gate)
         except OSError:
             return
-        while _readable(self._server):  # the token may be on its way
+        while readable(self._server):  # the token may be on its way
             self._on_server()
         allow = self._tokens > 0 and process == self._stable == self._active
         if allow:
@@ -221,7 +247,7 @@ class Guardian:
 
     def _on_death(self) -> None:
         # What was handled just before may have put another process under the same number.
-        if not _readable(self._pidfd):
+        if not readable(self._pidfd):
             return
         self._poll.unregister(self._pidfd)
         os.close(self._pidfd)
@@ -238,12 +264,10 @@ class Guardian:
         """Forget what was written so far: nothing of it can be meant for what comes next."""
         for _ in range(_FULL_SOCKET):
             try:
-                _, extras, _, _ = self._rescue.recvmsg(
-                    1 << 16, _CREDENTIALS + _ONE_DESCRIPTOR, _NOW
-                )
+                _, extras, _, _ = self._rescue.recvmsg(1 << 16, CREDENTIALS + ONE_DESCRIPTOR, NOW)
             except OSError:
                 break  # empty
-            for fd in _unpack(extras)[1]:
+            for fd in unpack(extras)[1]:
                 os.close(fd)
         self._patience = _PATIENCE
         if not self._listening:
@@ -284,26 +308,3 @@ class Guardian:
                 processes.send(process, signal.SIGKILL)
             processes.bury()
             time.sleep(0.0002)
-
-
-def _receive(server: socket.socket) -> tuple[bytes, list[int]]:
-    data, extras, _, _ = server.recvmsg(16, socket.CMSG_SPACE(4 * 4), _NOW)
-    return data, _unpack(extras)[1]
-
-
-def _unpack(extras: list[tuple[int, int, bytes]]) -> tuple[int, list[int]]:
-    """Return the sender's process, as the kernel says it, and the descriptors that came along."""
-    process = 0
-    fds = array.array("i")
-    for level, kind, data in extras:
-        if level != socket.SOL_SOCKET:
-            continue
-        if kind == socket.SCM_CREDENTIALS:
-            process = struct.unpack("iII", data[:12])[0]
-        elif kind == socket.SCM_RIGHTS:
-            fds.frombytes(data[: len(data) // 4 * 4])
-    return process, list(fds)
-
-
-def _readable(fd: int | socket.socket) -> bool:
-    return bool(select.select([fd], [], [], 0)[0])

@@ -29,6 +29,7 @@ def command(module: str, *arguments: object) -> list[str]:
         "package = types.ModuleType('rlm_sandbox')\n"
         f"package.__path__ = [{str(ROOM)!r}]\n"
         "sys.modules['rlm_sandbox'] = package\n"
+        "import rlm_sandbox.at_fork\n"
         f"from rlm_sandbox.{module} import main\n"
         f"main(*{arguments!r})\n"
     )

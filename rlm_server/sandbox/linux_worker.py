@@ -42,6 +42,7 @@ class LinuxWorker:
         self.on_over_quota = nothing
         self._lost = ""  # why the namespace is gone
         self._prepared = False
+        self._granted = False  # as a cell that went well is told of
         self._undoing: asyncio.Future[bool] | None = None
         self._ended = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -74,7 +75,9 @@ class LinuxWorker:
         """Let the guardian grant one fork, and have it made; the model thinks meanwhile."""
         if not self._prepared:
             self._prepared = True
-            self._order(b"E")
+            if not self._granted:
+                self._order(b"E")
+            self._granted = False
             if self.started.checkpoints:
                 self.frames.post(_PREPARE)
 
@@ -88,8 +91,8 @@ class LinuxWorker:
         self._order(b"I")
 
     def commit(self) -> None:
-        """Have the twin buried."""
-        self._prepared = False
+        """Have the twin buried, and the next fork granted."""
+        self._prepared, self._granted = False, True
         self._order(b"M")
 
     def kill(self) -> None:
@@ -99,7 +102,7 @@ class LinuxWorker:
     async def undo(self) -> Undone:
         """Have the cell killed and the twin woken, and speak with that one from now on."""
         self.kill()
-        self._prepared = False
+        self._prepared = self._granted = False
         if self._lost or not self.started.checkpoints:
             return Undone(False, self._lost)
         ours, theirs = socket.socketpair()

@@ -11,6 +11,7 @@ and none of the ways to change a file that old Landlock versions overlook.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -209,8 +210,15 @@ def install_policy(*, forks: bool) -> None:
 
 # ----------------------------------------------------------------------------- the guardian's side
 
-_RECEIVE, _ANSWER = 0xC0502100, 0xC0182101
+_RECEIVE, _ANSWER, _SET_FLAGS = 0xC0502100, 0xC0182101, 0x40082104
 _GO_ON = 1
+_SYNC_WAKE_UP = 1
+
+
+def wake_in_turn(listener: int) -> None:
+    """Tell the kernel that who asks sleeps until it is answered, which lets it wake us sooner."""
+    with contextlib.suppress(OSError):  # before Linux 6.6
+        fcntl.ioctl(listener, _SET_FLAGS, _SYNC_WAKE_UP)
 
 
 def question(listener: int) -> tuple[int, int]:

@@ -87,11 +87,7 @@ def main(fd: int) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel buries children
     confine.hide()
     fixed.install()
-    for name in _PRELOAD:
-        try:
-            importlib.import_module(name)
-        except ImportError:
-            continue  # some builds lack one or the other
+    preload()
     mapped_text.supported()  # tried here once, known in every sandbox
     gc.collect()
     gc.freeze()  # the collector would touch, and so copy, what all sandboxes share
@@ -104,6 +100,15 @@ def main(fd: int) -> None:
             _become_sandbox(json.loads(request), *fds)
         for received in fds:
             os.close(received)
+
+
+def preload() -> None:
+    """Import what sandboxes need, or are likely to."""
+    for name in _PRELOAD:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            continue  # some builds lack one or the other
 
 
 def _become_sandbox(request: dict[str, Any], data_fd: int, server_fd: int) -> None:

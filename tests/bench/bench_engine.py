@@ -7,6 +7,9 @@ checkpoint before each cell, the sandbox, the log, the cache, the ledgers, and a
 sent every event; the rivals run the code in their own process (`rlms`) or in another one of the
 same user (`dspy`), without a way back. The contestants take turns, so that what else the machine
 does is the same for all.
+
+Two lines say what can't be had for less: the requests with nothing around them, and the fork that a
+way back is made of, in a process of a sandbox's size, with the cell and nothing around it.
 """
 
 from __future__ import annotations
@@ -15,10 +18,13 @@ import asyncio
 import json
 import statistics
 import sys
+import time
 from pathlib import Path
 
 from contestants import RLM, ask_told, contestants, play
 from table import print_table
+
+from rlm_server.sandbox import launch
 
 ITERATIONS = 50
 ROUNDS = 5
@@ -51,11 +57,32 @@ async def bare_gaps() -> list[float]:
     return gaps
 
 
+async def fork_gaps() -> list[float]:
+    """What a process of a sandbox's size takes that forks for each cell, and does nothing else."""
+    process = await asyncio.create_subprocess_exec(
+        launch.interpreter(), "-I", "-S", Path(__file__).parent / "bare_fork.py", launch.ROOM, CELL,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdin
+    assert process.stdout
+    gaps = []
+    for _ in range(ITERATIONS + 1):
+        begun = time.perf_counter()
+        process.stdin.write(b".")
+        await process.stdout.readexactly(1)
+        gaps.append((time.perf_counter() - begun) * 1000)
+    process.stdin.close()
+    await process.wait()
+    return gaps[1:]
+
+
 async def main() -> None:
     names = contestants()
-    gaps: dict[str, list[list[float]]] = {name: [] for name in ["a bare client", *names]}
+    bare = {"a bare client": bare_gaps, "a bare fork": fork_gaps}
+    gaps: dict[str, list[list[float]]] = {name: [] for name in [*bare, *names]}
     for _ in range(ROUNDS):
-        gaps["a bare client"].append(await bare_gaps())
+        for name, measure in bare.items():
+            gaps[name].append(await measure())
         for name in names:
             gaps[name].append((await play(name, [CELL] * ITERATIONS)).gaps)
     medians = {name: _median(rounds, 0, ITERATIONS) for name, rounds in gaps.items()}
