@@ -62,10 +62,22 @@ It is a part of `global-mode-string', and only there while there are any."
 
 ;;;; Header line
 
+(defvar-local rlm-header--kept nil
+  "Frame and text of the header line since the last change, or nil.")
+
+(defun rlm-header-update ()
+  "Let the header line and the mode line of the current buffer be made anew."
+  (setq rlm-header--kept nil)
+  (force-mode-line-update))
+
 (defun rlm-header-line ()
   "Return the header line of the current buffer's run, as Emacs wants it.
-A percent sign would mean something there."
-  (replace-regexp-in-string "%" "%%" (rlm-header) t t))
+A percent sign would mean something there.  Emacs asks several times for each
+time that it shows the buffer, so the text is kept until `rlm-header-update'."
+  (unless (eq (car rlm-header--kept) (selected-frame))
+    (setq rlm-header--kept
+          (cons (selected-frame) (replace-regexp-in-string "%" "%%" (rlm-header) t t))))
+  (cdr rlm-header--kept))
 
 (defun rlm-header ()
   "Return the header line of the current buffer's run."
@@ -209,7 +221,7 @@ It takes long to find out."
           (setq live t)
           (when (get-buffer-window buffer t)
             (with-current-buffer buffer
-              (force-mode-line-update))))))
+              (rlm-header-update))))))
     (unless live
       (cancel-timer rlm-header--clock)
       (setq rlm-header--clock nil))

@@ -33,7 +33,9 @@
 (require 'cl-lib)
 (require 'subr-x)
 
-(cl-defstruct (rlm-markdown-delimiter (:constructor rlm-markdown--delimiter) (:copier nil))
+(cl-defstruct (rlm-markdown-delimiter
+               (:constructor rlm-markdown--delimiter (char count open close both))
+               (:copier nil))
   "A run of signs that may begin or end emphasis."
   char count open close
   both                                  ; whether the text around allows either
@@ -241,13 +243,20 @@ Names such as `__init__' are text."
                                    (string-search "__" text (+ pos 2))))))
         (cons (substring text pos end) end))
     (let* ((char (aref text pos))
-           (end (string-match (format "[^%c]\\|\\'" char) text pos))
+           (end (rlm-markdown--run-end text pos))
            (before (if (> pos 0) (aref text (1- pos)) ?\n))
            (after (if (< end (length text)) (aref text end) ?\n)))
       (cons (if (and (eq char ?~) (/= (- end pos) 2))
                 (substring text pos end)
               (rlm-markdown--flank char (- end pos) before after))
             end))))
+
+(defun rlm-markdown--run-end (text pos)
+  "Return where the signs of TEXT that are like the one at POS end."
+  (let ((char (aref text pos)) (end (1+ pos)))
+    (while (and (< end (length text)) (eq char (aref text end)))
+      (setq end (1+ end)))
+    end))
 
 (defun rlm-markdown--flank (char count before after)
   "Return the delimiter of COUNT times CHAR between BEFORE and AFTER."
@@ -261,14 +270,15 @@ Names such as `__init__' are text."
                      (or (not punctuated-before) (rlm-markdown--blank-p after)
                          punctuated-after (> after 127)))))
     (rlm-markdown--delimiter
-     :char char :count count :both (and left right)
-     :open (and left (if (eq char ?_)
-                         (or (not right) punctuated-before)
-                       (not (rlm-markdown--word-p before))))
-     :close (and right (if (eq char ?_)
-                           (or (not left) punctuated-after)
-                         (not (and (= count 1) (rlm-markdown--word-p before)
-                                   (rlm-markdown--word-p after))))))))
+     char count
+     (and left (if (eq char ?_)
+                   (or (not right) punctuated-before)
+                 (not (rlm-markdown--word-p before))))
+     (and right (if (eq char ?_)
+                    (or (not left) punctuated-after)
+                  (not (and (= count 1) (rlm-markdown--word-p before)
+                            (rlm-markdown--word-p after)))))
+     (and left right))))
 
 (defun rlm-markdown--pair (tokens)
   "Return the nodes of TOKENS, whose delimiters are paired or are text."

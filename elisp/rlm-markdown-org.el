@@ -114,7 +114,7 @@ What would end the emphasis too soon is left out of it."
   (if (or (null run) (rlm-markdown-org--ends-p (car run) mark))
       run
     (let* ((run (mapcar (lambda (piece)
-                          (if (eq (car piece) 'text)
+                          (if (and (eq (car piece) 'text) (string-search "\n" (nth 1 piece)))
                               (list 'text (string-replace "\n" " " (nth 1 piece)) (nth 2 piece))
                             piece))
                         run))
@@ -252,11 +252,13 @@ Its text has the property `rlm-text' with the marks around it."
   (let ((guards (append (rlm-markdown-org--sign-guards string)
                         (rlm-markdown-org--object-guards string)))
         (start 0) parts)
-    (pcase-dolist (`(,at . ,guard) (sort guards (lambda (a b) (< (car a) (car b)))))
-      (push (substring string start at) parts)
-      (push guard parts)
-      (setq start at))
-    (apply #'concat (nreverse (cons (substring string start) parts)))))
+    (if (null guards)
+        string
+      (pcase-dolist (`(,at . ,guard) (sort guards (lambda (a b) (< (car a) (car b)))))
+        (push (substring string start at) parts)
+        (push guard parts)
+        (setq start at))
+      (apply #'concat (nreverse (cons (substring string start) parts))))))
 
 (defun rlm-markdown-org--sign-guards (string)
   "Return an alist of places in STRING and guards against emphasis there."
@@ -317,16 +319,15 @@ A guard after its first group keeps it from that.")
 (defun rlm-markdown-org--lines (string)
   "Return the lines of STRING, a paragraph."
   (let (lines)
-    (dolist (line (split-string string "\n"))
-      (let ((line (string-trim line "[ \t]+" "[ \t]+")))
+    (dolist (part (split-string string "\n"))
+      (let ((line (string-trim (substring-no-properties part) "[ \t]+" "[ \t]+")))
         (cond ((not (and (string-match-p rlm-markdown-org-line-start line)
-                         (get-text-property 0 'rlm-text line)))
+                         (get-text-property (string-match "[^ \t]" part) 'rlm-text part)))
                (push line lines))
               ((and lines (not (string-suffix-p "\\\\" (car lines))))
                (push (concat (pop lines) " " line) lines))
               (t (push (concat rlm-org-guard line) lines)))))
-    (mapcan #'rlm-markdown-org--broken
-            (mapcar #'substring-no-properties (nreverse lines)))))
+    (mapcan #'rlm-markdown-org--broken (nreverse lines))))
 
 (defconst rlm-markdown-org--longest 4000
   "Lines longer than this are broken at a blank, or at twice that anywhere.")

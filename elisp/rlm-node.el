@@ -108,13 +108,16 @@ that neighbours which end at the same place do not mingle."
 (defvar org-fold-core--ignore-modifications)
 
 (defun rlm-node--insert-here (text)
-  "Insert TEXT at point.
+  "Insert TEXT at point, without what others do needlessly at each change.
 Since version 9.6, Org looks at each change whether it is within a fold, and
-that makes garbage of kilobytes.  Before text that can be seen there is none."
-  (if (invisible-p (point))
-      (insert text)
-    (let ((org-fold-core--ignore-modifications t))
-      (insert text))))
+that makes garbage of kilobytes; before text that can be seen there is none.
+Beside text whose faces nobody has looked for there are none to be renewed."
+  (let ((org-fold-core--ignore-modifications (not (invisible-p (point))))
+        (jit-lock-mode (and jit-lock-mode
+                            (or (get-text-property (point) 'fontified)
+                                (and (> (point) (point-min))
+                                     (get-text-property (1- (point)) 'fontified))))))
+    (insert text)))
 
 (defun rlm-node--extend (node)
   "Let NODE and those above it reach to point at least."
@@ -288,7 +291,9 @@ That is `prose', which is Markdown, `plain' text, `code', `reasoning', or
   (save-excursion
     (goto-char (rlm-node-start node))
     (end-of-line)
-    (insert text)))
+    ;; A fold begins here, and headings stay in sight.
+    (let ((org-fold-core--ignore-modifications t))
+      (insert text))))
 
 (defun rlm-node--begin-part (node part)
   "Begin PART of NODE."
@@ -506,7 +511,48 @@ A reply with fewer blocks than cells has none assigned."
         (let ((to (point)))
           (goto-char beg)
           (when (< (line-end-position) to)
-            (rlm-node--flag (line-end-position) to t 'outline)))))))
+            (rlm-node--flag (line-end-position) to t 'outline)
+            (rlm-node--forget-colours (line-end-position) to)))))))
+
+(defun rlm-node--forget-colours (from to)
+  "Let go of the faces between FROM, an end of a line, and TO, which are hidden.
+They come back when the text is shown.  Those of a long run would be a
+burden to each garbage collection."
+  (with-silent-modifications
+    (remove-list-of-text-properties
+     (1+ from) to '(fontified face font-lock-fontified font-lock-multiline mouse-face
+                    help-echo keymap htmlize-link org-emphasis org-no-flyspell src-block))))
+
+(defconst rlm-node--folds
+  '(outline org-fold-outline org-fold-drawer org-hide-drawer org-fold-block org-hide-block)
+  "What hides text that is folded.")
+
+(defun rlm-node--fold-p (place)
+  "Return non-nil if the text at PLACE is hidden by a fold."
+  (memq (get-char-property place 'invisible) rlm-node--folds))
+
+(defun rlm-node--next-fold-change (place end)
+  "Return where after PLACE a fold begins or ends, at most END."
+  (let ((folded (rlm-node--fold-p place)))
+    (while (and (< (setq place (next-single-char-property-change place 'invisible nil end)) end)
+                (eq (null folded) (null (rlm-node--fold-p place)))))
+    place))
+
+(defun rlm-node-fontify (beg end &optional loudly)
+  "Fontify what is not folded between BEG and END, for font-lock; LOUDLY is its own.
+Emacs asks for hundreds of characters after each heading, folded or not.
+What is folded is left for the time when it is shown, but for the newline
+before it, at which Emacs would ask again whenever it shows the heading."
+  (let ((place beg) bounds)
+    (while (< place end)
+      (let ((next (rlm-node--next-fold-change place end)))
+        (if (rlm-node--fold-p place)
+            (with-silent-modifications
+              (put-text-property (min (1+ place) next) next 'fontified nil))
+          (setq bounds (font-lock-default-fontify-region place next loudly)))
+        (setq bounds (and (= place beg) (= next end) bounds)
+              place next)))
+    bounds))
 
 (defun rlm-node-folded-p (node)
   "Return non-nil if the text of NODE is hidden."

@@ -78,7 +78,9 @@ Each gets the run, an `rlm-run': see `rlm-run-status', `rlm-run-answer',
   :package-version '(rlm . "0.1.0"))
 
 (defcustom rlm-flush-seconds 0.1
-  "Seconds for which events are collected before they are drawn."
+  "Seconds for which events are collected before they are drawn.
+It is longer while so many come that nobody can read along, and for buffers
+that are not on show."
   :group 'rlm
   :type 'number
   :package-version '(rlm . "0.1.0"))
@@ -90,6 +92,9 @@ Each gets the run, an `rlm-run': see `rlm-run-status', `rlm-run-answer',
 
 (defvar-local rlm-trajectory--incoming nil
   "Events that have come in since, newest first.")
+
+(defvar-local rlm-trajectory--burst 0
+  "How many events had come in when they were drawn last.")
 
 (defvar-local rlm-trajectory--seq -1
   "Number of the newest event that was taken.")
@@ -118,17 +123,32 @@ come; EVENT is dropped then, as it is if it has come before."
              (1+ rlm-trajectory--seq))
             (t (setq rlm-trajectory--seq seq) ; a damaged log has gaps
                (push event rlm-trajectory--incoming)
-               (rlm-trajectory--arm buffer rlm-flush-seconds)
+               (unless (memq buffer rlm-trajectory--dirty)
+                 (rlm-trajectory--arm buffer (rlm-trajectory--patience)))
                nil)))))
 
+(defconst rlm-trajectory--flood 10
+  "More events than this at once are more than anybody reads.")
+
+(defun rlm-trajectory--patience ()
+  "Return for how many seconds the events of the current buffer are collected.
+Most of what drawing costs is to show it, whether it is much or little."
+  (* rlm-flush-seconds
+     (cond ((not (get-buffer-window nil 'visible)) 5)
+           ((> rlm-trajectory--burst rlm-trajectory--flood) 2.5)
+           (t 1))))
+
 (defun rlm-trajectory--arm (buffer seconds)
-  "Let BUFFER be drawn in SECONDS."
-  (unless (memq buffer rlm-trajectory--dirty)
-    (push buffer rlm-trajectory--dirty))
-  (unless (memq rlm-trajectory--timer timer-list)
-    (timer-set-function rlm-trajectory--timer #'rlm-trajectory--tick)
-    (timer-set-time rlm-trajectory--timer (time-add nil seconds))
-    (timer-activate rlm-trajectory--timer)))
+  "Let BUFFER be drawn in SECONDS, or sooner."
+  (cl-pushnew buffer rlm-trajectory--dirty)
+  (let ((time (time-add nil seconds))
+        (active (memq rlm-trajectory--timer timer-list)))
+    (unless (and active (time-less-p (timer--time rlm-trajectory--timer) time))
+      (when active
+        (cancel-timer rlm-trajectory--timer))
+      (timer-set-function rlm-trajectory--timer #'rlm-trajectory--tick)
+      (timer-set-time rlm-trajectory--timer time)
+      (timer-activate rlm-trajectory--timer))))
 
 (defun rlm-trajectory--tick ()
   "Draw what waits, for a bounded time; the rest is drawn a little later."
@@ -178,11 +198,13 @@ Then move those who follow the end, and nobody else."
         (funcall function)))
     (set-buffer-modified-p nil)
     (rlm-trajectory--move followers)
-    (force-mode-line-update)))
+    (rlm-header-update)))
 
 (defun rlm-trajectory--next ()
   "Return the next event to be drawn, or nil."
   (unless rlm-trajectory--queue
+    (when rlm-trajectory--incoming
+      (setq rlm-trajectory--burst (length rlm-trajectory--incoming)))
     (setq rlm-trajectory--queue (rlm-trajectory--joined (nreverse rlm-trajectory--incoming))
           rlm-trajectory--incoming nil))
   (car rlm-trajectory--queue))
@@ -347,7 +369,7 @@ Both cost too much while text streams in."
   "Let the header line of BUFFER say TEXT until something else happens."
   (with-current-buffer buffer
     (setf (rlm-run-doing rlm-run-current) text)
-    (force-mode-line-update)))
+    (rlm-header-update)))
 
 ;;;; Commands of its own
 
@@ -436,6 +458,7 @@ Both cost too much while text streams in."
   (setq-local scroll-conservatively 101)
   ;; Each of these was measured to cost redisplay time while text streams in.
   (setq-local org-src-fontify-natively nil)
+  (setq-local font-lock-fontify-region-function #'rlm-node-fontify)
   (when (boundp 'long-line-threshold)
     (setq-local long-line-threshold nil))
   (setq-local header-line-format '(:eval (rlm-header-line)))
