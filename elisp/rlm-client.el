@@ -30,6 +30,7 @@
 (require 'rlm)
 (require 'rlm-context)
 (require 'rlm-draw)
+(require 'rlm-draw-run)
 (require 'rlm-options)
 (require 'rlm-rpc)
 (require 'rlm-run)

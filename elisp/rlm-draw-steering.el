@@ -27,6 +27,9 @@
 (require 'rlm-node)
 (require 'rlm-run)
 (require 'rlm-draw)
+(require 'rlm-draw-run)
+(require 'rlm-node-blocks)
+(require 'rlm-node-parts)
 
 (defface rlm-waiting
   '((t :inherit warning))

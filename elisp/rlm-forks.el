@@ -108,11 +108,11 @@ That is the run ID, like the other until ITERATION, but for CHANGES."
   (goto-char place)
   (unless (bolp)
     (insert "\n"))
-  (rlm-node--show-newline)
+  (rlm-fold-show-newline)
   (setf (rlm-forked-place fork) (point-marker))
-  (rlm-node--insert-here (rlm-forks--text fork))
+  (rlm-fold-insert (rlm-forks--text fork))
   (rlm-node--extend (gethash "0" rlm-node-table))
-  (rlm-node-hide-drawer (save-excursion
+  (rlm-fold-drawer (save-excursion
                           (goto-char (rlm-forked-place fork))
                           (line-beginning-position 2))))
 

@@ -28,8 +28,8 @@
 (require 'rlm-node)
 (require 'rlm-run)
 
-(declare-function rlm-draw-place-line "rlm-draw" (place))
-(declare-function rlm-draw-file "rlm-draw" (uri &optional host))
+(declare-function rlm-draw-place-line "rlm-draw-answer" (place))
+(declare-function rlm-draw-file "rlm-draw-answer" (uri &optional host))
 
 (defface rlm-unverified
   '((((supports :underline (:style wave))) :underline (:style wave :color "orange red"))

@@ -1,0 +1,110 @@
+;;; rlm-fold.el --- What of a run is folded, and stays cheap while it is  -*- lexical-binding: t; -*-
+
+;; This program is free software: you can redistribute it and/or modify
+;; it under the terms of the GNU General Public License as published by
+;; the Free Software Foundation, either version 3 of the License, or
+;; (at your option) any later version.
+
+;; This program is distributed in the hope that it will be useful,
+;; but WITHOUT ANY WARRANTY; without even the implied warranty of
+;; MERCHANTABILITY or FITNESS FOR A PARTICULAR PURPOSE.  See the
+;; GNU General Public License for more details.
+
+;; You should have received a copy of the GNU General Public License
+;; along with this program.  If not, see <https://www.gnu.org/licenses/>.
+
+;;; Commentary:
+
+;; Folds of nodes and drawers are made here, by Org's own means but without
+;; its search for where things end.  Text that is folded has no faces: Emacs
+;; would look for them after each heading, and they would be a burden to
+;; each garbage collection.
+
+;;; Code:
+
+(require 'org)
+
+(declare-function org-fold-region "org-fold" (from to flag &optional spec))
+
+(defun rlm-fold-region (from to hide spec)
+  "Hide the text between FROM and TO as what SPEC names, or show it if not HIDE."
+  (if (fboundp 'org-fold-region)
+      (org-fold-region from to hide spec)
+    (with-no-warnings (org-flag-region from to hide 'outline))))
+
+(defun rlm-fold-drawer (beg)
+  "Hide the text of the drawer that begins at BEG."
+  (save-excursion
+    (goto-char beg)
+    (let ((from (line-end-position))
+          (to (and (re-search-forward "^:END:$" nil t) (point))))
+      (unless (or (null to) (invisible-p from))
+        (rlm-fold-region from to t 'drawer)))))
+
+(defun rlm-fold-show-newline ()
+  "Show the newline before point if it is the last thing that is hidden.
+Org 9.7 hides it with the last heading of a buffer that is folded by hand."
+  (when (and (> (point) (point-min)) (invisible-p (1- (point))) (not (invisible-p (point))))
+    (rlm-fold-region (1- (point)) (point) nil 'outline)))
+
+;;;; Faces
+
+(defun rlm-fold--forget-faces (from to)
+  "Let go of the faces between FROM, an end of a line, and TO, which are hidden.
+They come back when the text is shown.  Those of a long run would be a
+burden to each garbage collection."
+  (with-silent-modifications
+    (remove-list-of-text-properties
+     (1+ from) to '(fontified face font-lock-fontified font-lock-multiline mouse-face
+                    help-echo keymap htmlize-link org-emphasis org-no-flyspell src-block))))
+
+(defconst rlm-fold--specs
+  '(outline org-fold-outline org-fold-drawer org-hide-drawer org-fold-block org-hide-block)
+  "What hides text that is folded.")
+
+(defun rlm-fold--p (place)
+  "Return non-nil if the text at PLACE is hidden by a fold."
+  (memq (get-char-property place 'invisible) rlm-fold--specs))
+
+(defun rlm-fold--next-change (place end)
+  "Return where after PLACE a fold begins or ends, at most END."
+  (let ((folded (rlm-fold--p place)))
+    (while (and (< (setq place (next-single-char-property-change place 'invisible nil end)) end)
+                (eq (null folded) (null (rlm-fold--p place)))))
+    place))
+
+(defun rlm-fold-fontify (beg end &optional loudly)
+  "Fontify what is not folded between BEG and END, LOUDLY as font-lock wants.
+Emacs asks for hundreds of characters after each heading, folded or not.
+What is folded is left for the time when it is shown, but for the newline
+before it, at which Emacs would ask again whenever it shows the heading."
+  (let ((place beg) bounds)
+    (while (< place end)
+      (let ((next (rlm-fold--next-change place end)))
+        (if (rlm-fold--p place)
+            (with-silent-modifications
+              (put-text-property (min (1+ place) next) next 'fontified nil))
+          (setq bounds (font-lock-default-fontify-region place next loudly)))
+        (setq bounds (and (= place beg) (= next end) bounds)
+              place next)))
+    bounds))
+
+;;;; Insertion
+
+(defvar org-fold-core--ignore-modifications)
+
+(defun rlm-fold-insert (text &optional heading)
+  "Insert TEXT at point, without what others do needlessly at each change.
+With HEADING, this is the end of one; a fold that begins there stays behind TEXT.
+Since version 9.6, Org looks at each change whether it is within a fold, and
+that makes garbage of kilobytes; before text that can be seen there is none.
+Beside text whose faces nobody has looked for there are none to be renewed."
+  (let ((org-fold-core--ignore-modifications (or heading (not (invisible-p (point)))))
+        (jit-lock-mode (and jit-lock-mode
+                            (or (get-text-property (point) 'fontified)
+                                (and (> (point) (point-min))
+                                     (get-text-property (1- (point)) 'fontified))))))
+    (insert text)))
+
+(provide 'rlm-fold)
+;;; rlm-fold.el ends here
