@@ -95,7 +95,7 @@ before it, at which Emacs would ask again whenever it shows the heading."
 
 (defun rlm-fold-insert (text &optional heading)
   "Insert TEXT at point, without what others do needlessly at each change.
-With HEADING, this is the end of one; a fold that begins there stays behind TEXT.
+With HEADING, this is the end of one: a fold from there on stays behind TEXT.
 Since version 9.6, Org looks at each change whether it is within a fold, and
 that makes garbage of kilobytes; before text that can be seen there is none.
 Beside text whose faces nobody has looked for there are none to be renewed."

@@ -7,6 +7,10 @@ garbage collection; a piece costs as much in the last part as in the first; a tr
 opens within a second and folds within 50 ms; and (require 'rlm) takes less than 60 ms. What is
 promised and not kept is marked, and makes the benchmark fail.
 
+All is processor time of Emacs, garbage collection included but for blocks and single actions.
+Other programs make it longer too, so there are rounds, in which the ways take turns, and the
+least of each figure counts.
+
 Beside it, what clients do otherwise: inserting each piece and showing it at once, and comint,
 the streaming buffer that comes with Emacs. No client for language models is in Debian.
 """
@@ -31,6 +35,8 @@ ROOT = HERE.parent.parent
 RATE = 200
 PART = 2_000
 """Events at real pace, at the beginning and at the end; those between come faster."""
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", "2"))
+WAYS = {"rlm": "rlm", "naive": "insert and show", "comint": "comint"}
 NEWER = ROOT / ".cache/emacs-30/emacs"
 
 
@@ -48,6 +54,7 @@ def compiled(home: Path, emacs: str) -> Path:
 def play(home: Path, emacs: str, package: Path, way: str) -> dict[str, Any]:
     """Let the run stream into an Emacs under tmux; return what it measured."""
     result = home / f"{package.name}-{way}.json"
+    result.unlink(missing_ok=True)
     variables = {
         "HOME": home, "TERM": "screen-256color", "LANG": "C.UTF-8", "BENCH_WAY": way,
         "BENCH_LOG": home / "state" / "runs" / f"{RUN}.jsonl", "BENCH_RESULT": result,
@@ -81,34 +88,53 @@ def within(value: float, most: float, text: str) -> tuple[str, bool]:
     return (text.format(value) + ("" if value <= most else " (!)"), value <= most)
 
 
+def least(rounds: list[Any]) -> Any:
+    """The least of each figure of several measurements of the same shape."""
+    if isinstance(rounds[0], dict):
+        return {key: least([one[key] for one in rounds]) for key in rounds[0]}
+    return rounds[0] if isinstance(rounds[0], str) or rounds[0] is None else min(rounds)
+
+
+def row(got: dict[str, Any], rlm: dict[str, Any], label: str) -> tuple[list[str], bool]:
+    """The row of the streaming table for what was measured, beside that of rlm."""
+    first, last = got["first"], got["last"]
+    busy = max(first["busy"], last["busy"])
+    shown = busy - got["receive"]
+    ours = max(rlm["first"]["busy"], rlm["last"]["busy"]) - rlm["receive"]
+    checked = [
+        within(shown, 5, "{:.1f}"),
+        within(last["chunk"] / first["chunk"], 1.3, "{:.2f}"),
+        within(max(first["block"], last["block"]), 16, "{:.1f}"),
+    ]
+    texts = [text for text, _ in checked]
+    return [
+        f"Emacs {got['version']}, {label}", texts[0], f"{shown / ours:.1f}", f"{busy:.1f}",
+        f"{first['chunk']:.2f}", f"{last['chunk']:.2f}", texts[1],
+        f"{max(first['p99'], last['p99']):.1f}", texts[2], str(first["over"] + last["over"]),
+        f"{first['gcs'] + last['gcs']}", f"{max(first['gc'], last['gc']):.0f}",
+        f"{got['size'] / 1e6:.1f}",
+    ], all(kept for _, kept in checked)  # fmt: skip
+
+
 def measure(home: Path, emacs: str) -> tuple[list[list[str]], list[str], bool]:
     """Rows of the streaming table, the row of the other one, and whether all was kept."""
     package = compiled(home, emacs)
-    rows, single, kept = [], [], True
-    for way, label in (("rlm", "rlm"), ("naive", "insert and show"), ("comint", "comint")):
-        got = play(home, emacs, package, way)
-        first, last = got["first"], got["last"]
-        busy = within(max(first["busy"], last["busy"]) - got["receive"], 5, "{:.1f}")
-        block = within(max(first["block"], last["block"]), 16, "{:.1f}")
-        flat = within(last["chunk"] / first["chunk"], 1.3, "{:.2f}")
-        rows.append([
-            f"Emacs {got['version']}, {label}", busy[0], f"{got['receive']:.1f}",
-            f"{first['chunk']:.2f}",
-            f"{last['chunk']:.2f}", flat[0], f"{max(first['p99'], last['p99']):.1f}", block[0],
-            str(first["over"] + last["over"]), f"{max(first['gc'], last['gc']):.0f}",
-            f"{got['size'] / 1e6:.1f}",
-        ])  # fmt: skip
-        if way == "rlm":
-            transcript = got["transcript"]
-            promised = [
-                within(loading(emacs, package), 60, "{:.0f}"),
-                within(transcript["open"], 1000, "{:.0f}"),
-                within(transcript["cycle"], 50, "{:.0f}"),
-                within(transcript["fold"], 50, "{:.0f}"),
-            ]
-            single = [f"Emacs {got['version']}", *(text for text, _ in promised)]
-            kept = all(ok for _, ok in [busy, block, flat, *promised])
-    return rows, single, kept
+    rounds: dict[str, list[Any]] = {way: [] for way in WAYS}
+    for _ in range(ROUNDS):
+        for way in WAYS:
+            rounds[way].append(play(home, emacs, package, way))
+    got = {way: least(each) for way, each in rounds.items()}
+    rows = {way: row(got[way], got["rlm"], label) for way, label in WAYS.items()}
+    transcript = got["rlm"]["transcript"]
+    promised = [
+        within(loading(emacs, package), 60, "{:.0f}"),
+        within(transcript["open"], 1000, "{:.0f}"),
+        within(transcript["cycle"], 50, "{:.0f}"),
+        within(transcript["fold"], 50, "{:.0f}"),
+    ]
+    single = [f"Emacs {got['rlm']['version']}", *(text for text, _ in promised)]
+    kept = rows["rlm"][1] and all(ok for _, ok in promised)
+    return [cells for cells, _ in rows.values()], single, kept
 
 
 def main() -> int:
@@ -122,12 +148,12 @@ def main() -> int:
         home = Path(name)
         events = record(home)
         measured = [measure(home, emacs) for emacs in emacses]
-    heads = ["", "busy, %", "receiving, %", "first, ms a piece", "last", "ratio",
-             "block p99, ms", "longest, ms", "over 16 ms", "longest GC, ms",
+    heads = ["", "busy showing, %", "x rlm", "with receiving, %", "first, ms a piece", "last",
+             "last/first", "block p99, ms", "longest, ms", "over 16 ms", "GCs", "longest GC, ms",
              "buffer, MB"]  # fmt: skip
     print_table(
         f"{RATE} of {events:,} events a second, {ITERATIONS} iterations, parts of {PART:,} at "
-        "the beginning and the end; (!) is more than promised",
+        "the beginning and the end, the least of {ROUNDS} rounds; (!) is more than promised",
         heads, [row for rows, _, _ in measured for row in rows],
     )  # fmt: skip
     heads = ["", "require 'rlm, ms", "open 10 MB, ms", "fold in it, ms", "fold 2 MB to 2, ms"]

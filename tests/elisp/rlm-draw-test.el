@@ -39,7 +39,7 @@
       (let ((inhibit-read-only t))
         (goto-char (point-min))
         (re-search-forward "^\\*\\* Iteration 1")
-        (org-show-all '(headings blocks drawers))
+        (outline-show-all)
         (let* ((beg (line-end-position))
                (end (save-excursion (org-end-of-subtree t) (point))))
           (font-lock-set-defaults)
