@@ -164,6 +164,8 @@ class ModelError(RlmError):
     kind = "model"
     elsewhere = False
     """Whether the fault is the deployment's alone, such as its key: another one may answer."""
+    late = 0
+    """Tries of the call that were given up before anything came; they may have to be paid."""
 
 
 class UnknownModelError(ModelError):

@@ -18,7 +18,7 @@ from rlm_server.engine.replay import Replay
 from rlm_server.engine.reply import Piece, ReplyParser
 from rlm_server.engine.speculation import Speculation
 from rlm_server.engine.steering import Steering
-from rlm_server.errors import RlmError
+from rlm_server.errors import ModelError, RlmError
 from rlm_server.models import Account, Completion, Message, Models, Priority
 from rlm_server.protocol import (
     MAX_EVENT_TEXT,
@@ -140,14 +140,9 @@ class Calls:
             completion = await self._complete(model, messages, listener, priority)
         except BaseException as error:
             characters = listener.lost + listener.characters
-            # One that was cancelled may have been sent, and is paid for then.
-            paid = bool(characters) or isinstance(error, asyncio.CancelledError)
-            self._settle(reservation, self._estimate(model, messages, characters) if paid else None)
+            self._settle(reservation, self._used_by(error, model, messages, characters))
             raise
-        used = completion.usage
-        if listener.lost:
-            used = add(used, self._estimate(model, messages, listener.lost))
-        self._settle(reservation, used)
+        self._settle(reservation, self._used(completion, model, messages, listener.lost))
         listener.close()
         self._emitter.emit(
             ReplyDone,
@@ -363,9 +358,9 @@ class Calls:
         used = None
         try:
             completion = await self._complete(name, messages, None, priority)
-            used = completion.usage
-        except asyncio.CancelledError:
-            used = self._estimate(name, messages, 0)  # it may have been sent, and is paid for then
+            used = self._used(completion, name, messages)
+        except BaseException as error:
+            used = self._used_by(error, name, messages)
             raise
         finally:
             self._settle(reservation, used)
@@ -412,10 +407,30 @@ class Calls:
         self._ledger.settle(reservation, used)
         self._note()
 
-    def _estimate(self, model: str, messages: list[Message], characters: int) -> Usage:
-        """What a prompt and an answer of so many characters are likely to be charged."""
+    def _used(
+        self, completion: Completion, model: str, messages: list[Message], lost: int = 0
+    ) -> Usage:
+        """What a reply has used, with the tries before it; ``lost``: characters of those."""
+        tries = completion.late + bool(lost)
+        if not tries:
+            return completion.usage
+        return add(completion.usage, self._estimate(model, messages, lost, tries))
+
+    def _used_by(
+        self, error: BaseException, model: str, messages: list[Message], characters: int = 0
+    ) -> Usage | None:
+        """What a call that brought no reply has used; None: nothing.
+
+        One that was cancelled may have been sent, and is paid for then.
+        """
+        tries = error.late if isinstance(error, ModelError) else 0
+        tries += bool(characters) or isinstance(error, asyncio.CancelledError)
+        return self._estimate(model, messages, characters, tries) if tries else None
+
+    def _estimate(self, model: str, messages: list[Message], characters: int, tries: int) -> Usage:
+        """What tries of a prompt, and answers of so many characters, are likely to be charged."""
         usage = Usage(
-            prompt_tokens=sum(len(message["content"]) for message in messages) // 4,
+            prompt_tokens=tries * sum(len(message["content"]) for message in messages) // 4,
             completion_tokens=characters // 4,
         )
         usage.cost = self._models.cost(model, usage)

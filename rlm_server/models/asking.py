@@ -37,6 +37,8 @@ class Ask:
     prefix: bytes | None = field(init=False)
     hedged: bool = field(init=False, default=False)
     """Whether a second server was asked, since the first took longer than it mostly does."""
+    late: int = field(init=False, default=0)
+    """Tries that were given up before anything came."""
 
     def __post_init__(self) -> None:
         self.prefix = prefix_of(self.messages)
@@ -122,8 +124,10 @@ class Asker(Generic[R]):
         async with group.held(lease, measured=ask.listener is None) as server:
             try:
                 return await self._send(server.deployment, ask, stream), server.deployment
-            except ModelError:
+            except ModelError as error:
                 failed.append(server)
+                if not stream.begun:
+                    ask.late += error.late
                 raise
 
     def _may_hedge(self, server: Server, ask: Ask) -> bool:

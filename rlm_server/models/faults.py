@@ -213,6 +213,7 @@ def tell(
     message += "" if message.endswith((".", "!", "?")) else "."
     error = fault.kind(message, cure=fault.cure.format_map(names))
     error.elsewhere = fault.elsewhere
+    error.late = int(fault is SLOW)
     if isinstance(error, RateLimitedError):
         error.retry_after = retry_after
     return error

@@ -257,6 +257,7 @@ class Models:
             model=deployment.model_name or deployment.name,
             seconds=self._clock() - started,
             hedged=ask.hedged,
+            late=ask.late,
         )
 
     async def flush(self) -> None:

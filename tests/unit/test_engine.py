@@ -8,6 +8,7 @@ import pytest
 from engine_harness import cell, final, play, prepare
 from rlm_server.engine.ledger import ANSWER_TOKENS
 from rlm_server.errors import LogError, RefusedError, TransientError
+from rlm_server.models import Completion
 from rlm_server.protocol import (
     Answer,
     CellDone,
@@ -246,6 +247,28 @@ async def test_cancelling_in_mid_reply_ends_the_run(tmp_path: Path) -> None:
 async def test_a_call_that_failed_before_its_first_character_costs_nothing(tmp_path: Path) -> None:
     run = await play(tmp_path, [TransientError("gone")], prices={"root": (1000.0, 0.0)})
     assert (run.end.status, run.end.usage.cost) == ("failed", 0.0)
+
+
+async def test_tries_that_were_given_up_count_with_their_prompts(tmp_path: Path) -> None:
+    """A provider may charge what came too late."""
+    late = TransientError("too late")
+    late.late = 2
+    asking = cell("context\ntry:\n    llm_query('x' * 4000)\nexcept SubcallError: pass")
+    run = prepare(tmp_path, [asking, final()], sub=lambda _: late, prices={"sub": (1000.0, 0.0)})
+    complete = run.models.complete
+
+    async def second(name: str, messages: object, **options: object) -> Completion:
+        completion = await complete(name, messages, **options)
+        completion.late = len(run.models.prompts) == 2
+        return completion
+
+    run.models.complete = second  # type: ignore[method-assign]
+    await asyncio.wait_for(run.run.start(), 50)
+    assert run.end.status == "done"
+    root = sum(len(message["content"]) for message in run.models.prompts[1]) // 4
+    lost = run.end.usage.prompt_tokens - 2 * 10 - root  # beside two replies of the root model
+    assert 2000 <= lost < 2500
+    assert run.end.usage.cost == pytest.approx(lost / 1000)
 
 
 async def test_cancelling_cancels_the_subcalls_in_flight(tmp_path: Path) -> None:

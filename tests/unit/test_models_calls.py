@@ -289,6 +289,32 @@ async def test_a_silent_server_is_a_passing_fault(streamed: bool) -> None:
     assert "timeout in [models.m]" in caught.value.cure
 
 
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_tries_that_were_given_up_are_counted_for_what_they_may_cost(streamed: bool) -> None:
+    async with bench([Reply(silent=True)] * 3, timeout=0.2, retries=2) as it:
+        with pytest.raises(TransientError, match="3 tries") as caught:
+            await it.ask(listener=Ear() if streamed else None)
+    assert caught.value.late == 3
+
+
+async def test_a_reply_tells_of_the_tries_that_were_given_up_before_it(monkeypatch) -> None:
+    async with bench([Reply("So.")], timeout=60) as it:
+        answered = it.models._dispatch._replies._send
+        late = TransientError("late")
+        late.late = 1
+        faults = [late, TransientError("It broke."), late]
+
+        async def send(*asked):
+            if faults:
+                raise faults.pop(0)
+            return await answered(*asked)
+
+        monkeypatch.setattr(it.models._dispatch._replies, "_send", send)
+        monkeypatch.setattr(it.models._catalogue.find("m").settings, "retries", 5)
+        completion = await it.ask()
+    assert (completion.text, completion.late) == ("So.", 2)
+
+
 async def test_a_stream_that_stalls_in_the_middle_is_given_up() -> None:
     stalled = Reply("one two", chunk=3, wait=asyncio.Event(), hold_after=2)
     async with bench([stalled], timeout=0.3, retries=0) as it:
