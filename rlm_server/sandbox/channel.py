@@ -115,6 +115,15 @@ class Channel:
         with self._interrupts, self._sending:
             self._socket.sendall(size.to_bytes(4, "big") + payload)
 
+    @staticmethod
+    def encode(message: dict[str, Any]) -> bytes:
+        """Encode a message as one frame's content."""
+        return _encode(message).encode()
+
+    def pending(self) -> bool:
+        """Whether an order waits already."""
+        return bool(self._orders) or bool(select.select([self._socket], [], [], 0)[0])
+
     def after_fork(self, sock: socket.socket | None = None) -> None:
         """Forget threads that did not cross a fork; with a new socket, also what was half read."""
         self._sending = threading.Lock()

@@ -1,4 +1,4 @@
-"""The process that holds a run's namespace and runs its cells.
+"""The namespace of a run, and how a cell is run in it.
 
 Runs inside the sandbox: standard library only. Everything here may be tampered with by the code
 that it runs; the server believes none of it.
@@ -9,27 +9,24 @@ from __future__ import annotations
 import ast
 import builtins
 import io
-import json
 import linecache
 import mmap
 import os
 import resource
 import signal
-import socket
 import sys
-import threading
 import traceback
-import warnings
+from collections import deque
 from types import CodeType
 from typing import Any
 
+from .answer import bounded
 from .batching import Batching
 from .channel import Channel, Interrupts, clean
 from .describe import look
 from .documents import Document
 from .fixed import fixed
-from .forks import revive_thread_pools_after_forks
-from .mapped_text import Context, open_context
+from .mapped_text import Context
 from .printed import Printed, Recorder, print_whole
 from .reading import Reading, shown_of
 from .subcalls import SubcallAnswer, SubcallError, SubcallFailure
@@ -38,11 +35,10 @@ from .variables import Shown, Variables
 from .vocabulary import Helpers
 from .waiting import Waiting
 
-_ANSWER_LIMIT = 2_000_000
 _RESERVE = 8 << 20
 _VALUE_LIMIT = 200_000
 _OURS = os.path.dirname(__file__)
-_threads = threading.active_count
+_USUAL = "x = len('context')\nfor y in [x]:\n    print(f'{y}', 'characters')\nx"
 
 
 class Repl:
@@ -152,6 +148,16 @@ class Repl:
         """Forget threads that did not cross a fork."""
         self._recorder.after_fork()
 
+    def warm(self) -> None:
+        """Write to the pages that most cells write to, while there is time: each is copied then."""
+        tree = ast.parse(_USUAL)
+        deque(ast.walk(tree), 0)
+        body, _ = _compile(tree, "<warm>")
+        exec(body, {"print": _ignore})  # noqa: S102 - this one is ours
+        self._channel.encode({"type": "done", "error": "", "answer": None, "ready": False})
+        signal.signal(signal.SIGINT, self._interrupts.handler)
+        _short_of_memory(after_error=False)
+
     def _execute(self, code: str, name: str, *, batch: bool) -> None:
         linecache.cache[name] = (len(code), None, code.splitlines(keepends=True), name)
         tree = ast.parse(code, name)
@@ -187,11 +193,11 @@ class Repl:
     def _answer(self) -> tuple[str | None, bool]:
         """Read the answer as it stands now; FINAL wins over the variable."""
         if self._final:
-            return _bounded(self._final[0]), True
+            return bounded(self._final[0]), True
         answer = self.namespace.get("answer")
         if isinstance(answer, dict):
-            return _bounded(answer.get("content")), bool(answer.get("ready"))
-        return _bounded(answer), False
+            return bounded(answer.get("content")), bool(answer.get("ready"))
+        return bounded(answer), False
 
     def _reopen(self) -> None:
         """The answer was refused: it is not ready any more."""
@@ -213,6 +219,10 @@ class Repl:
             own = ", ".join(sorted(self._variables.own())) or "none yet"
             raise NameError(f"FINAL_VAR: there is no variable {key!r}; there are: {own}")
         self._say_final(self.namespace[key])
+
+
+def _ignore(*values: Any) -> None:
+    """Stand in for print."""
 
 
 def _no_answer() -> dict[str, Any]:
@@ -265,109 +275,3 @@ def _shown(value: Any) -> str:
     if type(value) is str and len(value) > _VALUE_LIMIT:
         return f"{value[:_VALUE_LIMIT]!r} ... ({len(value):,} characters in all)"
     return repr(value)
-
-
-def _json(value: Any) -> str:
-    """Return a value as JSON, or where that can't be, as Python shows it."""
-    try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError, RecursionError):
-        return str(value)
-
-
-def _bounded(value: Any) -> str | None:
-    if value is None:
-        return None
-    text = value if isinstance(value, str) else _json(value)
-    if len(text) > _ANSWER_LIMIT:
-        text = f"{text[:_ANSWER_LIMIT]}\n[cut here; {len(text):,} characters in all]"
-    return clean(str(text)) or None
-
-
-# --------------------------------------------------------------------------------------- start-up
-
-
-def say_fatal(sock: socket.socket, text: str) -> None:
-    """Tell the server that this process could not even start."""
-    try:
-        Channel(sock, Interrupts()).send({"type": "fatal", "error": clean(text)[:1000]})
-    except OSError:
-        os._exit(1)
-
-
-def serve(sock: socket.socket, rescue: socket.socket | None) -> None:
-    """Take the context, then run cells, each in a fork where there is a socket to be rescued by.
-
-    The fork is made ahead of the cell, as soon as the server asks for it.
-    """
-    warnings.filterwarnings("ignore", "This process", DeprecationWarning)  # of forks with threads
-    revive_thread_pools_after_forks()
-    interrupts = Interrupts()
-    signal.signal(signal.SIGINT, interrupts.handler)
-    channel = Channel(sock, interrupts)
-    context, tools = _take_context(sock, channel, rescue is not None)
-    repl = Repl(channel, interrupts, context, tools)
-    ready = rescue is None
-    forked = False
-    while True:
-        order = channel.order()
-        ahead = order["type"] == "prepare"
-        # Threads don't cross a fork; those that cells have left may go on until the next cell.
-        if rescue is not None and not ready and not (ahead and _threads() > 1):
-            split = _split(channel, rescue)
-            if split is None:
-                continue  # this was the twin, and the cell never happened
-            ready, forked = True, split
-            repl.after_fork()
-        if not ahead:
-            channel.token = order["token"]
-            looks = order["type"] == "look"
-            done = repl.look(order, forked=forked) if looks else repl.run(order)
-            ready, forked = rescue is None, False
-            channel.send(done)
-
-
-def _split(channel: Channel, rescue: socket.socket) -> bool | None:
-    """Fork: True in the child, which runs the cell; None in the parent, once it is rescued.
-
-    The parent is stopped meanwhile, and mostly killed when the cell went well. False where no
-    fork was granted: then the cell runs without a way back.
-    """
-    rescue.setblocking(True)  # an earlier cell may have meddled with it
-    # An interrupt would end the system call, which waits for leave, and so refuse the fork.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        process = os.fork()
-    except OSError:
-        return False
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    if process == 0:
-        channel.after_fork()
-        rescue.send(b"A")
-        return True
-    _, fds, _, _ = socket.recv_fds(rescue, 1, 1)
-    if not fds:
-        os._exit(0)
-    ended, status = os.waitpid(process, os.WNOHANG)
-    channel.after_fork(socket.socket(fileno=fds[0]))
-    ending = os.waitstatus_to_exitcode(status) if ended else None
-    channel.send({"type": "restored", "ending": ending})
-    return None
-
-
-def _take_context(
-    sock: socket.socket, channel: Channel, checkpoints: bool
-) -> tuple[Context, list[dict[str, str]]]:
-    data, fds, _, _ = socket.recv_fds(sock, 65536, 2)
-    if not data:
-        os._exit(0)
-    while len(data) < 4 or len(data) < 4 + int.from_bytes(data[:4], "big"):
-        data += sock.recv(65536)
-    setup = channel.decode(data[4:])
-    channel.window = setup["calls_at_once"]
-    context, copied = open_context(fds[0], fds[1], setup["part"])
-    for fd in fds:
-        os.close(fd)
-    channel.send({"type": "started", "copied": copied, "checkpoints": checkpoints})
-    return context, setup["tools"]

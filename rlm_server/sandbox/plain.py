@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 
-from . import child, confine, fixed, system
+from . import confine, fixed, serving, system
 
 _PROFILE = """
 (version 1)
@@ -49,7 +49,7 @@ def main(fd: int, parent: int, text: str, directory: str) -> None:
     if request["mode"] == "seatbelt":
         _enter_seatbelt(directory, packages)
     fixed.install()
-    child.serve(socket.socket(fileno=fd), None)
+    serving.serve(socket.socket(fileno=fd), None)
 
 
 def _die_with(parent: int) -> None:

@@ -19,7 +19,7 @@ import sys
 import tempfile
 from typing import Any
 
-from . import child, confine, fixed, mapped_text, namespaces, system
+from . import confine, fixed, mapped_text, namespaces, serving, system
 from .guardian import Guardian
 
 _PRELOAD = (
@@ -148,7 +148,7 @@ def _sandbox(request: dict[str, Any], data: socket.socket, server: socket.socket
         try:
             _start_namespace(request, directory, packages, data, rescue)
         except BaseException as error:
-            child.say_fatal(data, f"{type(error).__name__}: {error}")
+            serving.say_fatal(data, f"{type(error).__name__}: {error}")
 
     guardian = Guardian(server, watched, request["scratch_bytes"])
     guardian.run(start, data)
@@ -175,7 +175,7 @@ def _start_namespace(
         checkpoints = confine.restrict(request, directory, packages, rescue)
     else:
         confine.limit_processor_time(request["cpu_seconds"])
-    child.serve(data, rescue if checkpoints else None)
+    serving.serve(data, rescue if checkpoints else None)
 
 
 def _stay_outside(data: socket.socket, server: socket.socket) -> None:
