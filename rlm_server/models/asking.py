@@ -82,7 +82,8 @@ class Asker(Generic[R]):
                 failure = error
             if not failed or not (failure.elsewhere or isinstance(failure, PASSING)):
                 raise failure
-            if group.others(failed):
+            # Counted too: one that fails and recovers by turns would be asked without end.
+            if len(failed) < len(group.servers) and group.others(failed):
                 stream.tell(failure, "Asking another server.")
                 continue
             rounds += 1

@@ -85,19 +85,19 @@ class Group:
         self._random = random
         self._tiers: list[list[Server]] = []
         self._queue: list[_Waiter] = []
-        self._cancelled = 0  # of those in the queue
+        self._cancelled = 0  # since the queue was last cleared of such
         self._numbers = itertools.count()
         self._timer: asyncio.TimerHandle | None = None
 
     @property
     def waiting(self) -> int:
         """Calls that wait for a slot."""
-        return len(self._queue) - self._cancelled
+        return sum(not waiter.granted.done() for waiter in self._queue)
 
     @property
     def busy(self) -> bool:
         """Whether there are calls that wait, or are being answered."""
-        return bool(self.waiting) or any(server.in_flight for server in self.servers)
+        return any(server.in_flight for server in self.servers) or bool(self.waiting)
 
     def others(self, than: Collection[Server]) -> bool:
         """Whether there is a fit server besides these, be it busy."""
@@ -119,7 +119,7 @@ class Group:
     async def acquire(
         self, priority: Priority, prefix: bytes | None = None, avoid: Collection[Server] = ()
     ) -> Lease:
-        """Wait for a slot; servers in ``avoid`` give it only where there are no others.
+        """Wait for a slot; servers in ``avoid`` give it only where no others are fit.
 
         The slot is held until ``give_back``. Raises ModelError where too many calls wait.
         """
@@ -131,7 +131,9 @@ class Group:
             return await waiter.granted
         except asyncio.CancelledError:
             if waiter.granted.cancelled():
-                self._forget_one()
+                self._cancelled += 1
+                if 2 * self._cancelled > len(self._queue):
+                    self._clear()
             elif not waiter.granted.exception():
                 self.give_back(waiter.granted.result())
             raise
@@ -178,17 +180,17 @@ class Group:
 
     # ----------------------------------------------------------------------------------- queue
 
-    def _forget_one(self) -> None:
-        """A waiting call was cancelled; clear such calls away when they are the most."""
-        self._cancelled += 1
-        if 2 * self._cancelled > len(self._queue):
-            self._queue = [waiter for waiter in self._queue if not waiter.granted.done()]
-            heapq.heapify(self._queue)
-            self._cancelled = 0
+    def _clear(self) -> None:
+        """Leave only those in the queue that still wait."""
+        self._queue = [waiter for waiter in self._queue if not waiter.granted.done()]
+        heapq.heapify(self._queue)
+        self._cancelled = 0
 
     def _enqueue(self, waiter: _Waiter) -> None:
-        if self.waiting >= self._config.queue:
-            last = max(waiter for waiter in self._queue if not waiter.granted.done())
+        if len(self._queue) >= self._config.queue:
+            self._clear()
+        if len(self._queue) >= self._config.queue:
+            last = max(self._queue)
             full = ModelError(
                 f"{len(self._queue):,} calls wait for {self.name} already.",
                 cure="Ask for fewer at once, or raise queue in [pool].",
@@ -206,9 +208,7 @@ class Group:
         passed: list[_Waiter] = []
         while self._queue:
             waiter = self._queue[0]
-            if waiter.granted.done():
-                self._cancelled -= 1
-            else:
+            if not waiter.granted.done():
                 server = self._pick(waiter, now)
                 if server is not None:
                     waiter.granted.set_result(Lease(server, now))
@@ -244,10 +244,18 @@ class Group:
     # ------------------------------------------------------------------------------ the choice
 
     def _pick(self, waiter: _Waiter, now: float) -> Server | None:
+        # One of another tier is better than the one that has failed this very call.
+        if waiter.avoid and self.others(waiter.avoid):
+            others = [[s for s in tier if s not in waiter.avoid] for tier in self._tiers]
+            return self._nearest(waiter, others, now)
+        return self._nearest(waiter, self._tiers, now)
+
+    def _nearest(
+        self, waiter: _Waiter, tiers: Sequence[Sequence[Server]], now: float
+    ) -> Server | None:
         waits = False
-        for tier in self._tiers:
+        for tier in tiers:
             fit = [server for server in tier if server.open(now)]
-            fit = [server for server in fit if server not in waiter.avoid] or fit
             room = [server for server in fit if server.has_room]
             if room:
                 prefix = waiter.prefix if self._config.affinity else None

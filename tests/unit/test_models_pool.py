@@ -9,6 +9,7 @@ import pytest
 from rlm_server.config import ModelConfig, PoolConfig
 from rlm_server.errors import ModelError, RateLimitedError, TransientError, UnreachableError
 from rlm_server.models.affinity import prefix_of
+from rlm_server.models.asking import Ask, Asker
 from rlm_server.models.deployments import Deployment
 from rlm_server.models.hedging import hedged
 from rlm_server.models.pool import Group, Lease, Priority
@@ -52,6 +53,10 @@ async def take(pool: Group, **options: object) -> Lease:
 
 def named(leases: list[Lease]) -> str:
     return "".join(lease.server.deployment.name for lease in leases)
+
+
+def asked(text: str) -> Ask:
+    return Ask([{"role": "user", "content": text}], None, None, Priority.SUBCALL)
 
 
 async def fail(pool: Group, error: ModelError, **options: object) -> None:
@@ -129,6 +134,38 @@ async def test_calls_that_gave_up_waiting_leave_nothing_behind() -> None:
 
 
 @virtually
+async def test_calls_that_give_up_together_do_not_upset_the_count() -> None:
+    pool = group(deployment("a", slots=1), queue=80)
+    held = await take(pool)
+    stay = [asyncio.create_task(pool.acquire(Priority.SUBCALL)) for _ in range(10)]
+    leave = [asyncio.create_task(pool.acquire(Priority.SUBCALL)) for _ in range(64)]
+    await waiting()
+    for task in leave:
+        task.cancel()
+    assert pool.waiting == 10
+    await asyncio.gather(*leave, return_exceptions=True)
+    assert pool.waiting == 10
+    pool.give_back(held)
+    for task in stay:
+        pool.give_back(await task)
+    assert (pool.waiting, pool.busy) == (0, False)
+
+
+@virtually
+async def test_the_places_of_those_who_gave_up_are_free_again() -> None:
+    pool = group(deployment("a", slots=1), queue=3)
+    held = await take(pool)
+    gone = [asyncio.create_task(pool.acquire(Priority.SUBCALL)) for _ in range(3)]
+    await waiting()
+    for task in gone:
+        task.cancel()
+    last = asyncio.create_task(pool.acquire(Priority.SUBCALL))
+    await asyncio.gather(*gone, return_exceptions=True)
+    pool.give_back(held)
+    pool.give_back(await last)
+
+
+@virtually
 async def test_a_full_queue_refuses_whoever_is_the_least_urgent() -> None:
     pool = group(deployment("a", slots=1), queue=2)
     held = await take(pool)
@@ -148,9 +185,67 @@ async def test_a_full_queue_refuses_whoever_is_the_least_urgent() -> None:
 
 # ------------------------------------------------------------------------------------- the tiers
 
+
 LOCAL = deployment("l", slots=2)
 LAN = deployment("n", slots=2, base_url="http://192.168.1.7:8000/v1")
 CLOUD = deployment("c", slots=8, model="openrouter/x", base_url=None)
+
+
+@virtually
+async def test_a_call_that_failed_goes_to_another_tier_though_the_near_one_has_room() -> None:
+    near, far = deployment("a"), deployment("c", base_url="https://example.org/v1")
+    tried, pauses = [], []
+
+    async def send(to: Deployment, ask: Ask, _: object) -> str:
+        await asyncio.sleep(0.01)
+        if ask.messages[0]["content"] == "odd":
+            tried.append(to.name)
+            if to is near:
+                raise TransientError("500")
+        return "So."
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    pool = group(near, far)
+    asker = Asker(send, hedge=False, sleep=sleep, random=lambda: 0.5)
+
+    async def others() -> None:  # whose calls the near server answers well
+        while True:
+            await asker.ask(pool, asked("even"))
+
+    busy = asyncio.create_task(others())
+    _, by = await asyncio.wait_for(asker.ask(pool, asked("odd")), 100)
+    busy.cancel()
+    assert (by, tried, pauses) == (far, ["a", "c"], [])
+
+
+@virtually
+async def test_a_server_is_not_asked_without_end_since_another_comes_and_goes() -> None:
+    loop = asyncio.get_running_loop()
+    pool, tries = group(deployment("a", retries=2), deployment("b", slots=1)), []
+    comes_and_goes = pool.servers[1]
+    held = pool.spare(pool.servers[0])  # so that a call would have to wait for it
+
+    def go() -> None:
+        comes_and_goes.leave_out(loop.time())
+        pool.dispatch()
+
+    async def send(to: Deployment, ask: Ask, _: object) -> str:
+        tries.append(to.name)
+        assert len(tries) < 100
+        comes_and_goes.succeeded(None, loop.time())
+        loop.call_later(0.01, go)
+        raise TransientError("500")
+
+    asker = Asker(send, hedge=False, sleep=asyncio.sleep, random=lambda: 0.5)
+    with pytest.raises(TransientError):
+        await asker.ask(pool, asked("odd"))
+    assert set(tries) == {"a"}
+    assert len(tries) <= 2 * 3  # servers times rounds
+    assert held is not None
+    pool.give_back(held)
+    pool.close()
 
 
 @pytest.mark.parametrize(
