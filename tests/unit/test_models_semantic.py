@@ -109,6 +109,20 @@ async def test_another_text_model_or_embedder_finds_nothing(start) -> None:
     assert await find(start("another"), ASKED) is None
 
 
+async def test_what_is_kept_during_the_embedding_shifts_no_answer(start) -> None:
+    cache = start()
+    await keep(cache, ASKED, "In a table.")
+    await keep(cache, "Which colour has the sea?", "Blue.")
+
+    async def slowly(text: str) -> list[float]:
+        await keep(cache, ASKED, "In a table.")
+        return await vector_of(text)
+
+    found = await cache.find(b"s", "Tell me which colour has the sea?", slowly)
+    assert found is not None
+    assert (found.question, found.answer) == ("Which colour has the sea?", "Blue.")
+
+
 async def test_an_old_answer_is_none_and_a_new_one_takes_its_place(start) -> None:
     await keep(start(), ASKED, "old")
     await keep(start(), ASKED, "new")

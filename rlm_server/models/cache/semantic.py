@@ -75,7 +75,7 @@ class SemanticCache:
                 row.similarity = 1.0
                 return row
         vector = await self._vector(question, embed)
-        for row, similarity in self._ranked(scope, rows, vector):
+        for row, similarity in self._ranked(scope, vector):
             if similarity < self._threshold:
                 return None
             if not difference(question, row.question):
@@ -113,32 +113,28 @@ class SemanticCache:
         )
 
     def _rows(self, scope: bytes) -> list[Similar]:
+        """What is kept of a scope, in the order in which it came."""
         query = (
             "SELECT text, answer, run, created FROM question "
             "WHERE scope = ? AND embedder = ? AND created >= ? ORDER BY id"
         )
-        return [
-            Similar(question=text, answer=answer, run_id=run, created=created, similarity=0.0)
-            for text, answer, run, created in self._database.read(query, self._young(scope))
-        ]
+        return [_similar(row) for row in self._database.read(query, self._young(scope))]
 
     def _young(self, scope: bytes) -> Sequence[Any]:
         return scope, self._embedder, self._clock() - self._ttl
 
-    def _ranked(
-        self, scope: bytes, rows: list[Similar], vector: bytes
-    ) -> list[tuple[Similar, float]]:
-        """The rows by falling similarity."""
+    def _ranked(self, scope: bytes, vector: bytes) -> list[tuple[Similar, float]]:
+        """What is kept, by falling similarity."""
         numpy: Any = importlib.import_module("numpy")
+        # Texts and vectors in one look: what is kept changes while a vector is waited for.
         query = (
-            "SELECT vector FROM question WHERE scope = ? AND embedder = ? AND created >= ? "
-            "ORDER BY id"
+            "SELECT text, answer, run, created, vector FROM question "
+            "WHERE scope = ? AND embedder = ? AND created >= ?"
         )
-        vectors = [row[0] for row in self._database.read(query, self._young(scope))]
         pairs = [
-            (row, each)
-            for row, each in zip(rows, vectors, strict=False)
-            if len(each) == len(vector)  # a model of this name may have been another one
+            (_similar(row), row[-1])
+            for row in self._database.read(query, self._young(scope))
+            if len(row[-1]) == len(vector)  # a model of this name may have been another one
         ]
         if not pairs:
             return []
@@ -156,6 +152,11 @@ class SemanticCache:
                 del self._vectors[next(iter(self._vectors))]
             self._vectors[question] = array.array("f", [n / length for n in numbers]).tobytes()
         return self._vectors[question]
+
+
+def _similar(row: tuple[Any, ...]) -> Similar:
+    text, answer, run, created = row[:4]
+    return Similar(question=text, answer=answer, run_id=run, created=created, similarity=0.0)
 
 
 def _plain(question: str) -> str:
