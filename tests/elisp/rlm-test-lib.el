@@ -221,21 +221,21 @@ Fail with WHAT after two minutes."
 (defun rlm-test-call-with-models (rules body)
   "Call BODY while a model server follows RULES, a vector of plists."
   (let* ((script (rlm-test-file "script.json" (json-serialize rules)))
-         (port nil)
+         (said "")
          (process
           (make-process
            :name "scripted provider" :noquery t :connection-type 'pipe
            :command (list rlm-test-python
                           (expand-file-name "tests/scripted_provider.py" rlm-test-root)
                           "--script" script)
-           :filter (lambda (_ text) (setq port (string-to-number text))))))
+           :filter (lambda (_ text) (setq said (concat said text))))))
     (unwind-protect
         (progn
-          (rlm-test-wait (lambda () port) "scripted provider")
+          (rlm-test-wait (lambda () (string-suffix-p "\n" said)) "scripted provider")
           (rlm-test-file "config.toml"
                          (format "root = \"scripted\"\n[models.scripted]
 model = \"openai/scripted\"\nbase-url = \"http://127.0.0.1:%d/v1\"\nkey-env = \"RLM_TEST_KEY\"
-input-price = 0.0\noutput-price = 0.0\n" port))
+input-price = 0.0\noutput-price = 0.0\n" (string-to-number said)))
           (let ((process-environment (cons "RLM_TEST_KEY=none" process-environment)))
             (funcall body)))
       (delete-process process))))
