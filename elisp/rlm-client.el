@@ -357,7 +357,11 @@ READY is called with the server's answer before they arrive."
                   (rlm-trajectory-expect buffer (plist-get result :lastSeq)))
                 (rlm-client--watch)))
    :error (lambda (problem)
-            (message "rlm: the run can't be shown: %s" (rlm-rpc-error-text problem)))))
+            (let ((text (rlm-rpc-error-text problem)))
+              ;; Nothing of it is there yet where it is not only to be drawn anew.
+              (when (rlm-client--wanted-p buffer)
+                (rlm-trajectory-fail buffer text))
+              (message "rlm: the run can't be shown: %s" text)))))
 
 (defun rlm-client--release ()
   "Delete what was spooled for the question of the current buffer."

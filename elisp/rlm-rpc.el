@@ -168,7 +168,9 @@ there is no server.  TIMEOUT is that of `rlm-rpc-request'."
       (rlm-rpc-request method params :timeout timeout :success success
                        :error (lambda (problem)
                                 (funcall failure (rlm-rpc-error-text problem))))
-    (rlm-rpc-error (funcall failure (cadr problem)))))
+    (rlm-rpc-error (funcall failure (cadr problem)))
+    (quit (funcall failure "The server was not waited for.")
+          (signal 'quit nil))))
 
 (defun rlm-rpc-error-text (problem)
   "Return the text of PROBLEM, an error plist: what happened, and the cure."
@@ -304,14 +306,16 @@ Signal `rlm-rpc-error' while runs are going on at another one."
 (defun rlm-rpc--connect ()
   "Start or reach the server, and begin the handshake."
   (setq rlm-rpc--info nil rlm-rpc--ending nil)
-  (let ((process-adaptive-read-buffering nil)
-        (read-process-output-max (max 65536 read-process-output-max)))
-    (setq rlm-rpc--connection
-          (condition-case problem
-              (rlm-rpc--make-connection)
-            (rlm-rpc-error (signal (car problem) (cdr problem)))
-            (error (signal 'rlm-rpc-error (list (error-message-string problem)))))))
-  (rlm-rpc--initialize))
+  (condition-case problem
+      (let ((process-adaptive-read-buffering nil)
+            (read-process-output-max (max 65536 read-process-output-max)))
+        (setq rlm-rpc--connection (rlm-rpc--make-connection))
+        (rlm-rpc--initialize))
+    ((error quit)
+     (rlm-rpc-stop (error-message-string problem))
+     (if (memq (car problem) '(quit rlm-rpc-error))
+         (signal (car problem) (cdr problem))
+       (signal 'rlm-rpc-error (list (error-message-string problem)))))))
 
 (defun rlm-rpc--make-connection ()
   "Return a new connection."
@@ -432,7 +436,10 @@ Signal `rlm-rpc-error' while runs are going on at another one."
   (when (eq connection rlm-rpc--connection)
     (let ((keys (and rlm-use-auth-source
                      (not rlm-server-host) ; they stay on this machine
-                     (rlm-rpc--find-keys (plist-get info :keysWanted)))))
+                     ;; Who quits the prompt for a passphrase asks without those keys.
+                     (condition-case nil
+                         (rlm-rpc--find-keys (plist-get info :keysWanted))
+                       (quit (message "rlm: no keys from auth-source") nil)))))
       (when (eq connection rlm-rpc--connection)
         (if (not keys)
             (rlm-rpc--open connection info)

@@ -119,7 +119,11 @@ FINAL('nul:\\0: lone:\\ud800: byte:\\udc80: bell:\\a: feed:\\x0c: end')")
               (signal-process process 'SIGSTOP)
               (funcall says "no answer from the server for .* s (M-x rlm-restart-server)")
               (signal-process process 'SIGCONT)
-              (funcall says "answers again")
+              ;; It says that the server answers again, or what the run does meanwhile.
+              (rlm-test-wait (lambda ()
+                               (with-current-buffer buffer
+                                 (not (string-search "no answer" (rlm-header)))))
+                             "answers again")
               (signal-process process 'SIGSTOP)
               (funcall says "no answer from the server")
               (rlm-restart-server)

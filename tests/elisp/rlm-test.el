@@ -976,6 +976,39 @@ The events of its first question are in the variable `events'."
     (should (equal (plist-get (car (rlm-test-requests "rlm/ask")) :options)
                    (plist-get (car (rlm-test-requests "rlm/estimate")) :options)))))
 
+(ert-deftest rlm-test-who-quits-the-passphrase-asks-without-those-keys ()
+  (rlm-test-with-odd-server '("keys")
+    (let ((rlm-use-auth-source t))
+      (cl-letf (((symbol-function 'auth-source-search) (lambda (&rest _) (signal 'quit nil))))
+        (rlm-test-wait-end (rlm-test-ask-odd))
+        (should-not (rlm-test-requests "rlm/keys"))
+        (should (rlm-test-requests "rlm/ask"))))))
+
+(ert-deftest rlm-test-what-stops-the-connection-leaves-nothing-half-open ()
+  (rlm-test-with
+    (rlm-test-file "some.txt" "text\n")
+    (dolist (stop (list (lambda () (signal 'quit nil))
+                        (lambda () (signal 'file-missing '("No token")))))
+      (let (told)
+        (cl-letf (((symbol-function 'rlm-rpc--initialize-params) stop))
+          (condition-case nil
+              (rlm-rpc-ask 'rlm/status nil #'ignore (lambda (text) (setq told text)))
+            (quit (should told)))
+          (should told)
+          (condition-case nil
+              (rlm-ask-files "odd?" (list (rlm-test-file "some.txt")))
+            ((quit error)))
+          (should-not (rlm-rpc-live-p))
+          (should-not (rlm-client-live-buffers))
+          (should (equal 0 rlm-client--asking)))))))
+
+(ert-deftest rlm-test-a-run-that-is-gone-is-not-live ()
+  (rlm-test-with
+    (rlm-restore-open "20200101-000000-abcdef" "0.1")
+    (rlm-test-wait (lambda () (not (rlm-client-live-buffers))))
+    (should (string-match-p "There is no run"
+                            (rlm-test-buffer-text (seq-find #'rlm-run-in-buffer (buffer-list)))))))
+
 (ert-deftest rlm-test-keys-come-from-auth-source-for-what-is-wanted ()
   (rlm-test-with-odd-server '("keys")
     (let ((rlm-use-auth-source t)
