@@ -108,6 +108,8 @@ Directories are measured anew if AGAIN is non-nil, else only new ones."
     (when items
       (rlm-collection-list--measure)
       (dolist (item items)
+        (when (or again (null (rlm-item-seen item)))
+          (rlm-item-look item))
         (when (and (eq (rlm-item-kind item) 'directory)
                    (or again (null (rlm-item-figures item))))
           (rlm-collection-list--measure-directory item))))
@@ -138,9 +140,9 @@ Directories are measured anew if AGAIN is non-nil, else only new ones."
   (let ((bytes (rlm-item-bytes item)))
     (list item
           (vector (propertize (rlm-collection-list--name item)
-                              'face (if (rlm-item-gone-p item) 'error 'default))
+                              'face (if (rlm-item-seen-gone-p item) 'error 'default))
                   (rlm-table-cell bytes (if bytes (rlm-figure-size bytes)
-                                          (if (rlm-item-gone-p item) "gone" "...")))
+                                          (if (rlm-item-seen-gone-p item) "gone" "...")))
                   (rlm-table-cell (and bytes (/ bytes 4)))
                   (rlm-collection-list--why item)))))
 
@@ -209,21 +211,22 @@ Directories are measured anew if AGAIN is non-nil, else only new ones."
 
 (defun rlm-collection-list--measure-directory (item)
   "Ask the server how much there is in the directory that is ITEM."
-  (unless (rlm-item-gone-p item)
+  (unless (rlm-item-seen-gone-p item)
     (let* ((buffer (current-buffer))
            (context (rlm-context-make "directory" (rlm-item-file item))))
-      (rlm-client-go-to context)
       (setf (rlm-context-sources context)
             (list (rlm-context--source context (rlm-item-file item) nil nil)))
-      (rlm-rpc-ask 'rlm/estimate (rlm-client-params context)
-                   (lambda (estimate)
-                     (setf (rlm-item-figures item)
-                           (list :bytes (plist-get estimate :bytes)
-                                 :documents (plist-get estimate :documents)))
-                     (when (buffer-live-p buffer)
-                       (with-current-buffer buffer
-                         (rlm-collection-list--print))))
-                   #'ignore))))
+      (ignore-error user-error ; while runs go on at another server, it stays unmeasured
+        (rlm-client-go-to context)
+        (rlm-rpc-ask 'rlm/estimate (rlm-client-params context)
+                     (lambda (estimate)
+                       (setf (rlm-item-figures item)
+                             (list :bytes (plist-get estimate :bytes)
+                                   :documents (plist-get estimate :documents)))
+                       (when (buffer-live-p buffer)
+                         (with-current-buffer buffer
+                           (rlm-collection-list--print))))
+                     #'ignore)))))
 
 ;;;; Looking
 

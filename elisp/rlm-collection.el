@@ -52,7 +52,8 @@
   (beg nil :documentation "Marker at the start of a part.")
   (end nil :documentation "Marker at the end of a part.")
   (source nil :documentation "Plist of :name, :origin and :firstLine of a text.")
-  (figures nil :documentation "What the server has measured of a directory, a plist."))
+  (figures nil :documentation "What the server has measured of a directory, a plist.")
+  (seen nil :documentation "What was found when its file was last looked at, a plist."))
 
 (cl-defstruct (rlm-collection (:constructor rlm-collection--make) (:copier nil))
   "Things that a question will be about."
@@ -163,11 +164,27 @@ The text is kept as it is now, whatever becomes of the buffer it is from."
                    (widen)
                    (- (position-bytes (rlm-item-end item))
                       (position-bytes (rlm-item-beg item)))))))
-    (_ (rlm-item--file-bytes (rlm-item-file item)))))
+    (_ (plist-get (rlm-item-seen item) :bytes))))
+
+(defun rlm-item-look (item)
+  "Look how large the file of ITEM is, and whether it is there.
+That may take long on another machine, so lists only show what was found."
+  (unless (eq (rlm-item-kind item) 'part)
+    (let ((there (file-exists-p (rlm-item-file item))))
+      (setf (rlm-item-seen item)
+            (list :gone (not there)
+                  :bytes (and there (not (eq (rlm-item-kind item) 'directory))
+                              (rlm-item--file-bytes (rlm-item-file item))))))))
+
+(defun rlm-item-seen-gone-p (item)
+  "Return non-nil if ITEM was not there when it was last looked at."
+  (if (eq (rlm-item-kind item) 'part)
+      (rlm-item-gone-p item)
+    (plist-get (rlm-item-seen item) :gone)))
 
 (defun rlm-item--file-bytes (file)
   "Return the bytes of FILE as it stands in its buffer, or nil."
-  (let ((buffer (find-buffer-visiting file)))
+  (let ((buffer (get-file-buffer file)))
     (if (and buffer (buffer-modified-p buffer))
         (with-current-buffer buffer
           (save-restriction
@@ -180,6 +197,13 @@ The text is kept as it is now, whatever becomes of the buffer it is from."
   (if (eq (rlm-item-kind item) 'part)
       (not (rlm-item-buffer item))
     (not (file-exists-p (rlm-item-file item)))))
+
+(defun rlm-item--likeness (item)
+  "Return what is `equal' for all items that may be the same as ITEM."
+  (pcase (rlm-item-kind item)
+    ('part (rlm-item-buffer item))
+    ('text (rlm-item-source item))
+    (_ (rlm-item-file item))))
 
 (defun rlm-item--same-p (one two)
   "Return non-nil if the items ONE and TWO stand for the same thing."
@@ -211,12 +235,15 @@ The text is kept as it is now, whatever becomes of the buffer it is from."
 
 (defun rlm-collection-add (items)
   "Add ITEMS to the current collection; return those that were not there yet."
-  (let ((new nil))
-    (dolist (item items)
-      (if (seq-some (lambda (other) (rlm-item--same-p item other))
-                    (append new (rlm-collection-items rlm-collection-current)))
-          (rlm-item--release item)
-        (push item new)))
+  (let ((known (make-hash-table :test #'equal)) new)
+    (cl-flet ((put (item) (push item (gethash (rlm-item--likeness item) known))))
+      (mapc #'put (rlm-collection-items rlm-collection-current))
+      (dolist (item items)
+        (if (seq-some (lambda (other) (rlm-item--same-p item other))
+                      (gethash (rlm-item--likeness item) known))
+            (rlm-item--release item)
+          (put item)
+          (push item new))))
     (setq new (nreverse new))
     (mapc #'rlm-collection--watch-buffer new)
     (cl-callf append (rlm-collection-items rlm-collection-current) new)
