@@ -194,9 +194,9 @@ It takes long to find out."
   "Multiply the nearest limit of RUN by FACTOR."
   (pcase (and run (rlm-run-live-p run) (rlm-header-limit run))
     (`(,name ,_ ,limit)
-     (let ((value (if (integerp limit)
-                      (max 1 (round (* factor limit)))
-                    (* factor limit))))
+     (let ((value (cond ((not (integerp limit)) (* factor limit))
+                        ((> factor 1) (max (1+ limit) (round (* factor limit))))
+                        (t (max 1 (min (1- limit) (round (* factor limit))))))))
        (rlm-set-limits run (list name value))
        (message "%s: %s" (cdr (assq name rlm-run-limit-names))
                 (rlm-run-limit-text name value))))

@@ -201,7 +201,7 @@ It has to pass TEST; WANTED says in words what does."
 
 (transient-define-infix rlm-menu-approve ()
   "Let each piece of code wait for your approval."
-  :class 'rlm-menu-switch :setting :approve :description "Approve   " :unset "off")
+  :class 'rlm-menu-choice :setting :approve :description "Approve   " :unset "as set")
 
 (transient-define-infix rlm-menu-fresh ()
   "Ask anew, in spite of kept answers; the new ones take their place."
@@ -209,7 +209,7 @@ It has to pass TEST; WANTED says in words what does."
 
 (transient-define-infix rlm-menu-no-cache ()
   "Neither use kept answers nor keep new ones."
-  :class 'rlm-menu-switch :setting :noCache :description "No cache  " :unset "off")
+  :class 'rlm-menu-choice :setting :noCache :description "No cache  " :unset "as set")
 
 ;;;; Question and subject
 

@@ -213,6 +213,16 @@
       (should (equal '(:cost 1.25) got))
       (rlm-lower-limit (rlm-browse-test-limited :cost 0.1 :iterations 9))
       (should (equal '(:iterations 8) got))
+      ;; A small number moves too.
+      (let* ((limit 1)
+             (run (rlm-browse-test-limited :cost 0.1)))
+        (cl-letf (((symbol-function 'rlm-header-limit)
+                   (lambda (_) (list :iterations 0 limit))))
+          (rlm-raise-limit run)
+          (should (equal '(:iterations 2) got))
+          (setq limit 2)
+          (rlm-lower-limit run)
+          (should (equal '(:iterations 1) got))))
       (should-error (rlm-raise-limit (rlm-run--make :status "done")) :type 'user-error))))
 
 (ert-deftest rlm-browse-test-mode-line-counts-live-runs ()

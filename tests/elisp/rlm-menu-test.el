@@ -54,6 +54,14 @@ for struct in (AskOptions, LimitOverrides):
   (should (equal '(t :json-false nil) (mapcar #'rlm-menu--next '(nil t :json-false))))
   (should (equal '(:direct :json-false) (rlm-options '(:direct :json-false)))))
 
+(ert-deftest rlm-menu-test-what-is-set-elsewhere-can-be-turned-off ()
+  (let ((rlm-approve-code t) (rlm-use-cache nil))
+    (should (equal '(:approve :json-false :noCache :json-false)
+                   (rlm-client--options
+                    (rlm-options '(:approve :json-false :noCache :json-false))))))
+  (dolist (command '(rlm-menu-approve rlm-menu-no-cache))
+    (should (cl-typep (get command 'transient--suffix) 'rlm-menu-choice))))
+
 (ert-deftest rlm-menu-test-profiles-are-those-of-the-server ()
   (should-not (seq-difference rlm-menu-profiles
                               (mapcar #'file-name-base
