@@ -89,7 +89,7 @@ before it, at which Emacs would ask again whenever it shows the heading."
               place next)))
     bounds))
 
-;;;; Insertion
+;;;; Changes
 
 (defvar org-fold-core--ignore-modifications)
 
@@ -105,6 +105,12 @@ Beside text whose faces nobody has looked for there are none to be renewed."
                                 (and (> (point) (point-min))
                                      (get-text-property (1- (point)) 'fontified))))))
     (insert text)))
+
+(defun rlm-fold-delete (from to)
+  "Delete the text between FROM and TO; Org need not see what that does to folds.
+None is left behind, and to look makes garbage."
+  (let ((org-fold-core--ignore-modifications t))
+    (delete-region from to)))
 
 (provide 'rlm-fold)
 ;;; rlm-fold.el ends here

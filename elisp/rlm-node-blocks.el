@@ -21,6 +21,7 @@
 ;;; Code:
 
 (require 'cl-lib)
+(require 'rlm-fold)
 (require 'rlm-org)
 (require 'rlm-run)
 (require 'rlm-node)
@@ -66,7 +67,7 @@ Text goes into it through FILTER."
   "Close BLOCK of NODE; the place after it stays known."
   (let ((at (rlm-block-at block)))
     (rlm-node-insert node at (rlm-org-finish (rlm-block-filter block)))
-    (delete-region at (1+ at))
+    (rlm-fold-delete at (1+ at))
     (set-marker at nil)))
 
 (defun rlm-block-beginning (block line)

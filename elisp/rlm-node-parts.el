@@ -171,10 +171,10 @@ somebody may be reading them."
     (setf (rlm-node-rest node) nil)
     (goto-char body)
     (let ((within (not (bolp))))
-      (delete-region (+ beg same) body)
+      (rlm-fold-delete (+ beg same) body)
       (goto-char body)
       (when (and within (bolp) (eq (char-after) ?\n))
-        (delete-char 1)))
+        (rlm-fold-delete (point) (1+ (point)))))
     (rlm-node-append node (substring new same))
     work))
 

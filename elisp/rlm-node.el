@@ -86,7 +86,7 @@ what follows; it goes when the line is complete."
            (unless (or (eobp) (eq (char-after) ?\n))
              (insert "\n")))
           ((and within (eq (char-after) ?\n))
-           (delete-char 1)))))
+           (rlm-fold-delete (point) (1+ (point)))))))
 
 (defun rlm-node-fresh-line (marker)
   "Return what has to be inserted at MARKER for a blank line before it."
@@ -129,7 +129,7 @@ PARENT is nil for the run itself."
       (when value
         (setf (alist-get name all nil nil #'equal) (rlm-org-line (format "%s" value) 500))))
     (setf (rlm-node-properties node) all)
-    (delete-region drawer (+ drawer (rlm-node-drawer-length node)))
+    (rlm-fold-delete drawer (+ drawer (rlm-node-drawer-length node)))
     (let ((text (concat ":PROPERTIES:\n"
                         (mapconcat (lambda (entry) (format ":%s: %s\n" (car entry) (cdr entry)))
                                    (reverse all) "")

@@ -135,7 +135,7 @@ To insert often costs more than to insert much."
 Most of what drawing costs is to show it, whether it is much or little."
   (* rlm-flush-seconds
      (cond ((not (get-buffer-window nil 'visible)) 5)
-           ((> rlm-trajectory--burst rlm-trajectory--flood) 2.5)
+           ((> rlm-trajectory--burst rlm-trajectory--flood) 3)
            (t 1))))
 
 (defun rlm-trajectory--arm (buffer seconds)

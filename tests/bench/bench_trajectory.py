@@ -153,7 +153,7 @@ def main() -> int:
              "buffer, MB"]  # fmt: skip
     print_table(
         f"{RATE} of {events:,} events a second, {ITERATIONS} iterations, parts of {PART:,} at "
-        "the beginning and the end, the least of {ROUNDS} rounds; (!) is more than promised",
+        f"the beginning and the end, the least of {ROUNDS} rounds; (!) is more than promised",
         heads, [row for rows, _, _ in measured for row in rows],
     )  # fmt: skip
     heads = ["", "require 'rlm, ms", "open 10 MB, ms", "fold in it, ms", "fold 2 MB to 2, ms"]
