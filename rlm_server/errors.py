@@ -32,6 +32,11 @@ The tree::
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rlm_server.protocol import Usage
+
 
 class RlmError(Exception):
     """Base of all errors with a message fit for a person.
@@ -166,6 +171,8 @@ class ModelError(RlmError):
     """Whether the fault is the deployment's alone, such as its key: another one may answer."""
     late = 0
     """Tries of the call that were given up before anything came; they may have to be paid."""
+    used: Usage | None = None
+    """What a try has used though its reply was no good."""
 
 
 class UnknownModelError(ModelError):

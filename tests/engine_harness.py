@@ -15,7 +15,7 @@ from rlm_server.context.store import Store
 from rlm_server.engine.past import Past
 from rlm_server.engine.run import Run
 from rlm_server.errors import UnknownModelError
-from rlm_server.models import Account, Completion, Listener, Message, Priority
+from rlm_server.models import Account, Completion, Fate, Listener, Message, Priority
 from rlm_server.protocol import (
     AnyEvent,
     AskOptions,
@@ -98,9 +98,12 @@ class ScriptedModels:
         max_tokens: int | None = None,
         priority: Priority | None = None,
         account: Account | None = None,
+        fate: Fate | None = None,
     ) -> Completion:
         self.asked.append((name, priority))
         self.in_flight += 1
+        fate = fate or Fate()
+        fate.under_way += 1
         try:
             text = await self._say(name, messages)
         finally:

@@ -26,6 +26,7 @@ class Streams:
         if name != "root":
             return await self._others(name, messages, **options)
         self.asked.append(list(messages))
+        options["fate"].under_way += 1
         text = await self._streams.pop(0)(options["listener"])
         usage = Usage(prompt_tokens=10, completion_tokens=len(text) // 4, cost=0.0)
         return Completion(text=text, usage=usage, model=name, seconds=0.0)

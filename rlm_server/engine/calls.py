@@ -10,7 +10,7 @@ from typing import Literal
 
 from rlm_server.engine.early import EarlyCell
 from rlm_server.engine.emitter import Emitter
-from rlm_server.engine.ledger import ANSWER_TOKENS, Ledger, LimitReached, Price, Reservation, add
+from rlm_server.engine.ledger import ANSWER_TOKENS, Ledger, LimitReached, Price, Reservation
 from rlm_server.engine.offer import Offer
 from rlm_server.engine.program import Program
 from rlm_server.engine.prompt import sub_messages
@@ -19,7 +19,7 @@ from rlm_server.engine.reply import Piece, ReplyParser
 from rlm_server.engine.speculation import Speculation
 from rlm_server.engine.steering import Steering
 from rlm_server.errors import ModelError, RlmError
-from rlm_server.models import Account, Completion, Message, Models, Priority
+from rlm_server.models import Account, Completion, Fate, Message, Models, Priority, add
 from rlm_server.protocol import (
     MAX_EVENT_TEXT,
     AskParams,
@@ -131,18 +131,17 @@ class Calls:
         if self.program is not None and (given := self._given(node, model)) is not None:
             return given
         started = time.monotonic()
-        listener = _RootListener(self._emitter, node, early)
+        listener, fate = _RootListener(self._emitter, node, early), Fate()
         reservation = self._reserve(node, model, messages, subcall=False)
         try:
             # Of a run that nobody looks at, and of child runs, the reply can wait like a sub-call.
             watched = self._account.watchers and node.count(".") == 1
             priority = Priority.WATCHED if watched else Priority.SUBCALL
-            completion = await self._complete(model, messages, listener, priority)
+            completion = await self._complete(model, messages, listener, priority, fate)
         except BaseException as error:
-            characters = listener.lost + listener.characters
-            self._settle(reservation, self._used_by(error, model, messages, characters))
+            self._settle(reservation, self._used_by(error, model, messages, fate, listener))
             raise
-        self._settle(reservation, self._used(completion, model, messages, listener.lost))
+        self._settle(reservation, self._used(completion, model, messages, fate, listener.lost))
         listener.close()
         self._emitter.emit(
             ReplyDone,
@@ -355,12 +354,12 @@ class Calls:
                 text=past.answer, usage=Usage(), model=past.model, seconds=0.0, cached=True
             )
         reservation = self._reserve(node, name, messages, subcall=True)
-        used = None
+        used, fate = None, Fate()
         try:
-            completion = await self._complete(name, messages, None, priority)
-            used = self._used(completion, name, messages)
+            completion = await self._complete(name, messages, None, priority, fate)
+            used = self._used(completion, name, messages, fate)
         except BaseException as error:
-            used = self._used_by(error, name, messages)
+            used = self._used_by(error, name, messages, fate)
             raise
         finally:
             self._settle(reservation, used)
@@ -383,6 +382,7 @@ class Calls:
         messages: list[Message],
         listener: _RootListener | None,
         priority: Priority,
+        fate: Fate,
     ) -> Completion:
         bound = ANSWER_TOKENS if self._ledger.bounded else None
         return await self._models.complete(
@@ -392,6 +392,7 @@ class Calls:
             max_tokens=bound,
             priority=priority,
             account=self._account,
+            fate=fate,
         )
 
     def _reserve(
@@ -408,24 +409,44 @@ class Calls:
         self._note()
 
     def _used(
-        self, completion: Completion, model: str, messages: list[Message], lost: int = 0
+        self,
+        completion: Completion,
+        model: str,
+        messages: list[Message],
+        fate: Fate,
+        lost: int = 0,
     ) -> Usage:
         """What a reply has used, with the tries before it; ``lost``: characters of those."""
+        used = add(completion.usage, fate.lost) if fate.lost else completion.usage
+        # Of what was lost, the servers' own numbers are better than ours.
+        lost = 0 if fate.lost else lost
         tries = completion.late + bool(lost)
-        if not tries:
-            return completion.usage
-        return add(completion.usage, self._estimate(model, messages, lost, tries))
+        return add(used, self._estimate(model, messages, lost, tries)) if tries else used
 
     def _used_by(
-        self, error: BaseException, model: str, messages: list[Message], characters: int = 0
+        self,
+        error: BaseException,
+        model: str,
+        messages: list[Message],
+        fate: Fate,
+        listener: _RootListener | None = None,
     ) -> Usage | None:
         """What a call that brought no reply has used; None: nothing.
 
-        One that was cancelled may have been sent, and is paid for then.
+        One that was cancelled is paid where it had been sent, and does not go on for others.
         """
+        cancelled = isinstance(error, asyncio.CancelledError)
+        characters = listener.lost if listener else 0
+        if listener and (fate.under_way or not cancelled):
+            characters += listener.characters
+        if fate.lost and not fate.under_way:
+            characters = 0  # the servers' own numbers are better
         tries = error.late if isinstance(error, ModelError) else 0
-        tries += bool(characters) or isinstance(error, asyncio.CancelledError)
-        return self._estimate(model, messages, characters, tries) if tries else None
+        tries += bool(characters) or (cancelled and fate.under_way > 0)
+        if not tries:
+            return fate.lost
+        used = self._estimate(model, messages, characters, tries)
+        return add(used, fate.lost) if fate.lost else used
 
     def _estimate(self, model: str, messages: list[Message], characters: int, tries: int) -> Usage:
         """What tries of a prompt, and answers of so many characters, are likely to be charged."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from rlm_server.models import most_tokens
+from rlm_server.models import add, most_tokens
 from rlm_server.protocol import Limits, Usage
 
 ANSWER_TOKENS = 8192
@@ -39,17 +39,6 @@ class Reservation:
     tokens: int
     cost: float
     subcall: bool
-
-
-def add(left: Usage, right: Usage) -> Usage:
-    """The sum of two usages; a cost is unknown as soon as a part of it is."""
-    known = left.cost is not None and right.cost is not None
-    return Usage(
-        prompt_tokens=left.prompt_tokens + right.prompt_tokens,
-        completion_tokens=left.completion_tokens + right.completion_tokens,
-        cached_tokens=left.cached_tokens + right.cached_tokens,
-        cost=(left.cost or 0.0) + (right.cost or 0.0) if known else None,
-    )
 
 
 class Ledger:

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rlm_server.engine.ledger import add
 from rlm_server.errors import RlmError
+from rlm_server.models import add
 from rlm_server.protocol import (
     FileSource,
     KeptSource,

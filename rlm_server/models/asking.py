@@ -17,6 +17,7 @@ from rlm_server.errors import (
 from rlm_server.models.affinity import prefix_of
 from rlm_server.models.calls import Listener, Message, Part
 from rlm_server.models.deployments import Deployment
+from rlm_server.models.fate import Fate
 from rlm_server.models.hedging import hedged
 from rlm_server.models.pool import Group, Lease, Priority
 from rlm_server.models.retry import gave_up, pause
@@ -34,6 +35,7 @@ class Ask:
     listener: Listener | None
     max_tokens: int | None
     priority: Priority
+    fate: Fate = field(default_factory=Fate)
     prefix: bytes | None = field(init=False)
     hedged: bool = field(init=False, default=False)
     """Whether a second server was asked, since the first took longer than it mostly does."""
@@ -123,13 +125,18 @@ class Asker(Generic[R]):
     ) -> tuple[R, Deployment]:
         # A streamed reply takes as long as its text is; it would make its server look slow.
         async with group.held(lease, measured=ask.listener is None) as server:
+            ask.fate.under_way += 1
             try:
-                return await self._send(server.deployment, ask, stream), server.deployment
+                reply = await self._send(server.deployment, ask, stream)
             except ModelError as error:
                 failed.append(server)
+                ask.fate.under_way -= 1
+                ask.fate.lose(error.used)
                 if not stream.begun:
                     ask.late += error.late
                 raise
+            ask.fate.under_way -= 1
+            return reply, server.deployment
 
     def _may_hedge(self, server: Server, ask: Ask) -> bool:
         # What a cancelled call has cost is never told; so only where calls cost nothing.

@@ -105,6 +105,12 @@ GARBLED = Fault(
     "{name} sent what is no reply of a model",
     "Check that base-url in {setting} is the model server itself (most need /v1): {address}.",
 )
+CUT_OFF = Fault(
+    ModelError,
+    "{name} used up the tokens of its reply before it said anything, mostly by thinking",
+    "Let it think less, or raise max_tokens, both in params of {setting}; limits of a run's tokens "
+    "or money bound each reply too.",
+)
 BROKEN = Fault(
     TransientError,
     "The connection to {name} broke",

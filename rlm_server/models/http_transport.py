@@ -18,7 +18,7 @@ from rlm_server.models.calls import Reply, Request, Vector
 from rlm_server.models.deployments import Deployment, is_loopback
 from rlm_server.models.faults import BROKEN, CAUSES, GARBLED, PASSING, Fault, tell
 from rlm_server.models.http_vectors import ask_for_vector, vector_in
-from rlm_server.models.replies import check_text, one_try, pass_on, secrets_of, text_of
+from rlm_server.models.replies import checked, one_try, pass_on, secrets_of, text_of
 from rlm_server.models.statuses import refusal
 
 SPOKEN = frozenset({"openai", "hosted_vllm", "lm_studio", "llamafile", "litellm_proxy"})
@@ -215,7 +215,7 @@ def _whole(data: bytes, request: Request) -> Reply:
     choice = body.choices[0]
     text = text_of(choice.message.content if choice.message else None)
     pass_on(request, "text", text)
-    return _reply(text, choice.finish_reason, body.usage, request.deployment)
+    return _reply(text, choice.finish_reason, body.usage, request)
 
 
 async def _streamed(chunks: AsyncIterator[bytes], request: Request) -> Reply:
@@ -241,7 +241,7 @@ async def _streamed(chunks: AsyncIterator[bytes], request: Request) -> Reply:
             parts.append(text)
     if finish is None:
         raise tell(BROKEN, request.deployment, detail="the stream ended before its end was told")
-    return _reply("".join(parts), finish, usage, request.deployment)
+    return _reply("".join(parts), finish, usage, request)
 
 
 def _decode(data: bytes, request: Request) -> _Body:
@@ -260,17 +260,17 @@ def _decode(data: bytes, request: Request) -> _Body:
     return body
 
 
-def _reply(text: str, finish: str | None, usage: _Usage | None, deployment: Deployment) -> Reply:
-    check_text(text, finish, deployment)
+def _reply(text: str, finish: str | None, usage: _Usage | None, request: Request) -> Reply:
     usage = usage or _Usage()
     details = usage.prompt_tokens_details or _Details()
-    return Reply(
+    reply = Reply(
         text=text,
         prompt_tokens=usage.prompt_tokens or None,
         completion_tokens=usage.completion_tokens or None,
         cached_tokens=details.cached_tokens or usage.prompt_cache_hit_tokens or 0,
         cost=usage.cost,
     )
+    return checked(reply, finish, request)
 
 
 def _fault(error: BaseException) -> Fault:

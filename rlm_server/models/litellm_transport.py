@@ -14,10 +14,9 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from rlm_server.models.calls import Reply, Request, Vector
-from rlm_server.models.deployments import Deployment
 from rlm_server.models.faults import BAD_REQUEST, BROKEN, GARBLED, tell, translate
 from rlm_server.models.prefixes import marked, wants_marks
-from rlm_server.models.replies import check_text, one_try, pass_on, secrets_of, text_of
+from rlm_server.models.replies import checked, one_try, pass_on, secrets_of, text_of
 
 ENVIRONMENT = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # else it fetches its price map at import
@@ -177,7 +176,7 @@ class LitellmTransport:
         if response is None:  # what it makes of a 422 from a server that speaks as OpenAI does
             raise tell(BAD_REQUEST, request.deployment, detail="422, a parameter is not known")
         if not request.delta:
-            return _whole(response, request.deployment)
+            return _whole(response, request)
         try:
             return await _streamed(response, request)
         finally:
@@ -230,12 +229,12 @@ def _common(request: Request) -> dict[str, Any]:
     return arguments
 
 
-def _whole(response: Any, deployment: Deployment) -> Reply:
+def _whole(response: Any, request: Request) -> Reply:
     choices = getattr(response, "choices", None)
     if not choices:
-        raise tell(GARBLED, deployment, detail="a reply without choices")
+        raise tell(GARBLED, request.deployment, detail="a reply without choices")
     text = text_of(choices[0].message.content)
-    return _checked(text, choices[0].finish_reason, response, deployment)
+    return _reply(text, choices[0].finish_reason, response, request)
 
 
 async def _streamed(stream: Any, request: Request) -> Reply:
@@ -252,17 +251,16 @@ async def _streamed(stream: Any, request: Request) -> Reply:
             parts.append(text)
     if finish is None:
         raise tell(BROKEN, request.deployment, detail="the stream ended before its end was told")
-    return _checked("".join(parts), finish, usage, request.deployment)
+    return _reply("".join(parts), finish, usage, request)
 
 
-def _checked(text: str, finish: str | None, response: Any, deployment: Deployment) -> Reply:
+def _reply(text: str, finish: str | None, response: Any, request: Request) -> Reply:
     """The reply, unless there is nothing in it."""
-    check_text(text, finish, deployment)
     usage = getattr(response, "usage", None)
     if not usage:
-        return Reply(text=text)
+        return checked(Reply(text=text), finish, request)
     details = getattr(usage, "prompt_tokens_details", None)
-    return Reply(
+    reply = Reply(
         text=text,
         prompt_tokens=usage.prompt_tokens or None,  # it says 0 where it was told nothing
         completion_tokens=usage.completion_tokens or None,
@@ -270,3 +268,4 @@ def _checked(text: str, finish: str | None, response: Any, deployment: Deploymen
         written_tokens=getattr(usage, "cache_creation_input_tokens", None) or 0,
         cost=getattr(usage, "cost", None),
     )
+    return checked(reply, finish, request)

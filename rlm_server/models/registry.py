@@ -21,6 +21,7 @@ from rlm_server.models.carriers import Carriers
 from rlm_server.models.catalogue import Catalogue
 from rlm_server.models.costs import Costs
 from rlm_server.models.dispatch import Dispatch
+from rlm_server.models.fate import Fate
 from rlm_server.models.health import check, checkable
 from rlm_server.models.pool import Priority
 from rlm_server.models.prices import highest, price_of, window_of
@@ -192,33 +193,45 @@ class Models:
         max_tokens: int | None = None,
         priority: Priority | None = None,
         account: Account | None = None,
+        fate: Fate | None = None,
     ) -> Completion:
         """Ask a model; with a listener, the reply is streamed to it.
 
         For an account, an answer that is kept is taken instead; its ``cached`` says so. Waits for
         a free slot of one of the model's deployments, and tries again, elsewhere, or with the
         model's fallbacks where that helps. ``priority`` is that of somebody watching where there
-        is a listener, else that of a sub-call. Raises ModelError. Cancelling closes the
-        connection.
+        is a listener, else that of a sub-call. ``fate`` is told what was used beside the reply.
+        Raises ModelError. Cancelling closes the connection.
         """
         if priority is None:
             priority = Priority.SUBCALL if listener is None else Priority.WATCHED
+        fate = fate or Fate()
         model = self._catalogue.find(name)
 
-        async def ask(listener: Listener | None) -> Completion:
-            return await self._complete(name, Ask(messages, listener, max_tokens, priority))
+        async def ask(listener: Listener | None, fate: Fate) -> Completion:
+            return await self._complete(name, Ask(messages, listener, max_tokens, priority, fate))
 
         if account is None or model.provider == "offline":
-            return await ask(listener)
+            return await ask(listener, fate)
 
-        async def pay(listener: Listener | None) -> Completion:
+        async def pay(listener: Listener | None, fate: Fate) -> Completion:
             with self.costs.room(account, at_most(self.price(name), messages, max_tokens)):
-                completion = await ask(listener)
+                try:
+                    completion = await ask(listener, fate)
+                finally:
+                    if fate.lost:
+                        self.charge(name, fate.lost, account)
             self.costs.record(account, completion)
             return completion
 
         completion = await self.cache.complete(
-            model, messages, max_tokens=max_tokens, listener=listener, account=account, ask=pay
+            model,
+            messages,
+            max_tokens=max_tokens,
+            listener=listener,
+            account=account,
+            ask=pay,
+            fate=fate,
         )
         if completion.cached:
             self.costs.record(account, completion)

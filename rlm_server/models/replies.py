@@ -7,9 +7,10 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from rlm_server.errors import ModelError
-from rlm_server.models.calls import Part, Request
+from rlm_server.models.calls import Part, Reply, Request
 from rlm_server.models.deployments import Deployment
-from rlm_server.models.faults import GARBLED, POLICY, SLOW, tell
+from rlm_server.models.faults import CUT_OFF, GARBLED, POLICY, SLOW, tell
+from rlm_server.models.used import usage_of
 from rlm_server.text import clean
 
 T = TypeVar("T")
@@ -60,13 +61,17 @@ def pass_on(request: Request, part: Part, text: str) -> None:
         raise ListenerError(error) from None
 
 
-def check_text(text: str, finish: str | None, deployment: Deployment) -> None:
-    """Raise ModelError for a reply with nothing in it."""
-    if text.strip():
-        return
-    if finish == "content_filter":
-        raise tell(POLICY, deployment)
-    raise tell(GARBLED, deployment, detail="an empty reply")
+def checked(reply: Reply, finish: str | None, request: Request) -> Reply:
+    """The reply. Raises ModelError where nothing is in it, with what it has used all the same."""
+    if reply.text.strip():
+        return reply
+    detail = ""
+    fault = {"content_filter": POLICY, "length": CUT_OFF}.get(finish or "")
+    if fault is None:
+        fault, detail = GARBLED, "an empty reply"
+    error = tell(fault, request.deployment, detail=detail)
+    error.used = usage_of(request.deployment, request.messages, reply)
+    raise error
 
 
 def text_of(content: object) -> str:

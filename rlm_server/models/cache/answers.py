@@ -20,9 +20,10 @@ from rlm_server.models.cache.entry import (
 )
 from rlm_server.models.calls import Completion, Listener, Message, Part
 from rlm_server.models.deployments import Deployment
+from rlm_server.models.fate import Fate
 from rlm_server.protocol import Usage
 
-Ask = Callable[[Listener | None], Awaitable[Completion]]
+Ask = Callable[[Listener | None, Fate], Awaitable[Completion]]
 
 
 class AnswerCache:
@@ -54,22 +55,24 @@ class AnswerCache:
         listener: Listener | None,
         account: Account,
         ask: Ask,
+        fate: Fate,
     ) -> Completion:
         """The answer that is kept, or what ``ask`` gets.
 
         A kept answer goes to the listener as one piece. Of several who wait for the same call
-        only the first hears it grow; the call is cancelled when the last of them is.
+        only the first hears it grow; the call is cancelled when the last of them is. Its fate is
+        the first's, or the last one's who left.
         """
         store = self.store
         if store is None or not (account.read_cache or account.write_cache):
-            return await ask(listener)
+            return await ask(listener, fate)
         started = time.monotonic()
         request = request_key(deployment, messages, max_tokens)
         sample = account.sample(request)
         key = sample_key(request, 0 if deterministic(deployment) else sample)
 
-        async def fetch(listener: Listener | None) -> Completion:
-            completion = await ask(listener)
+        async def fetch(listener: Listener | None, fate: Fate) -> Completion:
+            completion = await ask(listener, fate)
             answered = self._find(completion.model)
             # A substitute's answer is not what this request would be answered with.
             same = answered == deployment or (
@@ -80,12 +83,12 @@ class AnswerCache:
             return completion
 
         if not account.read_cache:
-            return await fetch(listener)
+            return await fetch(listener, fate)
         entry = await store.get(key)
         if entry:
             completion = _kept(entry, deployment)
         else:
-            completion = await self._together(store, key, deployment, fetch, listener)
+            completion = await self._together(store, key, deployment, fetch, listener, fate)
         if completion.cached:
             completion.seconds = time.monotonic() - started
             if listener:
@@ -104,14 +107,16 @@ class AnswerCache:
         deployment: Deployment,
         fetch: Ask,
         listener: Listener | None,
+        fate: Fate,
     ) -> Completion:
         """Wait for the call that others made already, or make it."""
         flight = self._flights.get(key)
         tap = None
         if first := flight is None:
             tap = _Tap(listener) if listener else None
-            task = asyncio.create_task(self._fly(store, key, deployment, fetch, tap))
-            flight = self._flights[key] = _Flight(task)
+            shared = Fate()
+            task = asyncio.create_task(self._fly(store, key, deployment, fetch, tap, shared))
+            flight = self._flights[key] = _Flight(task, shared)
             task.add_done_callback(lambda task: self._landed(key, task))
         flight.waiting += 1
         try:
@@ -126,6 +131,9 @@ class AnswerCache:
                 flight.task.cancel()
                 # The connection is closed and the slot free when this caller goes on.
                 await asyncio.wait({flight.task})
+                fate.take(flight.fate)
+            elif first and flight.task.done():
+                fate.take(flight.fate)
         return completion if first else _again(completion)
 
     async def _fly(
@@ -135,9 +143,10 @@ class AnswerCache:
         deployment: Deployment,
         fetch: Ask,
         listener: Listener | None,
+        fate: Fate,
     ) -> Completion:
         async with store.turn(key) as entry:
-            return _kept(entry, deployment) if entry else await fetch(listener)
+            return _kept(entry, deployment) if entry else await fetch(listener, fate)
 
     def _landed(self, key: bytes, task: asyncio.Task[Completion]) -> None:
         if (flight := self._flights.get(key)) and flight.task is task:
@@ -163,6 +172,7 @@ class _Flight:
     """A call on its way, and how many wait for it."""
 
     task: asyncio.Task[Completion]
+    fate: Fate
     waiting: int = 0
 
 
