@@ -38,7 +38,7 @@ in_each_emacs = @for emacs in "$$EMACS" "$(emacs_30)"; do \
 	"$$emacs" -Q --batch $(1) || exit 1; \
 	done
 
-.PHONY: help demo try test lint bench proxy ert pytest clean lock setup-demo setup-test
+.PHONY: help demo try test lint bench pictures proxy ert pytest clean lock setup-demo setup-test
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -70,6 +70,9 @@ ert: setup-test ## run the tests in Emacs alone
 
 bench: setup-test ## run the benchmarks
 	$(python) tests/bench/run.py
+
+pictures: setup-test ## make the pictures of the README from a run of the demo
+	cd tests && $(CURDIR)/$(python) pictures.py
 
 # As big as all the rest together, so for this one test alone.
 proxy: setup-test ## run the test against a LiteLLM proxy, which takes 750 MB and a minute to install

@@ -150,6 +150,7 @@
   (setq bidi-paragraph-direction 'left-to-right)
   (setq-local bidi-inhibit-bpa t)
   (setq-local scroll-conservatively 101)
+  (rlm-trajectory--hide-joiners)
   ;; Each of these was measured to cost redisplay time while text streams in.
   (setq-local org-src-fontify-natively nil)
   (setq-local font-lock-fontify-region-function #'rlm-fold-fontify)
@@ -163,6 +164,14 @@
   (add-hook 'org-ctrl-c-ctrl-c-hook #'rlm-live-ctrl-c-ctrl-c nil t)
   (buffer-disable-undo)
   (add-hook 'kill-buffer-query-functions #'rlm-trajectory--kill-p nil t))
+
+(defun rlm-trajectory--hide-joiners ()
+  "Let the signs that keep Org from seeing markup take no room, in terminals too."
+  (setq buffer-display-table (if buffer-display-table
+                                 (copy-sequence buffer-display-table)
+                               (make-display-table)))
+  (dolist (sign '(#x2060 #x200b))
+    (aset buffer-display-table sign [])))
 
 (defvar rlm-trajectory-cancel-function #'ignore
   "Function called with a live run whose buffer is about to be killed.")

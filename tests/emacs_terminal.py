@@ -45,7 +45,9 @@ INIT = """
 
 
 class Terminal:
-    """Emacs in a terminal of 100 columns and 40 lines."""
+    """Emacs in a terminal."""
+
+    columns, rows = 100, 40
 
     def __init__(self, home: Path, emacs: str) -> None:
         self.home = home
@@ -70,7 +72,7 @@ class Terminal:
         emacs = [self.emacs, "-Q", "-nw", "-L", str(ROOT / "elisp"), "-l", "rlm"]
         command = [*emacs, "-l", str(self.home / "init.el"), *map(str, arguments)]
         line = ["env", *(f"{name}={value}" for name, value in environ.items()), *command]
-        place = ["-x", "100", "-y", "40", "-c", str(self.home)]
+        place = ["-x", str(self.columns), "-y", str(self.rows), "-c", str(self.home)]
         self._run("new-session", "-d", *place, shlex.join(line))
         await self.shows("^-UU")
 
