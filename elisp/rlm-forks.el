@@ -136,11 +136,11 @@ That is the run ID, like the other until ITERATION, but for CHANGES."
      (rlm-forks--outcome run)
      "\n")))
 
-(defun rlm-forks--difference (changes)
-  "Tell in words what a fork has that is different, by its CHANGES."
-  (cond ((plist-get changes :code) "other code")
-        ((plist-get changes :note) "a note")
-        ((plist-get (plist-get changes :options) :rootModel) "another model")
+(defun rlm-forks--difference (what)
+  "Return in words WHAT is different in a fork, a plist."
+  (cond ((plist-get what :code) "other code")
+        ((plist-get what :note) "a note")
+        ((plist-get (plist-get what :options) :rootModel) "another model")
         (t "other limits")))
 
 (defun rlm-forks--outcome (run)

@@ -267,5 +267,12 @@ In a saved transcript, the block runs as it stands there."
            (rlm-live-run-block)
            t))))
 
+(defun rlm-run-code (&optional all)
+  "Run the code block at point, or let code run that waits for you.
+With a prefix argument, ALL, let all further code of the run go unasked.  Where
+there is no code, do what Org does."
+  (interactive "P")
+  (org-ctrl-c-ctrl-c all))
+
 (provide 'rlm-live)
 ;;; rlm-live.el ends here

@@ -107,6 +107,7 @@
 (autoload 'rlm-edit-code "rlm-steer" nil t)
 (autoload 'rlm-exec "rlm-steer" nil t)
 (autoload 'rlm-live-edit "rlm-live" nil t)
+(autoload 'rlm-run-code "rlm-live" nil t)
 (autoload 'rlm-live-run-block "rlm-live" nil t)
 (autoload 'rlm-live-ctrl-c-ctrl-c "rlm-live")
 (autoload 'rlm-variables "rlm-variables" nil t)

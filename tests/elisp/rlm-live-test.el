@@ -74,7 +74,7 @@
       (switch-to-buffer buffer)
       ;; As it is, by Org's own hook.
       (rlm-live-test-go "x += 1")
-      (should (eq #'org-ctrl-c-ctrl-c (key-binding (kbd "C-c C-c"))))
+      (should (eq #'rlm-run-code (key-binding (kbd "C-c C-c"))))
       (rlm-test-keys "C-c C-c")
       (should (equal ",#+end_src\n" (rlm-live-test-results buffer 1)))
       (should (= (point) (point-max)))
