@@ -38,7 +38,7 @@ in_each_emacs = @for emacs in "$$EMACS" "$(emacs_30)"; do \
 	"$$emacs" -Q --batch $(1) || exit 1; \
 	done
 
-.PHONY: help demo try test lint bench pictures proxy ert pytest clean lock setup-demo setup-test
+.PHONY: help demo try test lint bench info pictures proxy ert pytest clean lock setup-demo setup-test
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -70,6 +70,13 @@ ert: setup-test ## run the tests in Emacs alone
 
 bench: setup-test ## run the benchmarks
 	$(python) tests/bench/run.py
+
+info: ## write the manual as .cache/rlm.info; takes makeinfo (texinfo)
+	@mkdir -p .cache
+	"$$EMACS" -Q --batch elisp/rlm.org --eval \
+	    "(progn (require 'ox-texinfo) (org-export-to-file 'texinfo \"$(CURDIR)/.cache/rlm.texi\"))"
+	makeinfo --no-split -o .cache/rlm.info .cache/rlm.texi
+	@echo "Read it with: info -f .cache/rlm.info, or C-u C-h i in Emacs."
 
 pictures: setup-test ## make the pictures of the README from a run of the demo
 	cd tests && $(CURDIR)/$(python) pictures.py

@@ -24,6 +24,7 @@
 (require 'cl-lib)
 (require 'org)
 (require 'subr-x)
+(require 'rlm-fold)
 (require 'rlm-node)
 (require 'rlm-org)
 (require 'rlm-run)
@@ -80,11 +81,28 @@ That is the run ID, like the other until ITERATION, but for CHANGES."
   "Draw FORK in this buffer, beside its iteration, if that is drawn."
   (rlm-trajectory-amend
    (lambda ()
-     (let ((place (if (rlm-forks--there-p fork)
-                      (rlm-forks--remove fork)
-                    (rlm-forks--after (rlm-forked-iteration fork)))))
+     (let* ((there (rlm-forks--there-p fork))
+            (folded (and there (rlm-forks--folded-p fork)))
+            (place (if there
+                       (rlm-forks--remove fork)
+                     (rlm-forks--after (rlm-forked-iteration fork)))))
        (when place
-         (rlm-forks--insert fork place))))))
+         (rlm-forks--insert fork place)
+         (when folded
+           (rlm-forks--fold fork)))))))
+
+(defun rlm-forks--folded-p (fork)
+  "Return non-nil if the text of FORK is hidden."
+  (save-excursion
+    (goto-char (rlm-forked-place fork))
+    (invisible-p (line-end-position))))
+
+(defun rlm-forks--fold (fork)
+  "Hide the text of FORK."
+  (goto-char (rlm-forked-place fork))
+  (rlm-fold-region (line-end-position)
+                   (save-excursion (outline-next-heading) (skip-chars-backward "\n") (point))
+                   t 'outline))
 
 (defun rlm-forks--remove (fork)
   "Remove FORK from this buffer; return where it was."
@@ -113,8 +131,8 @@ That is the run ID, like the other until ITERATION, but for CHANGES."
   (rlm-fold-insert (rlm-forks--text fork))
   (rlm-node--extend (gethash "0" rlm-node-table))
   (rlm-fold-drawer (save-excursion
-                          (goto-char (rlm-forked-place fork))
-                          (line-beginning-position 2))))
+                     (goto-char (rlm-forked-place fork))
+                     (line-beginning-position 2))))
 
 (defun rlm-forks--text (fork)
   "Return the text for FORK."

@@ -54,7 +54,7 @@ async def test_code_blocks_are_run_edited_and_forked(terminal: Terminal) -> None
         await terminal.shows("^Switch to buffer")
         terminal.keys("Enter", "M-<", "3")
         await terminal.shows(
-            r"^\*\* Iteration 1.*\n\*\* Fork at iteration 1 with other code \(done.*\n"
+            r"^\*\* Iteration 1.*\n\*\* Fork at iteration 1 with other code \(done.*\.\.\.\n"
             r"\*\* Iteration 2"
         )
         terminal.keys("C-s")

@@ -1,0 +1,51 @@
+;;; rlm-manual-test.el --- Tests that the manual becomes one of Info  -*- lexical-binding: t; -*-
+
+;; This program is free software: you can redistribute it and/or modify
+;; it under the terms of the GNU General Public License as published by
+;; the Free Software Foundation, either version 3 of the License, or
+;; (at your option) any later version.
+
+;; This program is distributed in the hope that it will be useful,
+;; but WITHOUT ANY WARRANTY; without even the implied warranty of
+;; MERCHANTABILITY or FITNESS FOR A PARTICULAR PURPOSE.  See the
+;; GNU General Public License for more details.
+
+;; You should have received a copy of the GNU General Public License
+;; along with this program.  If not, see <https://www.gnu.org/licenses/>.
+
+;;; Commentary:
+;;; Commentary:
+
+;; The manual is exported in an Emacs of its own, as who builds the package
+;; does; where makeinfo is installed, what comes out has to please that too.
+
+;;; Code:
+
+(require 'rlm-test-lib)
+
+(ert-deftest rlm-manual-becomes-info ()
+  (rlm-test-with
+    (let ((texi (rlm-test-file "rlm.texi"))
+          (manual (expand-file-name "elisp/rlm.org" rlm-test-root)))
+      (with-temp-buffer
+        (should (equal (list 0 "")
+                       (list (call-process
+                              (expand-file-name invocation-name invocation-directory) nil t nil
+                              "-Q" "--batch" manual "--eval"
+                              (format "(progn (require 'ox-texinfo)
+                                         (org-export-to-file 'texinfo %S))" texi))
+                             (buffer-string)))))
+      (let ((text (rlm-test-text texi)))
+        (dolist (line '("@node Live code" "@direntry" "@bye"))
+          (should (string-match-p (concat "^" (regexp-quote line) "$") text))))
+      (when (executable-find "makeinfo")
+        (with-temp-buffer
+          (should (equal (list 0 "")
+                         (list (call-process "makeinfo" nil t nil "--no-split" "-o"
+                                             (rlm-test-file "rlm.info") texi)
+                               (buffer-string)))))
+        (should (string-search "\nFile: rlm.info,  Node: Live code"
+                               (rlm-test-text (rlm-test-file "rlm.info"))))))))
+
+(provide 'rlm-manual-test)
+;;; rlm-manual-test.el ends here
