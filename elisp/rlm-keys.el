@@ -16,8 +16,7 @@
 ;;; Commentary:
 
 ;; A mode made from `org-mode' has hundreds of keys.  `rlm-keys-show' lists
-;; those that its own keymap adds, each with the first line that its command
-;; says of itself.
+;; those that its own keymap adds, each with its label there.
 
 ;;; Code:
 
@@ -32,40 +31,29 @@
     (with-help-window (help-buffer)
       (princ (format "%s  (C-h m tells all keys.)\n\n" title))
       (with-current-buffer standard-output
-        (pcase-dolist (`(,command . ,keys) rows)
-          (insert (format "%-10s " (string-join keys " ")))
-          (insert-text-button (rlm-keys--first-line command)
+        (pcase-dolist (`(,key ,label ,command) rows)
+          (insert (format "%-10s " key))
+          (insert-text-button label
                               'type 'help-function 'help-args (list command)
                               'face 'default)
           (insert "\n"))))))
 
-(defconst rlm-keys--common '(digit-argument negative-argument undefined)
-  "Commands that need not be told.")
-
 (defun rlm-keys--rows (keymap)
-  "Return (COMMAND . KEYS) for each command of KEYMAP, in the order of definition."
+  "Return (KEY LABEL COMMAND) for each key of KEYMAP that has a label, in order."
   (let (rows)
     (cl-labels ((look (map prefix)
                   (map-keymap
                    (lambda (event binding)
                      (let ((key (vconcat prefix (list event))))
-                       (cond ((or (eq event 'remap) (memq binding rlm-keys--common)))
-                             ((keymapp binding) (look binding key))
-                             ((and (symbolp binding) (commandp binding))
-                              (push (key-description key) (alist-get binding rows))))))
+                       (pcase binding
+                         (`(,(and label (pred stringp)) . ,(and command (pred symbolp)))
+                          (push (list (key-description key) label command) rows))
+                         ((pred keymapp) (look binding key)))))
                    map)))
       (let ((own (copy-keymap keymap)))
         (set-keymap-parent own nil)
-        (look (delq nil own) [])))
+        (look own [])))
     rows))
-
-(defun rlm-keys--first-line (command)
-  "Return the first line of the documentation of COMMAND."
-  (let ((definition (symbol-function command)))
-    (when (autoloadp definition)
-      (autoload-do-load definition command)))
-  (substitute-command-keys
-   (car (split-string (or (documentation command t) (symbol-name command)) "\n"))))
 
 (provide 'rlm-keys)
 ;;; rlm-keys.el ends here
