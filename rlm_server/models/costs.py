@@ -119,7 +119,7 @@ class Costs:
         month = month_of(self._clock())
         return CostsResult(
             month=month,
-            spent=self._spent(month, ALL),
+            spent=self._spent(month, ALL) or 0.0,
             unknown_calls=sum(row.unknown_calls for row in rows if row.month == month),
             limit=self._config.monthly_limit,
             project_limits=self._config.project_limits,
@@ -153,9 +153,11 @@ class Costs:
                 f"{setting} from [costs].",
             )
         spent = self._spent(month_of(self._clock()), project)
-        if self._database.broken:
+        if spent is None:
+            broken = self._database.broken
             raise BudgetError(
-                f"{named} can't be kept: {self._database.broken}.", cure="Move the file away."
+                f"{named} can't be kept: {broken or f'{self._database.path} is locked'}.",
+                cure="Move the file away." if broken else "Try again when no program has it open.",
             )
         reserved = sum(self._reserved.values()) if project is ALL else self._reserved[project]
         if spent + reserved + worst > limit:
@@ -166,8 +168,8 @@ class Costs:
                 "costs nothing.",
             )
 
-    def _spent(self, month: str, project: str | None) -> float:
-        """Known US dollars in a month, of one project or of all."""
+    def _spent(self, month: str, project: str | None) -> float | None:
+        """Known US dollars in a month, of one project or of all; None where it can't be told."""
         query = "SELECT total(dollars) FROM cost WHERE month = ?"
         arguments = [month]
         if project is not ALL:
@@ -178,5 +180,5 @@ class Costs:
                 for (when, whose), dollars in self._unwritten.items()
                 if when == month and project in (ALL, whose)
             )
-            rows = self._database.read(query, arguments)
-        return float(rows[0][0]) + waiting if rows else waiting
+            rows = self._database.look(query, arguments)
+        return None if rows is None else float(rows[0][0]) + waiting

@@ -23,6 +23,9 @@ WRITE_WAIT = 10.0
 GATHER = 0.05
 """Seconds in which writes are gathered, so that a busy run pays for few transactions."""
 
+MOST_WAITING = 20_000
+"""Writes that are kept while another process locks the file."""
+
 Statement = tuple[str, Sequence[Any]]
 
 
@@ -36,7 +39,8 @@ class Database:
     """One file, shared with other processes. Reads only from one thread.
 
     What goes wrong is said once, as a warning, and then the file is left alone: ``broken`` tells
-    why, reads find nothing, and writes are dropped.
+    why, reads find nothing, and writes are dropped. Where another process merely locks it, they
+    are kept for the next time that something is written, or waited for.
     """
 
     def __init__(self, path: Path, schema: str, *, version: int, cure: str) -> None:
@@ -57,16 +61,20 @@ class Database:
         self._hurry = threading.Event()
 
     def read(self, query: str, arguments: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Rows of a query; none where the file can't be used."""
+        """Rows of a query; none where the file can't be read."""
+        return self.look(query, arguments) or []
+
+    def look(self, query: str, arguments: Sequence[Any] = ()) -> list[tuple[Any, ...]] | None:
+        """Rows of a query; None where the file can't be read, now or at all."""
         if self.broken:
-            return []
+            return None
         try:
             if self._reader is None:
                 self._reader = self._open(READ_WAIT)
             return self._reader.execute(query, arguments).fetchall()
         except (sqlite3.Error, OSError) as error:
             self._failed(error)
-            return []
+            return None
 
     def write(
         self, statements: Sequence[Statement], *, after: Callable[[], None] = lambda: None
@@ -76,19 +84,26 @@ class Database:
         ``after`` is called in the writing thread as soon as what was written can be read, or
         has been given up.
         """
-        if self.broken:
+        if self.broken or len(self._waiting) >= MOST_WAITING:
             after()
             return
         with self._lock:
             self._waiting.append((statements, after))
-            if self._job is None:
-                if self._thread is None:
-                    self._thread = ThreadPoolExecutor(1, thread_name_prefix=self.path.stem)
-                self._hurry.clear()
-                self._job = self._thread.submit(self._write_all)
+            self._begin()
+
+    def _begin(self) -> None:
+        """Let what waits be written, unless that has begun."""
+        if self._job is None:
+            if self._thread is None:
+                self._thread = ThreadPoolExecutor(1, thread_name_prefix=self.path.stem)
+            self._hurry.clear()
+            self._job = self._thread.submit(self._write_all)
 
     def flush(self) -> None:
-        """Wait until all is written. Blocks: call it in a thread."""
+        """Wait until all is written, or another process locks the file. Blocks, as ``close``."""
+        with self._lock:
+            if self._waiting:
+                self._begin()
         while job := self._job:
             self._hurry.set()
             job.result()
@@ -96,6 +111,8 @@ class Database:
     def close(self) -> None:
         """Write what waits and close the file. Blocks: call it in a thread."""
         self.flush()
+        if self._waiting:
+            logger.warning("%s is locked: the last of it was not written", self.path)
         if self._thread is not None:
             self._thread.shutdown()
             self._thread = None
@@ -112,11 +129,18 @@ class Database:
                     self._job = None
                     return
             afters = [after for _, after in batch]
-            if self.broken or not self._write_batch(
+            if not self.broken and self._write_batch(
                 [one for all_, _ in batch for one in all_], afters
             ):
+                continue
+            if self.broken:
                 for after in afters:
                     after()
+                continue
+            with self._lock:  # locked by another process
+                self._waiting = batch + self._waiting
+                self._job = None
+                return
 
     def _write_batch(
         self, statements: Sequence[Statement], afters: Sequence[Callable[[], None]]

@@ -1,6 +1,7 @@
 """The costs: noted by month, project and model, unknown where unknown, and limited beforehand."""
 
 import asyncio
+import sqlite3
 import time
 from contextlib import asynccontextmanager
 
@@ -155,6 +156,27 @@ async def test_without_the_file_only_a_limit_refuses(start, state, caplog) -> No
     with pytest.raises(BudgetError, match="can't be used"):
         start(monthly_limit=1.0).room(GREEN, 0.1).__enter__()
     assert "not noted" in caplog.text
+
+
+def test_a_limit_refuses_while_the_file_is_locked(start, state, monkeypatch) -> None:
+    monkeypatch.setattr("rlm_server.models.database.READ_WAIT", 0.01)
+    monkeypatch.setattr("rlm_server.models.database.WRITE_WAIT", 0.01)
+    costs = start(monthly_limit=1.0)
+    costs.record(GREEN, used(0.2))
+    costs.flush()
+    costs.close()
+    lock = sqlite3.connect(state / "costs.db", isolation_level=None)
+    lock.execute("PRAGMA locking_mode = EXCLUSIVE")
+    lock.execute("BEGIN IMMEDIATE")
+    lock.execute("CREATE TABLE t (x)")
+    with pytest.raises(BudgetError, match="is locked"):
+        costs.room(GREEN, 0.1).__enter__()
+    costs.record(GREEN, used(0.7))
+    costs.flush()  # can't be written now, and is not lost
+    lock.close()
+    costs.flush()
+    with pytest.raises(BudgetError, match=r"\$0\.9000 is spent"):
+        start(monthly_limit=1.0).room(GREEN, 0.2).__enter__()
 
 
 @asynccontextmanager
