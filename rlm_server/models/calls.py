@@ -36,6 +36,8 @@ class Completion(msgspec.Struct, kw_only=True):
     usage: Usage
     model: str
     """Name of the deployment that answered."""
+    deployment: Deployment | None = None
+    """Which of the model's deployments it was; None where none was asked."""
     seconds: float
     """From the call to the last character, waiting and retries included."""
     cached: bool = False

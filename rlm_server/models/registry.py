@@ -73,8 +73,7 @@ class Models:
         )
         self._kept = open_database()
         self.cache = AnswerCache(
-            open_store(config.cache, self._kept) if config.cache.enabled else None,
-            self._catalogue.find,
+            open_store(config.cache, self._kept) if config.cache.enabled else None
         )
         self.semantic = open_semantic(config.cache, self._kept, self._catalogue)
         self.costs = Costs(config.costs)
@@ -268,6 +267,7 @@ class Models:
             text=reply.text,
             usage=usage_of(deployment, ask.messages, reply),
             model=deployment.model_name or deployment.name,
+            deployment=deployment,
             seconds=self._clock() - started,
             hedged=ask.hedged,
             late=ask.late,

@@ -208,3 +208,21 @@ async def test_what_a_substitute_answered_is_not_kept(start) -> None:
         assert (answer.text, answer.model) == ("from the substitute", "n")
         assert (await it.ask(Account("2"))).text == "one"
         assert (await it.ask(Account("3"))).cached
+
+
+async def test_of_deployments_of_two_models_only_the_first_ones_answer_is_kept(start) -> None:
+    down = [Reply(status=500)]
+
+    def script(request):
+        return f"I am {request.body['model']}."
+
+    near = ScriptedProvider(lambda _: down.pop() if down else "I am scripted.")
+    async with near, ScriptedProvider(script) as far:
+        entries = [
+            {"base-url": near.url},
+            {"base-url": far.url, "model": "openai/small", "tier": "lan"},
+        ]
+        async with start([], deployments=entries, other={"base_url": far.url}) as it:
+            assert (await it.ask(Account("1"))).text == "I am small."
+            found = await it.ask(Account("2"), "n")
+    assert (found.text, found.cached) == ("I am scripted.", False)

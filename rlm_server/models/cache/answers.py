@@ -37,12 +37,10 @@ class AnswerCache:
     def __init__(
         self,
         store: CacheStore | None,
-        find: Callable[[str], Deployment],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Without a store nothing is kept. ``find`` gives the deployment that has a name."""
+        """Without a store nothing is kept."""
         self.store = store
-        self._find = find
         self._clock = clock
         self._flights: dict[bytes, _Flight] = {}
 
@@ -73,10 +71,11 @@ class AnswerCache:
 
         async def fetch(listener: Listener | None, fate: Fate) -> Completion:
             completion = await ask(listener, fate)
-            answered = self._find(completion.model)
-            # A substitute's answer is not what this request would be answered with.
+            answered = completion.deployment
+            # A substitute's answer is not what this request would be answered with, nor is that of
+            # another model under the same name.
             same = answered == deployment or (
-                request_key(answered, messages, max_tokens) == request
+                answered and request_key(answered, messages, max_tokens) == request
             )
             if account.write_cache and same:
                 await store.put(key, self._entry(completion, deployment, messages))
