@@ -7,9 +7,11 @@ one line a note. It is a person's to edit; whatever else stands in it is kept an
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from rlm_server.config import NotesConfig, config_path
+from rlm_server.errors import LogError
 
 ANY = "any"
 """Heading of the notes for all kinds."""
@@ -50,11 +52,16 @@ def notes_path() -> Path:
 
 
 def read_notes() -> str:
-    """The file's text; empty where there is none, or none that can be read."""
+    """The file's text; empty where there is none. Raises LogError for one that can't be read."""
     try:
         return notes_path().read_text("utf-8")
-    except (OSError, UnicodeDecodeError):
+    except FileNotFoundError:
         return ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise LogError(
+            f"{notes_path()} can't be read: {error}.",
+            cure="Save it as UTF-8, or see to it that it may be read.",
+        ) from error
 
 
 def notes_of(text: str, kind: str) -> list[str]:
@@ -71,10 +78,14 @@ def notes_of(text: str, kind: str) -> list[str]:
 
 
 def chosen(question: str, config: NotesConfig) -> list[str]:
-    """The notes for a question: those of its kind, then those for any, as far as there is room."""
-    if not config.enabled:
-        return []
-    text = read_notes()
+    """The notes for a question: those of its kind, then those for any, as far as there is room.
+
+    None where the file can't be read, which is no reason not to answer.
+    """
+    text = ""
+    if config.enabled:
+        with suppress(LogError):
+            text = read_notes()
     room = config.characters
     notes = []
     for note in (*notes_of(text, kind_of(question)), *notes_of(text, ANY)):

@@ -40,7 +40,7 @@ class Reflection:
         """Propose changes to the notes: by a model's advice, else by counting.
 
         ``model`` is the name of one; by default the root model, and none if that is the embedded
-        one. Raises ModelError, UnknownModelError.
+        one. Raises ModelError, UnknownModelError, LogError for notes that can't be read.
         """
         runs = await asyncio.to_thread(self._digests)
         text = await asyncio.to_thread(read_notes)
@@ -60,7 +60,8 @@ class Reflection:
     def accept(self, proposal: str, numbers: Iterable[int]) -> list[NoteChange]:
         """Make these changes of a proposal, counted from 0; return those made.
 
-        Raises UnknownProposalError where it is too old, or the notes were changed since.
+        Raises UnknownProposalError where it is too old, or the notes were changed since, and
+        LogError where they can't be read or written.
         """
         before, changes = self._proposals.get(proposal, ("", []))
         if proposal not in self._proposals or read_notes() != before:

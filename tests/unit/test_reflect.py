@@ -288,3 +288,19 @@ async def test_notes_that_were_edited_since_are_not_overwritten(tmp_path: Path) 
     with pytest.raises(UnknownProposalError):
         reflection.accept(offered.proposal, [0])
     assert notes_path().read_text() == NOTES
+
+
+async def test_notes_that_can_not_be_read_are_not_overwritten(tmp_path: Path) -> None:
+    marks = await recorded(tmp_path)
+    models = Reflecting(["- Search first."])
+    reflection = Reflection(models, marks, tmp_path / "runs")  # type: ignore[arg-type]
+    offered = await reflection.propose("root")  # when there were none
+    latin = "# My notes\n\n## any\n- Caf\u00e9\n".encode("latin-1")
+    notes_path().write_bytes(latin)
+    with pytest.raises(LogError, match="can't be read") as caught:
+        reflection.accept(offered.proposal, [0])
+    assert "UTF-8" in caught.value.cure
+    with pytest.raises(LogError, match="can't be read"):
+        await reflection.propose("root")
+    assert chosen("What is in it?", NotesConfig()) == []  # and questions are answered all the same
+    assert notes_path().read_bytes() == latin
