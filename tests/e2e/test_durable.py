@@ -3,7 +3,8 @@
 A call counts as paid when the provider has sent its whole answer. What was sent and did not come
 into the log before the kill can't be known afterwards, and is asked again: kills are made at points
 where there is nothing of that kind, where the sums must be equal, and at any other points, where
-they must differ by exactly those calls. Kept answers are off: only the log counts.
+they must differ by exactly those calls. After the kill just those calls are asked that the log has
+no answer to, each once. Kept answers are off: only the log counts.
 
 20 points by default; as many as ``RLM_KILLS`` says.
 """
@@ -73,9 +74,28 @@ def done(client: Client) -> int:
     return sum(event["kind"] in DONE for event in client.events)
 
 
-def logged(log: Path) -> int:
-    """Answers that are whole in a log."""
-    return sum(json.loads(line)["kind"] in DONE for line in whole_lines(log))
+def logged(log: Path) -> list[str]:
+    """Answers that are whole in a log, as ``named`` calls them."""
+    events = [json.loads(line) for line in whole_lines(log)]
+    roots = sum(event["kind"] == "replyDone" for event in events)
+    subs = [event["answer"] for event in events if event["kind"] == "subcallDone"]
+    return [*subs, *(f"root {turn}" for turn in range(roots))]
+
+
+def named(request) -> str:
+    """What a call is known by: its answer, and which one it is of the root's."""
+    if request.role == "sub":
+        return f"<{request.question}>"
+    return f"root {sum(message['role'] == 'assistant' for message in request.messages)}"
+
+
+EVERY = sorted(
+    [f"root {turn}" for turn in range(ROOTS)]
+    + [f"<part {n}>" for n in range(25)]
+    + [f"<step {n}>" for n in range(10)]
+    + [f"<last {n}>" for n in range(15)]
+)
+"""All that is to be asked, each once."""
 
 
 def whole_lines(log: Path) -> list[bytes]:
@@ -119,7 +139,8 @@ async def killed_and_resumed(home: Path, kill, most: int, cut: int) -> tuple[dic
             await request.closed.wait()
         if cut:
             os.truncate(log, max(len(log.read_bytes()) - cut, len(whole_lines(log)[0]) + 1))
-        lost = provider.paid - logged(log)
+        known, before = logged(log), len(provider.requests)
+        lost = provider.paid - len(known)
         provider.most, provider.promised = ROOTS + SUBS + lost, provider.paid
         async with start_server(home) as (client, _):
             await client.request("initialize", initialize_params())
@@ -134,6 +155,8 @@ async def killed_and_resumed(home: Path, kill, most: int, cut: int) -> tuple[dic
             events = client.of(run_id)
             assert [event["seq"] for event in events] == list(range(len(events)))
             answer = "".join(event["text"] for event in client.of(run_id, "answer"))
+        asked = [named(request) for request in provider.requests[before:]]
+        assert sorted([*known, *asked]) == EVERY
         return end, answer.rpartition(" ")[0], provider.paid, lost
 
 
