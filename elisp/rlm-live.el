@@ -32,7 +32,7 @@
 
 (declare-function rlm-client-open "rlm-client" (summary))
 (declare-function rlm-fork-run "rlm-durable" (run iteration &rest changes))
-(declare-function rlm-resume-run "rlm-runs" (run))
+(declare-function rlm-resume-run "rlm-durable" (run &optional limits))
 
 ;;;; Blocks
 

@@ -222,6 +222,8 @@ What it prints is shown in the buffer of RUN."
 
 ;;;; The buffer for code
 
+(defvar python-indent-guess-indent-offset-verbose)
+
 (defvar-local rlm-code--run #'ignore
   "Function called with the code of this buffer to run it.")
 
@@ -252,7 +254,8 @@ do it.  FORK is the function that forks a run with the code, if any."
     (with-current-buffer buffer
       (insert text)
       (goto-char (point-min))
-      (delay-mode-hooks (python-mode))
+      (let ((python-indent-guess-indent-offset-verbose nil))
+        (delay-mode-hooks (python-mode)))
       (rlm-code-mode)
       (setq rlm-code--run run
             rlm-code--drop drop

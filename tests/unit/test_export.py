@@ -1,16 +1,18 @@
 """Runs in other forms: whatever a run says, its page, script and log stay what they are."""
 
 import ast
+import asyncio
 import json
 import re
 import subprocess
 import warnings
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
-from engine_harness import Played, cell, final, play, played
+from engine_harness import Played, ScriptedModels, cell, final, play, played, resume
 from rlm_server.config import Config
 from rlm_server.errors import ExportError
 from rlm_server.protocol import ChildStarted, Provenance, TextSource
@@ -458,3 +460,68 @@ async def test_no_log_is_exported_over(tmp_path: Path) -> None:
     assert other.read_text() == "precious"
     (tmp_path / "elsewhere").mkdir()
     assert export_to(log, "rlms", tmp_path / "elsewhere" / "run.jsonl") > 0
+
+
+@pytest.mark.parametrize("form", ["html", "markdown", "python", "rlms"])
+async def test_a_run_that_went_on_and_its_fork_are_told_once_in_every_form(
+    tmp_path: Path, form: str
+) -> None:
+    first, second = cell("print('the first cell')"), "I think.\n" + cell("print('the second')")
+    whole = await play(tmp_path / "whole", [first, second, final("context[:5]")])
+    lines = whole.run.log.path.read_bytes().splitlines(keepends=True)
+    half = next(n for n, line in enumerate(lines) if b'"node":"0.2"' in line and b"Delta" in line)
+    (tmp_path / "again").mkdir()
+    models = ScriptedModels([second, final("context[:5]")])
+    resumed = resume(tmp_path / "again", b"".join(lines[: half + 1]), models)
+    await asyncio.wait_for(resumed.run.start(), 50)
+    assert resumed.end.status == "done"
+    (tmp_path / "once").mkdir()
+    # Cut short once more behind the end of the second cell, and resumed from there.
+    lines = resumed.run.log.path.read_bytes().splitlines(keepends=True)
+    last = max(n for n, line in enumerate(lines) if line.startswith(b'{"kind":"cellDone"'))
+    again = resume(tmp_path / "once", b"".join(lines[:last]), ScriptedModels([]))
+    await asyncio.wait_for(again.run.start(), 50)
+    assert again.end.status == "done"
+    path = again.run.log.path
+    for told in path, fork_of(again):
+        text = "".join(export(told, form))  # type: ignore[arg-type]
+        for code in ("print('the first cell')", "print('the second')"):
+            shown = escape(code) if form == "html" else code
+            if form != "rlms":  # which has what was told to the model too
+                assert text.count(shown) == 1, (form, code, told.stem)
+        assert "damaged" not in text
+        if form == "python":
+            compile(text, "export", "exec")
+        elif form == "rlms":
+            found = [json.loads(line) for line in text.splitlines()]
+            turns = [each["iteration"] for each in found if each.get("type") == "iteration"]
+            assert turns == [1, 2, 3]
+        else:
+            assert text.count("Resumed here.") == (2 if told == path else 1)
+            assert ("A fork of test from iteration 3 on." in text) == (told != path)
+
+
+def fork_of(parent: Played) -> Path:
+    """The log of a fork at the third iteration, which goes as its parent went."""
+    lines = parent.run.log.path.read_bytes().splitlines(keepends=True)
+    first = json.loads(lines[0])
+    at = next(
+        json.loads(line)["seq"]
+        for line in lines
+        if b'"kind":"iterationStarted"' in line and b'"iteration":3' in line
+    )
+    shared = ("question", "rootModel", "subModel", "limits", "maxDepth", "serverVersion")
+    fork = {
+        **{name: first[name] for name in (*shared, "isolation", "project")},
+        "kind": "runForked", "runId": "branch", "seq": at, "time": 1.0, "node": "0",
+        "parentRunId": "test", "parentSeq": at - 1, "iteration": 3,
+    }  # fmt: skip
+    own = []
+    for line in lines[at:]:
+        event = {**json.loads(line), "runId": "branch"}
+        if event["kind"] != "runResumed":
+            event["seq"] = at + 1 + len(own)
+            own.append(json.dumps(event, separators=(",", ":")).encode() + b"\n")
+    path = parent.run.log.path.with_name("branch.jsonl")
+    path.write_bytes(json.dumps(fork, separators=(",", ":")).encode() + b"\n" + b"".join(own))
+    return path

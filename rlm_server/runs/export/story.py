@@ -122,6 +122,8 @@ class _Teller:
             case SubcallDelta() | SubcallDone() | ChildDelta() | ChildDone():
                 if call := self._calls.get(event.node):
                     _end_call(call, event)
+            case RunResumed() if self._open:  # the iteration goes on, too
+                self._open.notices.append(_turn(event))
             case RunResumed() | RunForked():
                 yield from self._flush()
                 yield _turn(event)
