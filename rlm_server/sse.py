@@ -6,14 +6,23 @@ from collections.abc import AsyncIterator
 
 
 async def events(chunks: AsyncIterator[bytes], *, longest: int) -> AsyncIterator[bytes]:
-    """The data lines of a stream. Raises ValueError for one of more than ``longest`` bytes."""
-    buffer = b""
+    """The data lines of a stream that hold any.
+
+    Raises ValueError for one of more than ``longest`` bytes.
+    """
+    line = bytearray()
     async for chunk in chunks:
-        *lines, buffer = (buffer + chunk).split(b"\n")
-        for line in lines:
-            if line.startswith(b"data:"):
-                yield line[5:].strip()
-        if len(buffer) > longest:
+        more, *others = chunk.split(b"\n")
+        line += more
+        for other in others:
+            if data := _data(line):
+                yield data
+            line = bytearray(other)
+        if len(line) > longest:
             raise ValueError("an endless line")
-    if buffer.startswith(b"data:"):
-        yield buffer[5:].strip()
+    if data := _data(line):
+        yield data
+
+
+def _data(line: bytearray) -> bytes:
+    return bytes(line[5:].strip()) if line.startswith(b"data:") else b""

@@ -26,7 +26,7 @@ NEAR = 1 << 20
 _LIKENESSES = 20
 """Quotations for which that is done."""
 
-_PATH = re.compile(r"[\w./\\-]*[\w-]\.(\w{1,8})$")
+_PATH = re.compile(r"[\w./\\-]*")
 
 
 def verify(
@@ -131,14 +131,14 @@ def _missing_places(answer: str, corpus: Corpus) -> list[Quote]:
     for match in itertools.islice(LINE.finditer(answer), 200):
         before = answer[max(0, match.start() - 1024) : match.start()]
         document = named_document(before, corpus.find)
-        path = _PATH.search(before.rpartition("\n")[2])
-        if document is None and (path is None or path[1].lower() not in endings):
+        path, ending = _path_at_end(before.rpartition("\n")[2])
+        if document is None and ending not in endings:
             continue  # a time, a port, a ratio
-        if document is None and path is not None and "//" in before.split()[-1]:
+        if document is None and "//" in before.split()[-1]:
             continue
         if document is not None and corpus.line(document, int(match[1])) is not None:
             continue
-        start = match.start() - len(path[0]) if path else match.start()
+        start = match.start() - len(path)
         text = answer[start : match.end()]
         quotes.append(
             Quote(
@@ -146,6 +146,19 @@ def _missing_places(answer: str, corpus: Corpus) -> list[Quote]:
             )
         )
     return quotes
+
+
+def _path_at_end(line: str) -> tuple[str, str]:
+    """What ends a line and looks like a file's path, and its ending; two empty texts if nothing.
+
+    Matched backwards, from where it ends: looked for, it takes quadratic time on a long word.
+    """
+    found = _PATH.match(line[::-1])
+    path = found[0][::-1] if found else ""
+    stem, _, ending = path.rpartition(".")
+    if not ending.replace("_", "a").isalnum() or len(ending) > 8 or stem[-1:] in ("", *"./\\"):
+        return "", ""
+    return path, ending.lower()
 
 
 def _ending(document: Document) -> str:

@@ -156,7 +156,7 @@ async def test_a_huge_reply_is_taken_and_an_endless_one_is_not(monkeypatch) -> N
 
 
 async def test_events_that_come_in_any_pieces_are_put_together() -> None:
-    data = b"data: one\r\n\r\ndata:two\n\nid: 3\n: no\ndata: three"
+    data = b"data: one\r\n\r\ndata:two\n\nid: 3\ndata:\n: no\ndata: three"
 
     async def pieces(size: int):
         for at in range(0, len(data), size):
@@ -165,6 +165,17 @@ async def test_events_that_come_in_any_pieces_are_put_together() -> None:
     for size in range(1, len(data) + 1):
         found = [event async for event in sse.events(pieces(size), longest=99)]
         assert found == [b"one", b"two", b"three"]
+
+
+async def test_a_long_line_is_put_together_in_place() -> None:
+    """Copied anew for each of its pieces it would be 2 TB."""
+
+    async def pieces():
+        yield b"data:"
+        for _ in range(1 << 20):
+            yield b"abcd"
+
+    assert [len(event) async for event in sse.events(pieces(), longest=1 << 26)] == [1 << 22]
 
 
 @pytest.mark.parametrize(

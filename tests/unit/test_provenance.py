@@ -12,7 +12,7 @@ from rlm_server.context.corpus import Corpus
 from rlm_server.engine import finding
 from rlm_server.engine.evidence import find_evidence
 from rlm_server.engine.quotations import quotations
-from rlm_server.engine.verify import verify
+from rlm_server.engine.verify import _path_at_end, verify
 from rlm_server.protocol import (
     Answer,
     Provenance,
@@ -222,6 +222,29 @@ async def test_a_quotation_is_looked_up(
 
 async def test_words_of_the_question_are_no_quotation(corpus: Corpus) -> None:
     assert await check(corpus, 'You ask "what failed there?"', "Say: What failed there?") == []
+
+
+@pytest.mark.parametrize(
+    ("line", "path", "ending"),
+    [
+        ("see a-b/c_d/é.log", "a-b/c_d/é.log", "log"),
+        ("C:\\x\\y.LOG", "\\x\\y.LOG", "log"),
+        ("(a.tar.gz", "a.tar.gz", "gz"),
+        ("none", "", ""),
+        ("./.log", "", ""),
+        ("a.much-too", "", ""),
+        ("a.morethan8", "", ""),
+        ("a.log ", "", ""),
+        ("", "", ""),
+    ],
+)
+def test_a_path_is_found_at_the_end_of_a_line(line: str, path: str, ending: str) -> None:
+    assert _path_at_end(line) == (path, ending)
+
+
+def test_a_long_word_is_looked_at_once() -> None:
+    """Quadratic work, here 10^12 steps, would never end."""
+    assert _path_at_end("a." * 1_000_000 + "!") == ("", "")
 
 
 async def test_places_that_are_not_there_are_told(corpus: Corpus) -> None:
