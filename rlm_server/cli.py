@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, get_args
 
 from rlm_server import __version__
 from rlm_server.config import config_path, load_config, show_config
+from rlm_server.core_dumps import keep_out_of_core_dumps
 from rlm_server.doors.again import add_commands
 from rlm_server.doors.past import add_runs, runs_command
 from rlm_server.errors import RlmError
@@ -29,6 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
         level=logging.DEBUG if options.verbose else logging.WARNING,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
+    if arguments is None:  # as a program; what calls this otherwise has keys of its own, or none
+        keep_out_of_core_dumps()
     try:
         return _run(options)
     except RlmError as error:
@@ -145,9 +148,7 @@ def _parser() -> argparse.ArgumentParser:
 def _serve(tcp: str | None, token_file: Path | None, *, no_cache: bool) -> int:
     from rlm_server.doors import serve
     from rlm_server.models.open_files import allow_many
-    from rlm_server.models.secret import keep_out_of_core_dumps
 
-    keep_out_of_core_dumps()
     allow_many()
     stdout = serve.guard_stdout()
     address = serve.parse_address(tcp) if tcp else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,6 +13,7 @@ import platformdirs
 
 from rlm_server.errors import ConfigError
 from rlm_server.protocol import Limits
+from rlm_server.text import without_password
 
 OFFLINE_MODEL = "offline/extractive"
 """The embedded model: always there, needs no key and no network."""
@@ -372,7 +372,7 @@ def show_config(config: Config) -> str:
     """The configuration as TOML, with what looks like a secret masked."""
     table = msgspec.to_builtins(config)
     if config.cache.url:
-        table["cache"]["url"] = _without_password(config.cache.url)
+        table["cache"]["url"] = without_password(config.cache.url)
     table["limits"] = {_kebab(name): value for name, value in table["limits"].items()}
     for model in table["models"].values():
         for settings in (model, *model["deployments"]):
@@ -412,10 +412,6 @@ def _masked(name: str, value: object) -> object:
     return "********" if secret else value
 
 
-def _without_password(url: str) -> str:
-    return re.sub(r"//[^/]*@", "//********@", url)
-
-
 def _masked_all(name: str, value: object) -> object:
     """A setting as a repr shows it: no headers' or parameters' secrets, no password in a URL."""
     if name in ("headers", "env") and isinstance(value, dict):
@@ -425,7 +421,7 @@ def _masked_all(name: str, value: object) -> object:
     if name == "deployments" and isinstance(value, list):
         return [{key: _masked_all(key, each) for key, each in one.items()} for one in value]
     if isinstance(value, str):
-        return _without_password(value)
+        return without_password(value)
     return value
 
 

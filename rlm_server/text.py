@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
 _encoder = msgspec.json.Encoder()
+
+MASK = "********"
+"""Stands for a secret that is not shown."""
 
 SHORTEST_SECRET = 6
 """Characters; a shorter text is too common in messages to be scrubbed out of them."""
@@ -65,6 +69,20 @@ def one_line(text: str, limit: int) -> str:
     """Text without line breaks and runs of blanks, cut at its end where it is longer."""
     text = " ".join(clean(text).split())
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+_USER = re.compile(r"(?<=://).*@", re.DOTALL)
+_PARAMETER = re.compile(
+    r"(?i)(?<=[?&])([^=&#]*(?:key|token|secret|auth|pass|pwd|sig|cred|cookie)[^=&#]*=)[^&#]*"
+)
+
+
+def without_password(url: str) -> str:
+    """Mask who one is in a URL: all before its last @, and what its query names a secret.
+
+    A password may hold a slash, against the rules; so no parser is asked where it ends.
+    """
+    return _PARAMETER.sub(rf"\1{MASK}", _USER.sub(f"{MASK}@", url)) if "://" in url else url
 
 
 def scrub(text: str, secrets: Iterable[str]) -> str:

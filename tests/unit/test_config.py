@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from rlm_server.config import Config, load_config, show_config, state_dir
+from rlm_server.config import CacheConfig, Config, load_config, show_config, state_dir
 from rlm_server.errors import ConfigError
+from rlm_server.text import without_password
 
 FULL = """
 root = "fast"
@@ -73,3 +74,22 @@ def test_the_password_of_the_shared_cache_is_masked(tmp_path: Path) -> None:
     url = "rediss://rlm:hidden-word@cache.example:6379/0"
     shown = show_config(load_config(written(tmp_path, f'[cache]\nurl = "{url}"\n')))
     assert tomllib.loads(shown)["cache"]["url"] == "rediss://********@cache.example:6379/0"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:hunter2@h:6379/0",
+        "redis://:pa/ss/hunter2@h:6379/0",
+        "redis://h:6379/0?username=u&password=hunter2",
+        "unix:///run/redis.sock?db=0&password=hunter2",
+    ],
+)
+def test_no_part_of_a_password_in_a_url_is_shown(url: str) -> None:
+    config = Config(cache=CacheConfig(url=url))
+    for shown in (repr(config), show_config(config)):
+        assert "hunter2" not in shown
+        assert "pa/" not in shown
+        assert "redis" in shown
+    assert without_password("https://example.org/v1?db=0#a") == "https://example.org/v1?db=0#a"
+    assert without_password("me@example.org") == "me@example.org"

@@ -12,6 +12,7 @@ from rlm_server.models import Account, Models
 from rlm_server.models.cache import redis_store
 from rlm_server.models.cache.entry import Entry
 from rlm_server.models.cache.open import open_database, open_store
+from rlm_server.models.cache.redis_store import RedisStore
 from rlm_server.models.database import DatabaseError
 from scripted_provider import Reply, ScriptedProvider
 
@@ -141,6 +142,12 @@ async def test_a_password_is_not_told(tmp_path, caplog) -> None:
     await store.get(b"k")
     assert "can't be used" in caplog.text
     assert "canary" not in caplog.text
+    await store.close()
+
+
+async def test_a_password_in_the_query_is_not_told() -> None:
+    store = RedisStore("redis://127.0.0.1:9/0?password=sk-canary-0123456789", ttl=1)
+    assert "canary" not in store._place
     await store.close()
 
 

@@ -1,6 +1,7 @@
 """Keys from commands and keyrings: got once, in memory only, and told by nothing."""
 
 import asyncio
+import os
 import subprocess
 import sys
 import types
@@ -146,15 +147,21 @@ def test_a_repr_of_the_configuration_shows_no_secret() -> None:
     assert "openai/x" in repr(config)
 
 
-def test_memory_is_kept_out_of_core_dumps() -> None:
+def test_memory_is_kept_out_of_core_dumps(tmp_path: Path) -> None:
+    """By every command, not by a server alone."""
     code = (
-        "import ctypes, resource; from rlm_server.models.secret import keep_out_of_core_dumps;"
-        "keep_out_of_core_dumps();"
+        "import ctypes, resource, sys; from rlm_server.cli import main;"
+        "sys.argv[1:] = ['costs']; sys.stdout = sys.stderr; main(); sys.stdout = sys.__stdout__;"
         "print(resource.getrlimit(resource.RLIMIT_CORE)[0], ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))"
     )
     root = Path(__file__).parent.parent.parent
     told = subprocess.run(
-        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        cwd=root,
+        env=os.environ | {"RLM_STATE": str(tmp_path), "RLM_CONFIG": str(tmp_path / "none.toml")},
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.split()
     assert told[0] == "0"
     assert sys.platform != "linux" or told[1] == "0"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
-import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable
@@ -17,6 +16,7 @@ import msgspec
 from rlm_server.errors import ConfigError
 from rlm_server.models.cache.entry import Entry, Kept, Stats
 from rlm_server.models.database import DatabaseError
+from rlm_server.text import without_password
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class RedisStore:
                 "The cache is to be in a Redis server, and the redis package is not installed.",
                 cure="Install rlm-server[redis], or remove url from [cache].",
             ) from error
-        self._place = re.sub(r"//[^/]*@", "//***@", url)
+        self._place = without_password(url)
         try:
             self._client = asyncio_redis.from_url(
                 url,
