@@ -71,5 +71,5 @@ async def _ask(url: str, kind: type[T]) -> T | None:
         async with asyncio.timeout(PATIENCE):
             status, body = await get(url)
             return msgspec.json.decode(body, type=kind) if status == 200 else None
-    except (OSError, EOFError, ValueError, asyncio.LimitOverrunError):
+    except (OSError, EOFError, ValueError, RecursionError, asyncio.LimitOverrunError):
         return None

@@ -206,8 +206,8 @@ def translate(
 ) -> ModelError:
     """The error of ours for one that litellm raised, without any secret in its message."""
     fault = _fault(error)
-    detail = "" if fault in (BROKEN, GONE, SLOW) else _detail(error)
-    return tell(fault, deployment, detail=scrub(detail, secrets), retry_after=retry_after(error))
+    detail = "" if fault in (BROKEN, GONE, SLOW) else _detail(error, secrets)
+    return tell(fault, deployment, detail=detail, retry_after=retry_after(error))
 
 
 def tell(
@@ -265,14 +265,14 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         link = link.__cause__ or link.__context__
 
 
-def _detail(error: BaseException) -> str:
-    """What the provider itself said, in one line."""
+def _detail(error: BaseException, secrets: Iterable[str]) -> str:
+    """What the provider itself said, in one line; scrubbed before a cut could part a secret."""
     text = ASIDES.split(PREFIXES.sub("", str(error)))[0].strip()
     found = re.search(r"\{.*\}", text, re.DOTALL)
     if found:
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError):
             text = message_in(json.loads(found[0])) or text
-    return clip(" ".join(text.split()), LONGEST).replace("\n", " ")
+    return clip(scrub(" ".join(text.split()), secrets), LONGEST).replace("\n", " ")
 
 
 def message_in(value: object) -> str | None:

@@ -19,6 +19,9 @@ IN_USE = 30.0
 PATIENCE = 5.0
 """Seconds that an answer may take; a slow one is no sign of anything."""
 
+MOST = 1e6
+"""Calls that a server can have; what tells of more is no number to go by."""
+
 LOAD = re.compile(rb"^vllm:num_requests_(?:running|waiting)(?:{[^}]*})? ([\d.e+]+)", re.MULTILINE)
 
 
@@ -84,7 +87,7 @@ async def check(server: Server, clock: Callable[[], float]) -> None:
     except OSError:
         server.detail = "nothing answers"
         well = False
-    except (EOFError, ValueError, asyncio.LimitOverrunError):
+    except (EOFError, ValueError, RecursionError, asyncio.LimitOverrunError):
         return  # something that has no such page; calls will tell
     if well is False:
         server.leave_out(clock())
@@ -103,7 +106,8 @@ async def _vllm(server: Server) -> bool | None:
     status, metrics = await get(f"{root}/metrics")
     if status == 200 and (found := LOAD.findall(metrics)):
         # Calls of ours may have come and gone meanwhile.
-        server.others = max(0, int(sum(map(float, found))) - max(before, server.in_flight))
+        calls = int(min(MOST, sum(map(float, found))))
+        server.others = max(0, calls - max(before, server.in_flight))
         server.detail = f"{server.others} calls of others" if server.others else ""
     return True
 

@@ -194,14 +194,14 @@ def _body(request: Request) -> bytes:
 
 
 async def _all(response: Any, deployment: Deployment) -> bytes:
-    data: bytes = await response.content.read(LONGEST + 1) if response.content_length else b""
+    data = bytearray()  # which grows in place, however many pieces there are
     async for more in response.content.iter_any():
         data += more
         if len(data) > LONGEST:
             break
     if len(data) > LONGEST:
         raise _too_long(deployment)
-    return data
+    return bytes(data)
 
 
 def _too_long(deployment: Deployment) -> ModelError:
@@ -247,7 +247,7 @@ async def _streamed(chunks: AsyncIterator[bytes], request: Request) -> Reply:
 def _decode(data: bytes, request: Request) -> _Body:
     try:
         body = _decoder.decode(data)
-    except (msgspec.MsgspecError, ValueError):
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         try:  # half a character in the text is an error for msgspec, and ours to put right
             body = msgspec.convert(json.loads(data), _Body)
         except (msgspec.MsgspecError, ValueError, RecursionError):

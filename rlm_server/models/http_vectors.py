@@ -57,7 +57,7 @@ def vector_in(data: bytes, deployment: Deployment) -> Vector:
             answer = msgspec.json.decode(data, type=_OpenAI)
             numbers = answer.data[0].embedding
             tokens = answer.usage.prompt_tokens if answer.usage else None
-    except (msgspec.MsgspecError, ValueError, IndexError):
+    except (msgspec.MsgspecError, ValueError, IndexError, RecursionError):
         numbers = []
     if not numbers:
         raise tell(GARBLED, deployment, detail="a reply without a vector")

@@ -41,6 +41,8 @@ async def one_try(
             return await work
     except TimeoutError:
         failure = tell(SLOW, deployment)
+    except (RecursionError, OverflowError):
+        failure = tell(GARBLED, deployment)  # made to be more than a parser takes
     except ListenerError as error:
         raise error.cause from None
     except ModelError as error:

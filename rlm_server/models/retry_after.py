@@ -15,5 +15,5 @@ def seconds_of(value: str, now: datetime) -> float | None:
         return max(0.0, seconds) if math.isfinite(seconds) else None
     try:
         return max(0.0, (parsedate_to_datetime(value) - now).total_seconds())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None

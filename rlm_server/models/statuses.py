@@ -27,16 +27,18 @@ def refusal(
     secrets: Iterable[str],
 ) -> ModelError:
     """The error for an answer that isn't 200, without any secret in its message."""
+    secrets = list(secrets)
     text = clean(body.decode("utf-8", "replace"))
     fault = _fault(status, text)
-    detail = "" if fault is faults.SLOW else clip(_said(text), faults.LONGEST)
+    # First scrubbed: of a key that is cut in two, none of the pieces would be found.
+    detail = "" if fault is faults.SLOW else clip(scrub(_said(text), secrets), faults.LONGEST)
     if 300 <= status < 400:
-        detail = f"it redirects to {headers.get('location', 'nowhere')}"
+        detail = scrub(f"it redirects to {headers.get('location', 'nowhere')}", secrets)
     asked = headers.get("retry-after")
     return tell(
         fault,
         deployment,
-        detail=scrub(detail.replace("\n", " "), secrets),
+        detail=detail.replace("\n", " "),
         retry_after=seconds_of(asked, datetime.now(UTC)) if asked else None,
     )
 
@@ -58,6 +60,6 @@ def _fault(status: int, text: str) -> Fault:
 
 def _said(text: str) -> str:
     """What the server itself said, in one line."""
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):
         text = message_in(json.loads(text)) or text
     return " ".join(text.split())

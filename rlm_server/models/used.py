@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import msgspec
@@ -13,6 +14,10 @@ from rlm_server.protocol import Usage
 
 LONGEST_ANSWER = 8192
 """Tokens for which the month's limit must have room where a call has no bound of its own."""
+
+
+MOST_TOKENS = 10**9
+"""Of one call; a server that tells of more is wrong."""
 
 
 def at_most(
@@ -36,9 +41,8 @@ def usage_of(deployment: Deployment, messages: Sequence[Message], reply: Reply) 
         prompt = estimated_tokens(sum(len(message["content"]) for message in messages))
     if completion is None:
         completion = estimated_tokens(len(reply.text))
-    usage = Usage(
-        prompt_tokens=prompt, completion_tokens=completion, cached_tokens=reply.cached_tokens
-    )
+    usage = Usage(prompt_tokens=_sane(prompt), completion_tokens=_sane(completion))
+    usage.cached_tokens = min(_sane(reply.cached_tokens), usage.prompt_tokens)
     usage.cost = _paid(deployment, usage, reply)
     return usage
 
@@ -46,7 +50,7 @@ def usage_of(deployment: Deployment, messages: Sequence[Message], reply: Reply) 
 def usage_of_vector(deployment: Deployment, text: str, vector: Vector) -> Usage:
     """What a vector has used: nothing was written, whatever writing would cost."""
     tokens = vector.prompt_tokens
-    usage = Usage(prompt_tokens=estimated_tokens(len(text)) if tokens is None else tokens)
+    usage = Usage(prompt_tokens=estimated_tokens(len(text)) if tokens is None else _sane(tokens))
     price = price_of(deployment)
     usage.cost = msgspec.structs.replace(price, output=price.output or 0.0).of(usage)
     return usage
@@ -56,6 +60,13 @@ def _paid(deployment: Deployment, usage: Usage, reply: Reply) -> float | None:
     """By configured prices, else as the provider told, else by the map."""
     settings = deployment.settings
     stated = settings.input_price is not None or settings.output_price is not None
-    if reply.cost is not None and not stated and not deployment.free:
+    told = reply.cost is not None and 0 <= reply.cost < math.inf
+    if told and not stated and not deployment.free:
         return reply.cost
-    return price_of(deployment).of(usage, written=reply.written_tokens)
+    written = min(_sane(reply.written_tokens), usage.prompt_tokens)
+    return price_of(deployment).of(usage, written=written)
+
+
+def _sane(tokens: int) -> int:
+    """A number of tokens that can be; less than none would give a run its budget back."""
+    return min(max(0, tokens), MOST_TOKENS)
