@@ -115,6 +115,8 @@ class Terminal:
         """Press C-g until the screen shows a match; return the screen.
 
         As a person does: what is pressed while Emacs draws a prompt may quit only the drawing.
+        Emacs's own loop of the minibuffer takes the quit then, says so, and goes on: with
+        `debug-on-quit`, nothing of ours is within `read-string`.
         """
         async with asyncio.timeout(SECONDS):
             while True:

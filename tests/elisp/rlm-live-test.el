@@ -203,5 +203,10 @@
           (should-error (rlm-live-run-block) :type 'user-error))
         (should (string-search "cut short" asked))))))
 
+(ert-deftest rlm-live-signs-that-hide-markup-take-no-room ()
+  (rlm-test-with
+    (with-current-buffer (rlm-trajectory-create "Why?")
+      (should (= 2 (string-width "a\u2060\u200bb"))))))
+
 (provide 'rlm-live-test)
 ;;; rlm-live-test.el ends here
