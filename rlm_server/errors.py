@@ -170,7 +170,7 @@ class ModelError(RlmError):
     elsewhere = False
     """Whether the fault is the deployment's alone, such as its key: another one may answer."""
     late = 0
-    """Tries of the call that were given up before anything came; they may have to be paid."""
+    """1 for a try that was given up before anything came; it may have to be paid."""
     used: Usage | None = None
     """What a try has used though its reply was no good."""
 

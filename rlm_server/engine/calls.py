@@ -18,7 +18,7 @@ from rlm_server.engine.replay import Replay
 from rlm_server.engine.reply import Piece, ReplyParser
 from rlm_server.engine.speculation import Speculation
 from rlm_server.engine.steering import Steering
-from rlm_server.errors import ModelError, RlmError
+from rlm_server.errors import RlmError
 from rlm_server.models import Account, Completion, Fate, Message, Models, Priority, add
 from rlm_server.protocol import (
     MAX_EVENT_TEXT,
@@ -420,7 +420,7 @@ class Calls:
         used = add(completion.usage, fate.lost) if fate.lost else completion.usage
         # Of what was lost, the servers' own numbers are better than ours.
         lost = 0 if fate.lost else lost
-        tries = completion.late + bool(lost)
+        tries = fate.late + bool(lost)
         return add(used, self._estimate(model, messages, lost, tries)) if tries else used
 
     def _used_by(
@@ -441,8 +441,7 @@ class Calls:
             characters += listener.characters
         if fate.lost and not fate.under_way:
             characters = 0  # the servers' own numbers are better
-        tries = error.late if isinstance(error, ModelError) else 0
-        tries += bool(characters) or (cancelled and fate.under_way > 0)
+        tries = fate.late + (bool(characters) or (cancelled and fate.under_way > 0))
         if not tries:
             return fate.lost
         used = self._estimate(model, messages, characters, tries)

@@ -39,8 +39,6 @@ class Ask:
     prefix: bytes | None = field(init=False)
     hedged: bool = field(init=False, default=False)
     """Whether a second server was asked, since the first took longer than it mostly does."""
-    late: int = field(init=False, default=0)
-    """Tries that were given up before anything came."""
 
     def __post_init__(self) -> None:
         self.prefix = prefix_of(self.messages)
@@ -133,7 +131,7 @@ class Asker(Generic[R]):
                 ask.fate.under_way -= 1
                 ask.fate.lose(error.used)
                 if not stream.begun:
-                    ask.late += error.late
+                    ask.fate.late += error.late
                 raise
             ask.fate.under_way -= 1
             return reply, server.deployment

@@ -43,8 +43,6 @@ class Completion(msgspec.Struct, kw_only=True):
     cached: bool = False
     hedged: bool = False
     """Whether a second server was asked too, since the first was slow."""
-    late: int = 0
-    """Tries that were given up before anything came; ``usage`` has nothing of them."""
 
 
 class Listener(Protocol):

@@ -59,7 +59,6 @@ class Dispatch:
                 if not may_fall_back(error):
                     break
         first, *others = failures
-        first.late = ask.late
         first.message += "".join(f" Its fallback failed too: {each.message}" for each in others)
         raise first
 

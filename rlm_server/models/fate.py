@@ -25,6 +25,8 @@ class Fate:
     under_way: int = 0
     """Tries that servers have; where the call was cancelled, those may have to be paid. A call that
     only waited for a slot has none, nor has one that goes on for others who asked the same."""
+    late: int = 0
+    """Tries that were given up before anything came; they may have to be paid."""
     lost: Usage | None = None
     """What tries used that brought no good reply, as far as servers told; noted as costs already,
     and in no ``Completion``."""
@@ -37,4 +39,5 @@ class Fate:
     def take(self, other: Fate) -> None:
         """Make the fate of a call that was made for several that of one of them."""
         self.under_way += other.under_way
+        self.late += other.late
         self.lose(other.lost)

@@ -270,7 +270,6 @@ class Models:
             deployment=deployment,
             seconds=self._clock() - started,
             hedged=ask.hedged,
-            late=ask.late,
         )
 
     async def flush(self) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -252,17 +253,16 @@ async def test_a_call_that_failed_before_its_first_character_costs_nothing(tmp_p
 async def test_tries_that_were_given_up_count_with_their_prompts(tmp_path: Path) -> None:
     """A provider may charge what came too late."""
     late = TransientError("too late")
-    late.late = 2
     asking = cell("context\ntry:\n    llm_query('x' * 4000)\nexcept SubcallError: pass")
     run = prepare(tmp_path, [asking, final()], sub=lambda _: late, prices={"sub": (1000.0, 0.0)})
     complete = run.models.complete
 
-    async def second(name: str, messages: object, **options: object) -> Completion:
-        completion = await complete(name, messages, **options)
-        completion.late = len(run.models.prompts) == 2
-        return completion
+    async def with_late_tries(name: str, messages: object, **options: Any) -> Completion:
+        before_second = len(run.models.prompts) == 1
+        options["fate"].late = 2 if name == "sub" else int(before_second)
+        return await complete(name, messages, **options)
 
-    run.models.complete = second  # type: ignore[method-assign]
+    run.models.complete = with_late_tries  # type: ignore[method-assign]
     await asyncio.wait_for(run.run.start(), 50)
     assert run.end.status == "done"
     root = sum(len(message["content"]) for message in run.models.prompts[1]) // 4

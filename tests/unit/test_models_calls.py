@@ -18,7 +18,7 @@ from rlm_server.errors import (
     TransientError,
     UnreachableError,
 )
-from rlm_server.models import Models
+from rlm_server.models import Fate, Models
 from scripted_provider import Reply, ScriptedProvider
 
 # litellm and pydantic warn of their own deprecations whenever they are used.
@@ -292,9 +292,10 @@ async def test_a_silent_server_is_a_passing_fault(streamed: bool) -> None:
 @pytest.mark.parametrize("streamed", [True, False])
 async def test_tries_that_were_given_up_are_counted_for_what_they_may_cost(streamed: bool) -> None:
     async with bench([Reply(silent=True)] * 3, timeout=0.2, retries=2) as it:
-        with pytest.raises(TransientError, match="3 tries") as caught:
-            await it.ask(listener=Ear() if streamed else None)
-    assert caught.value.late == 3
+        fate = Fate()
+        with pytest.raises(TransientError, match="3 tries"):
+            await it.ask(listener=Ear() if streamed else None, fate=fate)
+    assert fate.late == 3
 
 
 async def test_a_reply_tells_of_the_tries_that_were_given_up_before_it(monkeypatch) -> None:
@@ -311,8 +312,9 @@ async def test_a_reply_tells_of_the_tries_that_were_given_up_before_it(monkeypat
 
         monkeypatch.setattr(it.models._dispatch._replies, "_send", send)
         monkeypatch.setattr(it.models._catalogue.find("m").settings, "retries", 5)
-        completion = await it.ask()
-    assert (completion.text, completion.late) == ("So.", 2)
+        fate = Fate()
+        completion = await it.ask(fate=fate)
+    assert (completion.text, fate.late) == ("So.", 2)
 
 
 async def test_a_stream_that_stalls_in_the_middle_is_given_up() -> None:

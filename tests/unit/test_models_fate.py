@@ -96,6 +96,13 @@ async def test_of_those_who_wait_for_one_call_nobody_pays_who_leaves_it_to_other
     assert sum(row.calls - row.cached_calls for row in rows) == 1
 
 
+async def test_of_those_who_wait_for_one_call_one_pays_for_its_late_tries() -> None:
+    async with bench([Reply(silent=True)], timeout=0.1, retries=0) as it:
+        tasks = [it.ask(run) for run in "123"]
+        await asyncio.wait(tasks)
+    assert [fate.late for fate in it.fates] == [1, 0, 0]
+
+
 async def test_the_last_to_leave_pays() -> None:
     async with bench([Reply(silent=True)]) as it:
         first, second = (it.ask(run) for run in "12")

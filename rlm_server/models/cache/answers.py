@@ -207,4 +207,4 @@ def _again(completion: Completion) -> Completion:
     """What somebody else has paid, for one who waited with them."""
     usage = completion.usage
     shared = msgspec.structs.replace(usage, cached_tokens=usage.prompt_tokens, cost=0.0)
-    return msgspec.structs.replace(completion, usage=shared, cached=True, late=0)
+    return msgspec.structs.replace(completion, usage=shared, cached=True)
