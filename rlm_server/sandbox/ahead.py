@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from .channel import Batch, Channel
 
 _STREAMS = 8  # loops within loops
+_FIRST = 2  # calls that are made ahead at first; each that proves right doubles them
 _REFUSED = frozenset({"limit", "budget"})
 
 Call = dict[str, Any]
@@ -34,12 +35,18 @@ class _Flight:
 class _Stream:
     """The calls of one loop, some of them in flight."""
 
-    def __init__(self, calls: Iterator[Call], line: int) -> None:
+    def __init__(self, calls: Iterator[Call], line: int, certain: Callable[[], bool]) -> None:
         self.calls = calls
         self.line = line
+        self.certain = certain
+        self.taken = 0
         self.next: deque[Call] = deque()
         self.flights: deque[_Flight] = deque()
         self.begun = False
+
+    def window(self, most: int) -> int:
+        """How many calls it may have in flight: few at first, where they may be in vain."""
+        return most if self.certain() else min(most, _FIRST << min(self.taken, 30))
 
     def has(self, count: int) -> bool:
         """Whether there are so many calls still to be sent."""
@@ -59,12 +66,15 @@ class Ahead:
         self._streams: list[_Stream] = []
         self._thread = threading.get_ident()
 
-    def expect(self, calls: Iterator[Call], line: int) -> None:
-        """Expect these calls, of the loop in this line; none is made before the first is due."""
+    def expect(self, calls: Iterator[Call], line: int, certain: Callable[[], bool]) -> None:
+        """Expect these calls, of the loop in this line; none is made before the first is due.
+
+        ``certain`` says whether those given so far will be made, unless one of them fails.
+        """
         if threading.get_ident() != self._thread:
             return
         self._streams = [stream for stream in self._streams if stream.flights][-_STREAMS:]
-        self._streams.append(_Stream(calls, line))
+        self._streams.append(_Stream(calls, line, certain))
 
     def ask(self, calls: list[Call]) -> list[Reply]:
         """Make calls that are due now. Raises AbandonedError."""
@@ -97,6 +107,7 @@ class Ahead:
                 self._fill(stream, but_one=True)
                 reply = self._channel.finish(flight.batch)
                 stream.flights.remove(flight)
+                stream.taken += 1
                 return None if is_refused(reply) else reply
         return None
 
@@ -113,9 +124,8 @@ class Ahead:
 
     def _fill(self, stream: _Stream, *, but_one: bool = False) -> None:
         """Send calls as long as there is room; ``but_one`` of those in flight is being taken."""
-        window = self._channel.window
-        while len(stream.flights) - but_one < window and not self._channel.full():
-            if not stream.has(1):
+        while stream.has(1) and not self._channel.full():
+            if len(stream.flights) - but_one >= stream.window(self._channel.window):
                 return
             call = stream.next.popleft()
             try:

@@ -16,11 +16,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from .asking import Asking
+from .asks import Loop
 from .chunks import Pieces
 from .documents import Documents
 from .foreseen import Foreseen
 from .known import UnknownError, elements
-from .loops import AHEAD, LOCALS, Loop, find_loops
+from .loops import AHEAD, LOCALS, find_loops
 from .turns import Turns
 
 _SAMPLES: tuple[Any, ...] = ([], (), "", {}, {}.values(), {}.items(), set(), range(0))
@@ -40,7 +41,7 @@ class Batching:
         self._namespace = namespace
         self._loops: list[Loop] = []
         self.spare = 0
-        """Turns whose calls may be made ahead of other calls, without a limit being near."""
+        """Turns whose calls may be made ahead though they may be in vain, far from any limit."""
         setattr(builtins, AHEAD, self.told)
         setattr(builtins, LOCALS, locals)
 
@@ -71,9 +72,12 @@ class Batching:
         for call in calls:  # the whole first turn, as long as nothing of it has happened
             first.append(call)
             if turns.number > 1:
-                if turns.asks_more and len(items) > self.spare:
+                certain = turns.certain and not turns.asks_more
+                if not certain and len(items) > self.spare:
                     return
-                self._asking.ahead.expect(itertools.chain(first, calls), loop.lineno)
+                self._asking.ahead.expect(
+                    itertools.chain(first, calls), loop.lineno, lambda: turns.certain
+                )
                 return
 
 

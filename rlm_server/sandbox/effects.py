@@ -11,7 +11,8 @@ from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from .foreseen import Foreseen
-from .known import READING, UNKNOWN, UnknownError
+from .known import ATOMS, KNOWN, READING, UNKNOWN, UnknownError
+from .reach import Reach
 from .simple_functions import definition_of
 
 _HARMLESS = frozenset({"json", "re", "math", "string", "textwrap", "time", "collections"})
@@ -20,6 +21,15 @@ _HARMLESS_BUILTINS = """abs all any ascii bool bytes chr dict divmod enumerate f
     repr reversed round set sorted str sum tuple type zip"""
 _BUILTINS = frozenset(_HARMLESS_BUILTINS.split())
 
+_CALLED_AT = {
+    "map": slice(1),
+    "filter": slice(1),
+    "defaultdict": slice(1),
+    "sub": slice(1, 2),
+    "subn": slice(1, 2),
+}
+"""Arguments that are called, of those that are harmless themselves."""
+_CALLED_AS = frozenset(("key", "repl", "default", "object_hook", "object_pairs_hook"))
 
 ASKING = frozenset(
     ("llm_query", "llm_query_batched", "rlm_query", "rlm_query_batched", "map_reduce")
@@ -35,6 +45,7 @@ class Effects:
 
     def __init__(self, foreseen: Foreseen) -> None:
         self._foreseen = foreseen
+        self._reach = Reach(foreseen.changed)
         self.asks = False
         """Whether the code may make sub-calls that are not told ahead."""
 
@@ -77,14 +88,17 @@ class Effects:
         function = node.func
         if isinstance(function, ast.Attribute):
             if self._is_harmless_module(function.value):
+                self._note_called_by(node)
                 return
             if function.attr not in READING:
+                self.note_method(function.value, function.attr)
                 self.change(function.value)
                 self._change_arguments(node)
             return
         if not isinstance(function, ast.Name):
             raise EndError
         if function.id in _BUILTINS and self._is_builtin(function):
+            self._note_called_by(node)
             return
         callee = self.callee(function)
         if isinstance(callee, FunctionType) and callee.__module__ == "__main__":
@@ -94,11 +108,45 @@ class Effects:
             raise EndError
         self.asks = self.asks or function.id in ASKING
 
+    def _note_called_by(self, node: ast.Call) -> None:
+        """Note what functions may change that are given to be called."""
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else _name(node.func)
+        given = [keyword.value for keyword in node.keywords if keyword.arg in _CALLED_AS]
+        for each in (*given, *node.args[_CALLED_AT.get(name, slice(0))]):
+            value = self.callee(each) if isinstance(each, ast.Name) else UNKNOWN
+            if isinstance(value, FunctionType) and value.__module__ == "__main__":
+                self._change_arguments(node)
+                self._note_function(value)
+            elif isinstance(each, ast.Attribute) and isinstance(each.value, ast.Name):
+                if not any(
+                    self.callee(each.value) is kind for kind in ATOMS
+                ):  # str.lower changes nothing
+                    raise EndError
+            elif isinstance(each, ast.Name) and not isinstance(value, (*ATOMS, dict, list)):
+                if not _is_ours(value) and not (each.id in _BUILTINS and self._is_builtin(each)):
+                    raise EndError
+            elif isinstance(each, (ast.Call, ast.Subscript, ast.Attribute)):
+                raise EndError
+
+    def note_method(self, node: ast.expr, name: str) -> None:
+        """Note what a method may change that a class of a cell defines."""
+        value = self.callee(node) if isinstance(node, ast.Name) else None
+        for one in type(value).__mro__:
+            if one.__module__ != "__main__" or type(value) in KNOWN:
+                continue
+            method = vars(one).get(name)
+            if isinstance(method, FunctionType):
+                self._note_function(method)
+                return
+            if method is not None:
+                raise EndError
+
     def _note_function(self, function: FunctionType) -> None:
-        """Count all that a function of a cell names as changed; it may call others."""
+        """Count all that a function of a cell names or keeps as changed; it may call others."""
         definition = definition_of(function)
         if definition is None:
             raise EndError
+        self._mark(function)
         for each in ast.walk(definition):
             if isinstance(each, (ast.Global, ast.Nonlocal)):
                 raise EndError
@@ -121,18 +169,35 @@ class Effects:
         return isinstance(value, ModuleType) and value.__name__ in _HARMLESS
 
     def _change_arguments(self, node: ast.Call) -> None:
-        for each in (*node.args, *(keyword.value for keyword in node.keywords)):
+        for each in _arguments(node):
             if isinstance(each, (ast.Name, ast.Attribute, ast.Subscript)):
                 self.change(each)
 
     def change(self, node: ast.expr) -> None:
-        """Count the object as changed that an expression begins with."""
+        """Count the object as changed that an expression begins with, and all that it holds."""
         while isinstance(node, (ast.Subscript, ast.Attribute, ast.Call)):
             node = node.func if isinstance(node, ast.Call) else node.value
         if isinstance(node, ast.Name):
             value = self.callee(node)
-            if not isinstance(value, (str, int, float, tuple, type(None), FunctionType, type)):
-                self._foreseen.changed[id(value)] = value
+            if not isinstance(value, FunctionType) and value is not UNKNOWN:
+                self._mark(value)
+
+    def keep(self, value: Any) -> None:
+        """Count a value as changed that an object keeps, since it is changed where that is."""
+        if value is not UNKNOWN and type(value) not in ATOMS:
+            self._mark(value)
+
+    def _mark(self, value: Any) -> None:
+        if not self._reach.mark(value):
+            raise EndError
+
+
+def _name(node: ast.expr) -> str:
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def _arguments(node: ast.Call) -> list[ast.expr]:
+    return [*node.args, *(keyword.value for keyword in node.keywords)]
 
 
 def _is_ours(callee: Any) -> bool:

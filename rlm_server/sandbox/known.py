@@ -23,8 +23,8 @@ LARGE = 4_000_000
 _MANY = 200_000  # elements that are gone through ahead
 _DEEP = 20_000  # elements that are looked at to see whether all are plain
 
-ATOMS = frozenset({str, int, float, bool, type(None), bytes})
-TEXTS = frozenset(
+ATOMS: frozenset[type] = frozenset({str, int, float, bool, type(None), bytes})
+TEXTS: frozenset[type] = frozenset(
     {Context, Document, Piece, Found, Passage, Citation, NotFound, Shown}
     | {SubcallAnswer, SubcallFailure}
 )

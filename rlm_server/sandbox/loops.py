@@ -12,15 +12,13 @@ import ast
 import copy
 from typing import Any
 
-from .turns import CALL
+from .asks import CALL, Loop
 
 AHEAD = "__rlm_ahead__"
 """The function that is told, among the builtins; called with the loop's number, what the loop goes
 through, and the local variables."""
 LOCALS = "__rlm_locals__"
 """``locals``, whatever a cell has made of that name."""
-
-Loop = ast.For | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 
 _USED_UP_BY = frozenset(
     ("list", "tuple", "set", "frozenset", "dict", "sorted", "sum", "max", "min")

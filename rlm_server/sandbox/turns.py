@@ -13,11 +13,10 @@ import ast
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from .asks import CALL, appended_to, only_asks
 from .effects import Effects, EndError
 from .foreseen import Foreseen
-from .known import UNKNOWN, UnknownError
-
-CALL = "llm_query"
+from .known import ATOMS, TEXTS, UNKNOWN, UnknownError
 
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
@@ -56,6 +55,8 @@ class Turns:
         self._asks = asks
         self.number = 0
         """The turn that is being told, from 1."""
+        self.certain = only_asks(loop)
+        """Whether nothing that was told can be otherwise, unless a call fails."""
 
     @property
     def asks_more(self) -> bool:
@@ -95,7 +96,7 @@ class Turns:
             if not value:
                 return
         if isinstance(loop, ast.DictComp):
-            yield from self._follow(loop.key)
+            self._is_key((yield from self._follow(loop.key)))
             yield from self._follow(loop.value)
         else:
             yield from self._follow(loop.elt)
@@ -114,7 +115,9 @@ class Turns:
             yield from self._statement(statement)
 
     def _statement(self, node: ast.stmt) -> Iterator[dict[str, Any]]:
-        if isinstance(node, ast.Expr):
+        if isinstance(node, ast.Expr) and (appended := appended_to(node)):
+            yield from self._append(*appended)
+        elif isinstance(node, ast.Expr):
             yield from self._follow(node.value)
         elif isinstance(node, ast.Assign):
             value = yield from self._follow(node.value)
@@ -142,6 +145,23 @@ class Turns:
         else:  # break, return, raise, with, match, global, import and what is yet to come
             raise EndError
 
+    def _append(self, target: ast.Name, node: ast.expr) -> Iterator[dict[str, Any]]:
+        value = yield from self._follow(node)
+        holder = self._effects.callee(target)
+        if type(holder) is not list:
+            self.certain = False
+            self._effects.note_method(target, "append")
+        self._effects.change(target)
+        self._effects.keep(value)
+        if value is UNKNOWN:
+            self._effects.change(node)
+
+    def _is_dict(self, node: ast.expr) -> bool:
+        return isinstance(node, ast.Name) and type(self._effects.callee(node)) is dict
+
+    def _is_key(self, value: Any) -> None:
+        self.certain = self.certain and (type(value) in ATOMS or type(value) in TEXTS)
+
     def _augment(self, node: ast.AugAssign) -> Iterator[dict[str, Any]]:
         if not isinstance(node.target, ast.Name):
             yield from self._follow(node.value)
@@ -165,8 +185,10 @@ class Turns:
                 raise EndError
         elif not isinstance(target, ast.Name):
             if isinstance(target, ast.Subscript):
-                yield from self._follow(target.slice)
+                self._is_key((yield from self._follow(target.slice)))
+                self.certain = self.certain and self._is_dict(target.value)
             self._effects.change(target)
+            self._effects.keep(value)
             return
         self._foreseen.bind(target, value)
 
@@ -210,10 +232,19 @@ class Turns:
         try:
             return self._foreseen.value(node)
         except UnknownError:
+            self.certain = self.certain and self._is_there(node)
             self._effects.note(node)
             return UNKNOWN
         except Exception as error:  # the code will raise this itself
             raise EndError from error
+
+    def _is_there(self, node: ast.expr) -> bool:
+        """Whether it is made of answers and values that are there, and so raises nothing."""
+        if isinstance(node, (ast.Tuple, ast.List)):
+            return all(self._is_there(each) for each in node.elts)
+        return isinstance(node, ast.Constant) or (
+            isinstance(node, ast.Name) and node.id in self._foreseen.bound
+        )
 
     def _follow(self, node: ast.expr) -> Any:
         """Yield the calls of an expression as they are made; return its value, or UNKNOWN."""
@@ -259,9 +290,10 @@ class Turns:
                 raise EndError
             call = yield from self._ask(node)
             if call is not None:
+                self.certain = self.certain and len(node.args) + len(node.keywords) < 3
                 yield call
             else:
-                self._effects.asks = True
+                self._effects.asks, self.certain = True, False
             return UNKNOWN
         if not isinstance(node.func, ast.Name):
             yield from self._follow(node.func)

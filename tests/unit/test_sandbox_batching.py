@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from rlm_server.protocol import RunError
 from rlm_server.sandbox import Batching, Call, CallReply, CellResult
-from sandbox_support import Bench, bench
+from sandbox_support import PATIENCE, Bench, bench
 
 PRELUDE = """
 run, n, s, out, log, p = {run}, 0, "", [], {{}}, "{run} p"
@@ -196,3 +196,163 @@ def test_no_program_can_tell_whether_calls_were_made_ahead(
 
     examples()
     assert len(ahead.lines) > 10  # it is not that nothing was ever made ahead
+
+
+class Together:
+    """A model that answers a call only when nobody else is on the way to ask it too."""
+
+    def __init__(self) -> None:
+        self.now = self.most = 0
+        self.prompts: Counter[str] = Counter()
+
+    async def __call__(self, call: Call) -> CallReply:
+        self.prompts[call.prompt] += 1
+        self.now += 1
+        before = -1
+        while before != self.most:
+            before = self.most = max(self.most, self.now)
+            await asyncio.sleep(0.02)
+        self.now -= 1
+        return CallReply(f"answer {zlib.crc32(call.prompt.encode())}")
+
+
+ALIASED = {
+    "a list within a dict": """
+memo = {"notes": []}
+notes = memo["notes"]
+for x in range(40):
+    a = llm_query(f"{x} so far {len(notes)}")
+    memo["notes"].append(a)
+""",
+    "an attribute": """
+class Box: pass
+box = Box(); box.items = []
+items = box.items
+for x in range(40):
+    box.items.append(llm_query(f"{x} {len(items)}"))
+""",
+    "what a method keeps": """
+notes = []
+class State:
+    def __init__(self, kept): self.kept = kept
+    def add(self, a): self.kept.append(a)
+state = State(notes)
+for x in range(40):
+    state.add(llm_query(f"{x} {len(notes)}"))
+""",
+    "what a method names": """
+notes = []
+class State:
+    def add(self, a): notes.append(a)
+state = State()
+for x in range(40):
+    state.add(llm_query(f"{x} {len(notes)}"))
+""",
+    "a default": """
+def keep(a, kept=[]):
+    kept.append(a); return kept
+kept = keep("begin")
+for x in range(40):
+    keep(llm_query(f"{x} {len(kept)}"))
+""",
+    "a dict within a list": """
+d = {}; box = [d]
+for x in range(40):
+    box[0][x] = llm_query(f"{x} {list(d.values())[-1:]}")
+""",
+    "an item that was put there": """
+last = ["none"]; rows = []
+for x in range(40):
+    a = llm_query(f"{x} {last[0]}")
+    rows.append(last)
+    rows[-1][0] = a
+""",
+    "a function that re calls": r"""
+import re
+seen = []
+def keep(m): seen.append(m[0]); return m[0]
+for x in range(40):
+    re.sub(r"\d+", keep, llm_query(f"{x} {seen[-1:]}"))
+""",
+    "a key": """
+seen = []
+def keep(m): seen.append(m); return m
+for x in range(40):
+    sorted([llm_query(f"{x} {seen[-1:]}")], key=keep)
+""",
+    "a method that is mapped": """
+seen = []
+for x in range(40):
+    a = llm_query(f"{x} {seen[-1:]}")
+    list(map(seen.append, [a]))
+""",
+}
+
+
+async def prompts_of(directory: Path, program: str) -> list[Counter[str]]:
+    """What a program asks, as it stands and with calls made ahead."""
+    asked = []
+    for ahead in (False, True):
+        model = Together()
+        (directory / str(ahead)).mkdir()
+        async with bench(directory / str(ahead), on_call=model) as one:
+            await one.repl.run(
+                program, timeout=PATIENCE, on_output=lambda stream, text: None,
+                batching=Batching(lambda line: None) if ahead else None,
+            )  # fmt: skip
+        asked.append(model.prompts)
+    return asked
+
+
+@pytest.mark.parametrize("name", ALIASED)
+async def test_an_object_that_is_changed_under_another_name_is_seen(
+    tmp_path: Path, name: str
+) -> None:
+    plain, ahead = await prompts_of(tmp_path, ALIASED[name])
+    assert len(plain) == 40
+    assert ahead == plain
+
+
+@pytest.mark.parametrize("turn", [0, 3])
+async def test_a_loop_that_fails_has_few_calls_in_vain(tmp_path: Path, turn: int) -> None:
+    fails = f"""
+def check(a, x):
+    return [a][x == {turn}]
+for x in range(100):
+    check(llm_query(str(x)), x)
+"""
+    plain, ahead = await prompts_of(tmp_path, fails)
+    assert sum(plain.values()) == turn + 1
+    assert 1 <= sum((ahead - plain).values()) <= 2 << turn
+
+
+CERTAIN = [
+    "found = [llm_query(f'{x} {x:>3}') for x in range(50)]",
+    "found = {str(x): llm_query(f'{x}') for x in range(50) if x >= 0}",
+    "found = []\nfor x in range(50):\n    found.append(llm_query(f'{x}'))",
+    "found = []\nfor x in range(50):\n    a = llm_query(f'{x}')\n    found.append((x, a))",
+    "found = {}\nfor x in range(50):\n    found[x] = llm_query(f'{x}')",
+]
+PERHAPS = [
+    "found = [llm_query(f'{x}').split()[0] for x in range(50)]",
+    "found = {[x]: llm_query(f'{x}') for x in range(50)}",
+    "found = []\nfor x in range(50):\n    found.append(int(llm_query(f'{x}')[10:]))",
+    "found = []\nfor x in range(50):\n    found.append(llm_query(f'{x}'))\n    print(x, missing)",
+]
+
+
+@pytest.mark.parametrize("program", CERTAIN + PERHAPS)
+async def test_only_what_can_not_fail_goes_out_at_once(tmp_path: Path, program: str) -> None:
+    model, begun = Together(), list[int]()
+
+    async def first_of_all(call: Call) -> CallReply:
+        reply = await model(call)
+        begun.append(sum(model.prompts.values()))
+        return reply
+
+    async with bench(tmp_path, on_call=first_of_all) as one:
+        await one.repl.run(
+            program, timeout=PATIENCE, on_output=lambda stream, text: None,
+            batching=Batching(lambda line: None),
+        )  # fmt: skip
+    assert begun[0] == 50 if program in CERTAIN else begun[0] <= 4

@@ -81,7 +81,8 @@ try:
 except SubcallError as error:
     found.append(error.kind)
 """
-ALONE = CAUTIOUS % "print(n)"
+ALONE = CAUTIOUS % "pass"
+MAY_FAIL = CAUTIOUS % "print(found[-1])"
 MIXED = CAUTIOUS % "found.append(llm_query('And then? ' + found[-1]))"
 
 
@@ -92,6 +93,9 @@ MIXED = CAUTIOUS % "found.append(llm_query('And then? ' + found[-1]))"
         (ALONE, {"subcalls": 6}, True),
         (ALONE, {"tokens": 20_000}, True),
         (ALONE, {"tokens": 12_000}, False),
+        (MAY_FAIL, {"subcalls": 6}, False),  # calls for turns not reached would take from others
+        (MAY_FAIL, {"subcalls": 48}, True),
+        (MAY_FAIL, {"tokens": 20_000}, False),
         (MIXED, {"subcalls": 7}, False),  # calls for later turns would take from this one's
         (MIXED, {"subcalls": 47}, False),
         (MIXED, {"subcalls": 48}, True),
