@@ -30,6 +30,8 @@ _Key = tuple[str, str | None]
 class _Flight:
     key: _Key
     batch: Batch
+    number: int
+    """Of all that were made ahead, in their order."""
 
 
 class _Stream:
@@ -64,6 +66,7 @@ class Ahead:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._streams: list[_Stream] = []
+        self._sent = 0
         self._thread = threading.get_ident()
 
     def expect(self, calls: Iterator[Call], line: int, certain: Callable[[], bool]) -> None:
@@ -99,22 +102,31 @@ class Ahead:
         if call["function"] != "llm_query" or threading.get_ident() != self._thread:
             return None
         key = (call["prompt"], call["model"])
-        for stream in reversed(self._streams):
-            if not self._begin(stream, key):
-                continue
-            flight = next((each for each in stream.flights if each.key == key), None)
-            if flight is not None:
-                self._fill(stream, but_one=True)
-                reply = self._channel.finish(flight.batch)
-                stream.flights.remove(flight)
-                stream.taken += 1
-                return None if is_refused(reply) else reply
-        return None
+        if not any(self._flights_of(key)):
+            for stream in reversed(self._streams):
+                if self._begin(stream, key):
+                    break
+        # Of several, the one that was sent first: the order of the answers is that of the calls.
+        found = min(self._flights_of(key), key=lambda one: one[1].number, default=None)
+        if found is None:
+            return None
+        stream, flight = found
+        self._fill(stream, but_one=True)
+        reply = self._channel.finish(flight.batch)
+        stream.flights.remove(flight)
+        stream.taken += 1
+        return None if is_refused(reply) else reply
+
+    def _flights_of(self, key: _Key) -> Iterator[tuple[_Stream, _Flight]]:
+        for stream in self._streams:
+            for flight in stream.flights:
+                if flight.key == key:
+                    yield stream, flight
 
     def _begin(self, stream: _Stream, key: _Key) -> bool:
         """Send a loop's first calls, if this is the first of them and there are more."""
         if stream.begun:
-            return True
+            return False
         if not stream.has(1) or _key(stream.next[0]) != key or not stream.has(2):
             return False
         stream.begun = True
@@ -133,7 +145,8 @@ class Ahead:
             except ValueError:  # too long, which the call itself will say
                 stream.calls = iter(())
                 return
-            stream.flights.append(_Flight(_key(call), batch))
+            self._sent += 1
+            stream.flights.append(_Flight(_key(call), batch, self._sent))
 
     def _land(self) -> bool:
         """Wait for all that is in flight; whether there was anything."""
