@@ -25,6 +25,9 @@ PARTS = 100
 HELD = 8
 """Documents that are told of a prompt."""
 
+TRACED = 512
+"""Stretches of one prompt that are told apart."""
+
 Context = Corpus | Part
 Spans = Iterable[tuple[int, int]]
 
@@ -67,7 +70,9 @@ class Coverage:
         if base is None or self._corpus is None:
             return []
         counts: dict[str, int] = {}
-        for stretch in _within(stretches, base, context.characters):
+        merged = Stretches(TRACED)
+        merged.update(_within(stretches, base, context.characters))
+        for stretch in merged.all():
             for document, start, end in _by_document(self._corpus, *stretch):
                 counts[document.path] = counts.get(document.path, 0) + end - start
         most = heapq.nlargest(HELD, counts.items(), key=lambda one: one[1])

@@ -34,6 +34,9 @@ from rlm_server.text import clean
 GRACE_SECONDS = 0.05
 """Between the interrupt, which a cell may handle or ignore, and the end of its process."""
 
+CHARACTERS_AT_ONCE = 32_000_000
+"""Of the prompts and texts of one cell's calls in flight, which the server holds in memory."""
+
 OnCall = Callable[[Call], Awaitable[CallReply]]
 OnOutput = Callable[[Stream, str], None]
 
@@ -75,6 +78,7 @@ class Cell:
         self._stopped: tuple[Status, str] | None = None
         self._over = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._characters = 0
         self._printed = 0
         self._too_full = False
         self._timers: list[asyncio.TimerHandle] = []
@@ -232,7 +236,8 @@ class Cell:
 
     async def _take_call(self, worker: Worker, call: Call) -> None:
         """Start a call. With too many in flight nothing more is read, but the clock goes on."""
-        while len(self._tasks) >= self._config.calls_at_once and not self._over.is_set():
+        size = len(call.prompt) + len(call.text or "")
+        while self._too_many(size) and not self._over.is_set():
             over = asyncio.ensure_future(self._over.wait())
             try:
                 await asyncio.wait({over, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
@@ -241,7 +246,17 @@ class Cell:
         if self._stopped is None:
             task = asyncio.create_task(self._answer_call(worker, call))
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._characters += size
+            task.add_done_callback(lambda task: self._ended(task, size))
+
+    def _too_many(self, size: int) -> bool:
+        """Whether a call of so many characters has to wait for another's end; one never has to."""
+        full = self._characters + size > CHARACTERS_AT_ONCE
+        return len(self._tasks) >= self._config.calls_at_once or (full and bool(self._tasks))
+
+    def _ended(self, task: asyncio.Task[None], size: int) -> None:
+        self._tasks.discard(task)
+        self._characters -= size
 
     async def _answer_call(self, worker: Worker, call: Call) -> None:
         try:

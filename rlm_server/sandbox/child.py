@@ -163,7 +163,10 @@ class Repl:
         tree = ast.parse(code, name)
         self._reading.begin(tree)
         if batch:
-            self._batching.prepare(tree)
+            try:
+                self._batching.prepare(tree)
+            except RecursionError:  # deeper than can be walked, though not than can be compiled
+                tree = ast.parse(code, name)
         body, last = _compile(tree, name)
         exec(body, self.namespace)  # noqa: S102 - running the model's code is what this is for
         if last is None:

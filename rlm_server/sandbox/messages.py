@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -11,6 +11,11 @@ from rlm_server.protocol import CellStatus, RunError, Usage
 
 Stream = Literal["stdout", "stderr", "value"]
 Status = CellStatus
+Number = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
+"""A number that every JSON parser keeps."""
+
+Stretches = Annotated[list[tuple[int, int]], msgspec.Meta(max_length=512)]
+"""Stretches of the context, in characters; the process joins them where there would be more."""
 
 
 class Message(msgspec.Struct, tag_field="type", forbid_unknown_fields=True):
@@ -51,7 +56,7 @@ class Output(Message, tag="output"):
 class Call(Message, tag="call"):
     """From the process: the running cell asks for something."""
 
-    id: int
+    id: Number
     function: Literal["llm_query", "rlm_query", "tool"]
     prompt: str
     """For ``rlm_query``, the question; for a tool, its arguments as JSON."""
@@ -61,7 +66,7 @@ class Call(Message, tag="call"):
     """For ``rlm_query``: the part of the context, in characters; None: all of it, or ``text``."""
     text: str | None = None
     """For ``rlm_query``: a text that is no part of the context."""
-    holds: list[tuple[int, int]] = []
+    holds: Stretches = []
     """Stretches of the context that stand in the prompt, or in ``text``, in characters."""
     tool: str = ""
     """Name of the tool that is called."""
@@ -71,7 +76,7 @@ class Ahead(Message, tag="ahead"):
     """From the process: the sub-calls of a loop are made ahead of its turns."""
 
     token: str
-    line: int
+    line: Number
     """Of the cell, in which the loop begins."""
 
 
@@ -85,9 +90,9 @@ class Done(Message, tag="done"):
     ready: bool
     memory: bool = False
     """True where the cell ended with a MemoryError."""
-    read: list[tuple[int, int]] = []
+    read: Stretches = []
     """Stretches of the context that stand in what it printed and the model is shown."""
-    looked_at: list[tuple[int, int]] = []
+    looked_at: Stretches = []
     """Stretches of the context that its code looked through."""
 
 

@@ -10,6 +10,7 @@ from rlm_server.config import Config, ContextConfig
 from rlm_server.context.build import build_corpus
 from rlm_server.context.corpus import Corpus
 from rlm_server.engine import finding
+from rlm_server.engine.coverage import Coverage
 from rlm_server.engine.evidence import find_evidence
 from rlm_server.engine.quotations import quotations
 from rlm_server.engine.verify import _path_at_end, verify
@@ -275,3 +276,16 @@ async def test_what_stands_across_two_blocks_is_found(
         found, everywhere = finding.find_all([text], corpus, [])
         assert everywhere
         assert text in found
+
+
+async def test_what_a_prompt_holds_is_counted_once(tmp_path: Path) -> None:
+    corpus = await build_corpus(
+        SOURCES, [], directory=tmp_path / "corpus", config=ContextConfig(),
+        on_progress=lambda documents, size: None,
+    )  # fmt: skip
+    coverage = Coverage()
+    coverage.begin(corpus)
+    first = corpus.documents[0]
+    [held] = coverage.held(corpus, [(first.start, first.start + 10)] * 512)
+    corpus.close()
+    assert (held.path, held.characters) == (first.path, 10)
