@@ -39,9 +39,9 @@ class Part:
         return self.slice(max(0, self.characters - characters), self.characters)
 
     def slice(self, start: int, end: int) -> str:
-        """Give the text between two offsets of the part."""
+        """Give the text between two offsets of the part, and nothing of what is outside of it."""
         base = self.part[0]
-        return self.whole.slice(base + start, base + min(end, self.characters))
+        return self.whole.slice(base + max(0, start), base + min(end, self.characters))
 
     def close(self) -> None:
         """Remove the index."""

@@ -40,6 +40,8 @@ from rlm_server.text import clip, pieces
 QUESTION_SHOWN = 4096
 """Characters of a child's question that its event shows."""
 
+_HASHED = 1_000_000  # characters of a child's part that are in memory at once to name it
+
 PLAIN_PROMPT = 200_000
 """Characters of the context that a plain call takes along where a child run is too deep."""
 
@@ -111,6 +113,8 @@ class Children:
             return refused
         if call.function == "llm_query":
             return await self._sub(place, parent, call, call.holds)
+        if not _is_within(call.span, place.context):  # only a forged call's is not
+            return CallReply("", error=run_error(_outside()))
         if place.depth + 1 >= self._max_depth:
             return await self._plain(place, parent, call)
         async with self._in_turn:
@@ -272,7 +276,7 @@ class Children:
             )
         start, end = call.span or (0, context.characters)
         if not 0 <= start < end <= context.characters:
-            raise SandboxError("The part of the context for a child run lies outside of it.")
+            raise _outside()
         base = context.part[0] if context.part else 0
         whole = context.whole
         index = self._directory / f"child-{node}.json"
@@ -310,14 +314,26 @@ class Children:
 
 def _name(context: Context, call: Call) -> str:
     """Name a child run by its question and by what is in its text. Blocks."""
-    if call.text is not None:
-        text = call.text
-    elif call.span is None and isinstance(context, Corpus):
+    if call.text is None and call.span is None and isinstance(context, Corpus):
         return prompt_hash(call.prompt, call.model, context.hash)
+    digest = hashlib.sha256()
+    if call.text is not None:
+        digest.update(call.text.encode("utf-8", "replace"))
     else:
-        text = context.slice(*(call.span or (0, context.characters)))
-    about = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
+        first, last = call.span or (0, context.characters)
+        for start in range(first, last, _HASHED):
+            part = context.slice(start, min(start + _HASHED, last))
+            digest.update(part.encode("utf-8", "replace"))
+    about = digest.hexdigest()
     return prompt_hash(call.prompt, call.model, about)
+
+
+def _is_within(span: tuple[int, int] | None, context: Context) -> bool:
+    return span is None or 0 <= span[0] <= span[1] <= context.characters
+
+
+def _outside() -> SandboxError:
+    return SandboxError("The part of the context for a child run lies outside of it.")
 
 
 def _cancelled() -> RunError:

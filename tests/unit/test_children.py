@@ -7,6 +7,8 @@ import pytest
 
 from engine_harness import Played, cell, final, play, prepare
 from rlm_server.config import Config
+from rlm_server.context.build import build_corpus
+from rlm_server.engine import child
 from rlm_server.protocol import (
     AskOptions,
     CellDone,
@@ -19,6 +21,7 @@ from rlm_server.protocol import (
     TextSource,
     TreeSource,
 )
+from rlm_server.sandbox import Call
 
 DEEP = Config(max_depth=5)
 DONE = final('"ok"')
@@ -343,3 +346,40 @@ async def test_the_sub_model_of_a_question_serves_all_depths(tmp_path: Path) -> 
         tmp_path, replies, config=config, options=AskOptions(sub_model="sub-of-mine")
     )
     assert [e.model for e in run.of(SubcallStarted)] == ["sub-of-mine"]
+
+
+async def test_a_large_part_is_named_without_being_read_at_once(tmp_path: Path) -> None:
+    text = "é line of text\n" * 200_000
+    corpus = await build_corpus(
+        [TextSource(text=text)], [], directory=tmp_path / "corpus", config=Config().context,
+        on_progress=lambda documents, size: None,
+    )  # fmt: skip
+    lengths, whole = list[int](), corpus.slice
+
+    def watched(start: int, end: int) -> str:
+        lengths.append(end - start)
+        return whole(start, end)
+
+    call = Call(1, "rlm_query", "q", None, span=(3, len(text) - 1))
+    corpus.slice = watched  # type: ignore[method-assign]
+    named = child._name(corpus, call)
+    corpus.close()
+    assert max(lengths) <= 1_000_000
+    assert sum(lengths) == len(text) - 4
+    assert named == child._name(corpus, Call(1, "rlm_query", "q", None, text=text[3:-1]))
+
+
+@pytest.mark.parametrize("depth", [2, 5])
+@pytest.mark.parametrize("span", [(-1000, 5), (3, 10**9), (5, 3)])
+async def test_a_child_is_given_nothing_outside_of_the_context(
+    tmp_path: Path, depth: int, span: tuple[int, int]
+) -> None:
+    code = f"""
+call = {{"function": "rlm_query", "prompt": "q", "model": None, "span": {span}}}
+[reply] = llm_query.__self__._channel.ask([call])
+"""
+    replies = [cell(code), final("reply['error']['message']")]
+    played = await play(tmp_path, replies, config=Config(max_depth=depth - 1))
+    assert "lies outside" in played.answer
+    assert not played.of(SubcallStarted)
+    assert not played.of(ChildStarted)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from context_support import build, make, text_of
 from rlm_server.context import mapped
 from rlm_server.context.corpus import LINE_CHARACTERS
+from rlm_server.context.part import Part
 from rlm_server.protocol import FileSource, TextSource, TreeSource
 
 
@@ -108,3 +109,10 @@ async def test_closing_leaves_alone_what_is_not_its_own(tmp_path: Path) -> None:
     corpus = await build(TextSource(text="x"), directory=tmp_path / "corpus")
     corpus.close()
     assert [p.name for p in (tmp_path / "corpus").iterdir()] == ["precious"]
+
+
+async def test_nothing_outside_of_a_part_is_given(tmp_path: Path) -> None:
+    corpus = await build(TextSource(text="before|inside|after"), directory=tmp_path / "corpus")
+    part = Part(corpus, 7, 13, tmp_path / "part.json")
+    assert part.slice(-1000, 1000) == part.slice(0, 6) == "inside"
+    corpus.close()
