@@ -162,10 +162,11 @@ class Assembly:
                     waiting = piece, readable
                     stack.callback(readable.close)
                     continue
-                if waiting is not None:
-                    self._add(*waiting, index, headed=True)
-                    waiting = None
-                self._add(piece, readable, index, headed=True)
+                with contextlib.closing(readable):  # the other may fail before it is its turn
+                    if waiting is not None:
+                        self._add(*waiting, index, headed=True)
+                        waiting = None
+                    self._add(piece, readable, index, headed=True)
             if waiting is not None:
                 self._add(*waiting, index, headed=False)
 
@@ -187,7 +188,11 @@ class Assembly:
                     "([context] max-bytes).",
                     cure="Ask about less, use include or exclude globs, or raise the limit.",
                 )
-            self._disk.expect(readable.size)
+            try:
+                self._disk.expect(readable.size)
+            except SourceError:
+                readable.close()
+                raise
             yield piece, readable
 
     def _open(self, piece: Piece) -> _Readable:

@@ -396,6 +396,19 @@ async def test_a_full_disk_is_noticed_before_it_is_filled(
     assert not target.exists()
 
 
+@pytest.mark.parametrize("sizes", [[40 << 20], [10, 40 << 20], [10, 10, 40 << 20]])
+async def test_no_file_stays_open_where_the_disk_is_too_full(
+    root: Path, target: Path, monkeypatch: pytest.MonkeyPatch, sizes: list[int]
+) -> None:
+    make(root, {f"f{n}": b"x" * size for n, size in enumerate(sizes)})
+    free = SimpleNamespace(f_bavail=64 << 20, f_frsize=1)
+    monkeypatch.setattr(os, "statvfs", lambda path: free)
+    with pytest.raises(SourceError, match="no room"):
+        await build(tree(root), directory=target)
+    open_now = [os.path.realpath(fd) for fd in Path("/proc/self/fd").iterdir()]
+    assert [path for path in open_now if path.startswith(str(root))] == []
+
+
 async def test_a_disk_that_fails_is_told(
     root: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
