@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
 import msgspec
@@ -21,6 +19,7 @@ from rlm_server.errors import (
 )
 from rlm_server.models.deployments import Deployment
 from rlm_server.models.retry_after import seconds_of
+from rlm_server.models.said import message_of
 from rlm_server.text import clip, scrub
 
 LONGEST = 400
@@ -270,21 +269,8 @@ def _detail(error: BaseException, secrets: Iterable[str]) -> str:
     text = ASIDES.split(PREFIXES.sub("", str(error)))[0].strip()
     found = re.search(r"\{.*\}", text, re.DOTALL)
     if found:
-        with suppress(ValueError, RecursionError):
-            text = message_in(json.loads(found[0])) or text
+        text = message_of(found[0]) or text
     return clip(scrub(" ".join(text.split()), secrets), LONGEST).replace("\n", " ")
-
-
-def message_in(value: object) -> str | None:
-    """The ``message`` or ``error`` of a provider's JSON, however deep it stands."""
-    if isinstance(value, Mapping):
-        for name in ("message", "error", "detail"):
-            inner = value.get(name)
-            if isinstance(inner, str) and inner:
-                return inner
-            if found := message_in(inner):
-                return found
-    return None
 
 
 def _names(deployment: Deployment) -> dict[str, object]:

@@ -26,7 +26,7 @@ from rlm_server.models.health import check, checkable
 from rlm_server.models.pool import Priority
 from rlm_server.models.prices import highest, price_of, window_of
 from rlm_server.models.report import info_of
-from rlm_server.models.used import at_most, usage_of, usage_of_vector
+from rlm_server.models.used import at_most, completion_of, usage_of_vector
 from rlm_server.protocol import KeyWanted, ModelInfo, Usage
 
 KeysWanted = list[KeyWanted]
@@ -263,14 +263,8 @@ class Models:
     async def _complete(self, name: str, ask: Ask) -> Completion:
         started = self._clock()
         reply, deployment = await self._dispatch.reply(name, ask)
-        return Completion(
-            text=reply.text,
-            usage=usage_of(deployment, ask.messages, reply),
-            model=deployment.model_name or deployment.name,
-            deployment=deployment,
-            seconds=self._clock() - started,
-            hedged=ask.hedged,
-        )
+        seconds = self._clock() - started
+        return completion_of(deployment, ask.messages, reply, seconds, hedged=ask.hedged)
 
     async def flush(self) -> None:
         """Have what was paid and kept so far on disk, where other servers find it; soon, or never.

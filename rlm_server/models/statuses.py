@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
 
 from rlm_server.errors import ModelError
 from rlm_server.models import faults
 from rlm_server.models.deployments import Deployment
-from rlm_server.models.faults import Fault, message_in, tell
+from rlm_server.models.faults import Fault, tell
 from rlm_server.models.retry_after import seconds_of
+from rlm_server.models.said import message_of
 from rlm_server.text import clean, clip, scrub
 
 POLICY_TEXT = re.compile(r"content_filter|content_policy_violation|content management policy", re.I)
@@ -30,8 +29,9 @@ def refusal(
     secrets = list(secrets)
     text = clean(body.decode("utf-8", "replace"))
     fault = _fault(status, text)
+    said = " ".join((message_of(text) or text).split())
     # First scrubbed: of a key that is cut in two, none of the pieces would be found.
-    detail = "" if fault is faults.SLOW else clip(scrub(_said(text), secrets), faults.LONGEST)
+    detail = "" if fault is faults.SLOW else clip(scrub(said, secrets), faults.LONGEST)
     if 300 <= status < 400:
         detail = scrub(f"it redirects to {headers.get('location', 'nowhere')}", secrets)
     asked = headers.get("retry-after")
@@ -56,10 +56,3 @@ def _fault(status: int, text: str) -> Fault:
     if fault is faults.TOO_MANY and faults.NO_MONEY_TEXT.search(text):
         return faults.NO_MONEY
     return fault
-
-
-def _said(text: str) -> str:
-    """What the server itself said, in one line."""
-    with suppress(ValueError, RecursionError):
-        text = message_in(json.loads(text)) or text
-    return " ".join(text.split())

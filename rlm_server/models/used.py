@@ -7,7 +7,14 @@ from collections.abc import Sequence
 
 import msgspec
 
-from rlm_server.models.calls import Message, Reply, Vector, estimated_tokens, most_tokens
+from rlm_server.models.calls import (
+    Completion,
+    Message,
+    Reply,
+    Vector,
+    estimated_tokens,
+    most_tokens,
+)
 from rlm_server.models.deployments import Deployment
 from rlm_server.models.prices import MILLION, price_of
 from rlm_server.protocol import Usage
@@ -32,6 +39,25 @@ def at_most(
         return None
     asked = most_tokens(message["content"] for message in messages)
     return (asked * prompt + (max_tokens or LONGEST_ANSWER) * completion) / MILLION
+
+
+def completion_of(
+    deployment: Deployment,
+    messages: Sequence[Message],
+    reply: Reply,
+    seconds: float,
+    *,
+    hedged: bool,
+) -> Completion:
+    """A deployment's reply to messages, which took so long, with what it used."""
+    return Completion(
+        text=reply.text,
+        usage=usage_of(deployment, messages, reply),
+        model=deployment.model_name or deployment.name,
+        deployment=deployment,
+        seconds=seconds,
+        hedged=hedged,
+    )
 
 
 def usage_of(deployment: Deployment, messages: Sequence[Message], reply: Reply) -> Usage:
