@@ -36,7 +36,7 @@
 (declare-function rlm-resume-run "rlm-durable" (run &optional limits))
 (declare-function ediff-buffers "ediff" (buffer-a buffer-b &optional startup-hooks job-name))
 
-(defcustom rlm-runs-limit 500
+(defcustom rlm-runs-limit 200
   "How many runs `rlm-runs' lists at first; `\\<rlm-runs-mode-map>\\[rlm-runs-more]' shows more."
   :group 'rlm
   :type 'natnum
