@@ -101,14 +101,15 @@ async def _vllm(server: Server) -> bool | None:
     if status != 200:
         server.detail = f"/health answers {status}"
         return False if status >= 500 else None
-    server.detail = ""
     before = server.in_flight
     status, metrics = await get(f"{root}/metrics")
+    detail = ""  # only now: what was told before holds until it is known anew
     if status == 200 and (found := LOAD.findall(metrics)):
         # Calls of ours may have come and gone meanwhile.
         calls = int(min(MOST, sum(map(float, found))))
         server.others = max(0, calls - max(before, server.in_flight))
-        server.detail = f"{server.others} calls of others" if server.others else ""
+        detail = f"{server.others} calls of others" if server.others else ""
+    server.detail = detail
     return True
 
 
