@@ -31,9 +31,6 @@
 (defconst rlm-models--buffer "*rlm models*"
   "Name of the buffer with the list of models.")
 
-(defconst rlm-models--seconds 2
-  "Seconds between two looks at the models while a run is live.")
-
 (defvar-local rlm-models--status nil
   "The server's status that this buffer shows, a plist.")
 
@@ -52,13 +49,13 @@
   :interactive nil
   (setq rlm-table-method 'rlm/status
         rlm-table-rows-function #'rlm-models--rows
+        rlm-table-live-function #'rlm-models--live-p
         tabulated-list-format
         (rlm-table-columns '("Name" 22) '("Model" 26) '("Source" 11)
                            '("Window" 9 number) '("$/M in" 8 number) '("$/M out" 8 number)
                            '("Key" 11) '("Health" 8) '("Busy" 7 number)
                            '("Waiting" 7 number) '("Latency" 8 number)))
-  (tabulated-list-init-header)
-  (add-hook 'window-buffer-change-functions (lambda (_window) (rlm-models--arm)) nil t))
+  (tabulated-list-init-header))
 
 ;;;###autoload
 (defun rlm-models ()
@@ -67,10 +64,13 @@ The list follows them while it is visible and a run is live."
   (interactive)
   (rlm-table-show rlm-models--buffer #'rlm-models-mode))
 
+(defun rlm-models--live-p ()
+  "Return non-nil if the server is at a run, also of another Emacs."
+  (not (seq-empty-p (plist-get rlm-models--status :liveRuns))))
+
 (defun rlm-models--rows (status)
   "Return a row for each model of STATUS, the server's."
   (setq rlm-models--status status)
-  (rlm-models--arm)
   (mapcar #'rlm-models--row (plist-get status :models)))
 
 (defun rlm-models--row (model)
@@ -157,39 +157,6 @@ The list follows them while it is visible and a run is live."
             (rlm-figure-count (plist-get deployment :calls) "call")
             (rlm-models--latency (plist-get deployment :latency))
             (if (member detail '(nil "")) "" (concat "; " detail)))))
-
-;;;; Following
-
-(defvar rlm-models--timer nil
-  "Timer that looks at the models while a run is live, or nil.")
-
-(defun rlm-models--wanted-p ()
-  "Return non-nil if the list is visible and a run is live."
-  (let ((buffer (get-buffer rlm-models--buffer)))
-    (and buffer
-         (get-buffer-window buffer 'visible)
-         (rlm-rpc-live-p)
-         (or (rlm-client-live-buffers)
-             (not (seq-empty-p (plist-get (buffer-local-value 'rlm-models--status buffer)
-                                          :liveRuns))))
-         buffer)))
-
-(defun rlm-models--arm ()
-  "Follow the models from now on, if the list is visible and a run is live."
-  (when (and (not rlm-models--timer) (rlm-models--wanted-p))
-    (setq rlm-models--timer (run-at-time rlm-models--seconds rlm-models--seconds
-                                         #'rlm-models--tick))))
-
-(defun rlm-models--tick ()
-  "Look at the models, or stop if nobody sees them or no run is live."
-  (let ((buffer (rlm-models--wanted-p)))
-    (if buffer
-        (with-current-buffer buffer
-          (rlm-table-refresh))
-      (cancel-timer rlm-models--timer)
-      (setq rlm-models--timer nil))))
-
-(add-hook 'rlm-client-live-hook #'rlm-models--arm)
 
 ;;;; Choosing
 

@@ -92,14 +92,14 @@
         rlm-table-method 'rlm/runs
         rlm-table-params-function #'rlm-runs--params
         rlm-table-rows-function #'rlm-runs--rows
+        rlm-table-live-function #'rlm-runs--live-p
         tabulated-list-format
         (rlm-table-columns (list "Question" (max 24 (- (window-width) 76)))
                            '("Status" 11) '("Started" 11 number) '("Model" 16) '("Project" 10)
                            '("Cost" 8 number) '("Time" 9 number)))
   (unless rlm-runs--limit
     (setq rlm-runs--limit rlm-runs-limit))
-  (tabulated-list-init-header)
-  (add-hook 'window-buffer-change-functions (lambda (_window) (rlm-runs--arm)) nil t))
+  (tabulated-list-init-header))
 
 ;;;###autoload
 (defun rlm-runs ()
@@ -127,8 +127,11 @@ The list follows the live ones while it is visible."
   (setq rlm-runs--summaries (append (plist-get answer :runs) nil)
         rlm-runs--total (or (plist-get answer :total) (length rlm-runs--summaries))
         mode-line-process (rlm-runs--mode-line))
-  (rlm-runs--arm)
   (mapcar #'rlm-runs--row rlm-runs--summaries))
+
+(defun rlm-runs--live-p ()
+  "Return non-nil if a run that is listed goes on."
+  (seq-some (lambda (run) (equal "running" (plist-get run :status))) rlm-runs--summaries))
 
 (defun rlm-runs--mode-line ()
   "Return a text on the list for the mode line."
@@ -167,38 +170,6 @@ The list follows the live ones while it is visible."
                                ("done" 'rlm-header-good)
                                ((or "limit" "cancelled") 'rlm-header-warning)
                                (_ 'rlm-header-bad)))))
-
-;;;; Following
-
-(defvar rlm-runs--timer nil
-  "Timer that looks at the runs while one is live, or nil.")
-
-(defun rlm-runs--wanted-p ()
-  "Return the list if it is visible and a run is live, else nil."
-  (let ((buffer (get-buffer rlm-runs--buffer)))
-    (and buffer
-         (get-buffer-window buffer 'visible)
-         (rlm-rpc-live-p)
-         (or (rlm-client-live-buffers)
-             (seq-some (lambda (run) (equal "running" (plist-get run :status)))
-                       (buffer-local-value 'rlm-runs--summaries buffer)))
-         buffer)))
-
-(defun rlm-runs--arm ()
-  "Follow every live run from now on, if there is one and the list is visible."
-  (when (and (not rlm-runs--timer) (rlm-runs--wanted-p))
-    (setq rlm-runs--timer (run-at-time 2 2 #'rlm-runs--tick))))
-
-(defun rlm-runs--tick ()
-  "Ask for the list, or stop if nobody sees it or no run is live."
-  (let ((buffer (rlm-runs--wanted-p)))
-    (if buffer
-        (with-current-buffer buffer
-          (rlm-table-refresh))
-      (cancel-timer rlm-runs--timer)
-      (setq rlm-runs--timer nil))))
-
-(add-hook 'rlm-client-live-hook #'rlm-runs--arm)
 
 ;;;; Filtering
 

@@ -15,13 +15,16 @@
 
 ;;; Commentary:
 
-;; What the lists of models and of costs share: a mode whose buffer asks the
-;; server for its rows and goes on meanwhile, and cells that show a number
-;; for people but are sorted by its value.
+;; What the lists of models, runs and costs share: a mode whose buffer asks
+;; the server for its rows and goes on meanwhile, and again while they change
+;; and someone sees it; and cells that show a number for people but are sorted
+;; by its value.
 
 ;;; Code:
 
+(require 'seq)
 (require 'tabulated-list)
+(require 'rlm-client)
 (require 'rlm-rpc)
 (require 'rlm-run)
 
@@ -38,6 +41,10 @@ The rows are as in `tabulated-list-entries'.")
 (defvar-local rlm-table--asking nil
   "What is asked while an answer for this buffer is awaited, as (PARAMS), else nil.")
 
+(defvar-local rlm-table-live-function nil
+  "Function that returns non-nil if the rows of this buffer change by themselves.
+Nil: they do not.  While a run of this Emacs goes on, they may in any case.")
+
 (defconst rlm-table--garbage 32000000
   "Bytes that may be allocated for a list before garbage is collected.
 Rows are kept: to collect in their midst finds nothing, and takes
@@ -46,7 +53,8 @@ most of the time.")
 (define-derived-mode rlm-table-mode tabulated-list-mode "rlm table"
   "Major mode of lists that the server fills."
   :interactive nil
-  (setq-local revert-buffer-function (lambda (&rest _) (rlm-table-refresh))))
+  (setq-local revert-buffer-function (lambda (&rest _) (rlm-table-refresh)))
+  (add-hook 'window-buffer-change-functions (lambda (_window) (rlm-table-follow)) nil t))
 
 (defun rlm-table-show (name mode)
   "Show the buffer NAME in MODE, and ask the server for its rows."
@@ -81,9 +89,10 @@ If other rows are wanted when it answers, it is asked again."
       (let ((asked (car rlm-table--asking))
             (gc-cons-threshold (max gc-cons-threshold rlm-table--garbage)))
         (setq rlm-table--asking nil)
-        (if (equal asked (funcall rlm-table-params-function))
-            (funcall function)
-          (rlm-table-refresh))))))
+        (if (not (equal asked (funcall rlm-table-params-function)))
+            (rlm-table-refresh)
+          (funcall function)
+          (rlm-table-follow))))))
 
 (defun rlm-table--fill (answer)
   "Show the rows that ANSWER gives, where everybody was."
@@ -132,6 +141,42 @@ If other rows are wanted when it answers, it is asked again."
     (insert text "\n")
     (goto-char (point-min))
     (set-buffer-modified-p nil)))
+
+;;;; Following
+
+(defconst rlm-table--seconds 2
+  "How often the server is asked for the rows of a list that changes.")
+
+(defvar rlm-table--timer nil
+  "Timer that asks for the rows of the lists that change, or nil.")
+
+(defun rlm-table--followed ()
+  "Return the lists that are seen and change by themselves now."
+  (and (rlm-rpc-live-p)
+       (seq-filter (lambda (buffer)
+                     (with-current-buffer buffer
+                       (and rlm-table-live-function
+                            (get-buffer-window buffer 'visible)
+                            (or (rlm-client-live-buffers) (funcall rlm-table-live-function)))))
+                   (buffer-list))))
+
+(defun rlm-table-follow ()
+  "Ask again and again for the rows of the lists that change, while they are seen."
+  (when (and (not rlm-table--timer) (rlm-table--followed))
+    (setq rlm-table--timer
+          (run-at-time rlm-table--seconds rlm-table--seconds #'rlm-table--tick))))
+
+(defun rlm-table--tick ()
+  "Ask for the rows of the lists that change, or stop if there is none."
+  (let ((buffers (rlm-table--followed)))
+    (dolist (buffer buffers)
+      (with-current-buffer buffer
+        (rlm-table-refresh)))
+    (unless buffers
+      (cancel-timer rlm-table--timer)
+      (setq rlm-table--timer nil))))
+
+(add-hook 'rlm-client-live-hook #'rlm-table-follow)
 
 ;;;; Marks
 
