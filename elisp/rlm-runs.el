@@ -130,7 +130,7 @@ The list follows the live ones while it is visible."
   (mapcar #'rlm-runs--row rlm-runs--summaries))
 
 (defun rlm-runs--live-p ()
-  "Return non-nil if a run that is listed goes on."
+  "Return non-nil if the list has a run that is going on."
   (seq-some (lambda (run) (equal "running" (plist-get run :status))) rlm-runs--summaries))
 
 (defun rlm-runs--mode-line ()
