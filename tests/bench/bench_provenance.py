@@ -8,6 +8,8 @@ what an iteration and a sub-call add; 2,000 prompts are those of a whole gigabyt
 from __future__ import annotations
 
 import ast
+import contextlib
+import io
 import statistics
 import sys
 import tempfile
@@ -73,7 +75,9 @@ def measure(context: Context) -> list[str]:
     watched = slices(context)
     reading.looked_at()
 
-    printed = str(grep("7777 some", context, limit=20)) + context[100:300]
+    with contextlib.redirect_stdout(io.StringIO()):  # it tells where it stops
+        hits = grep("7777 some", context, limit=20)
+    printed = str(hits) + context[100:300]
     tree = ast.parse(CELL)
 
     def cell() -> None:
