@@ -214,7 +214,8 @@ Fail with WHAT after two minutes."
 (defun rlm-test-keys (&rest keys)
   "Press KEYS, each as for `kbd', in the current buffer."
   (switch-to-buffer (current-buffer))
-  (execute-kbd-macro (kbd (mapconcat #'identity keys " "))))
+  (let ((current-prefix-arg nil)) ; else a C-u would be there for what is called next
+    (execute-kbd-macro (kbd (mapconcat #'identity keys " ")))))
 
 ;;;; Models that follow a script
 
