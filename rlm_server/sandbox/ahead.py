@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .channel import Batch, Channel
+from .foresight import clock
 
 _STREAMS = 8  # loops within loops
 _FIRST = 2  # calls that are made ahead at first; each that proves right doubles them
@@ -37,10 +38,17 @@ class _Flight:
 class _Stream:
     """The calls of one loop, some of them in flight."""
 
-    def __init__(self, calls: Iterator[Call], line: int, certain: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        calls: Iterator[Call],
+        line: int,
+        certain: Callable[[], bool],
+        waited: Callable[[float], None],
+    ) -> None:
         self.calls = calls
         self.line = line
         self.certain = certain
+        self.waited = waited
         self.taken = 0
         self.next: deque[Call] = deque()
         self.flights: deque[_Flight] = deque()
@@ -69,15 +77,22 @@ class Ahead:
         self._sent = 0
         self._thread = threading.get_ident()
 
-    def expect(self, calls: Iterator[Call], line: int, certain: Callable[[], bool]) -> None:
+    def expect(
+        self,
+        calls: Iterator[Call],
+        line: int,
+        certain: Callable[[], bool],
+        waited: Callable[[float], None],
+    ) -> None:
         """Expect these calls, of the loop in this line; none is made before the first is due.
 
-        ``certain`` says whether those given so far will be made, unless one of them fails.
+        ``certain`` says whether those given so far will be made, unless one of them fails;
+        ``waited`` is told the seconds that answers are waited for.
         """
         if threading.get_ident() != self._thread:
             return
         self._streams = [stream for stream in self._streams if stream.flights][-_STREAMS:]
-        self._streams.append(_Stream(calls, line, certain))
+        self._streams.append(_Stream(calls, line, certain, waited))
 
     def ask(self, calls: list[Call]) -> list[Reply]:
         """Make calls that are due now. Raises AbandonedError."""
@@ -112,7 +127,9 @@ class Ahead:
             return None
         stream, flight = found
         self._fill(stream, but_one=True)
+        begun = clock()
         reply = self._channel.finish(flight.batch)
+        stream.waited(clock() - begun)
         stream.flights.remove(flight)
         stream.taken += 1
         return None if is_refused(reply) else reply

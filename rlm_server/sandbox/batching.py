@@ -12,15 +12,18 @@ import ast
 import builtins
 import contextlib
 import itertools
-from collections.abc import Mapping
+import operator
+from collections.abc import Iterable, Mapping
+from types import MethodType
 from typing import Any
 
 from .asking import Asking
 from .asks import Loop
 from .chunks import Pieces
-from .documents import Documents
+from .documents import Documents, foreseeing
 from .foreseen import Foreseen
-from .known import UnknownError, elements
+from .foresight import Patience, foreseen_calls
+from .known import ATOMS, VIEWS, UnknownError, elements
 from .loops import AHEAD, LOCALS, find_loops
 from .turns import Turns
 
@@ -30,7 +33,11 @@ _ITERATORS = frozenset(
     | {type(iter(kind)) for kind in _SAMPLES}
     | {type(reversed([])), type(iter(range(1 << 70)))}
 )
+_HELD_BY = ATOMS | VIEWS | {list, tuple, dict, set, frozenset, range}
 _MOST = 100_000
+_CUTTING = (Documents._document, Pieces.__getitem__)
+"""How documents and pieces are gone through, each cut out in its turn."""
+_llm_query = Asking.llm_query
 
 
 class Batching:
@@ -57,8 +64,10 @@ class Batching:
 
     def _expect(self, loop: Loop, iterable: Any, names: Mapping[str, Any]) -> None:
         foreseen = Foreseen(names, self._namespace)
-        items = _items(iterable)
-        if not 1 < len(items) <= _MOST:
+        patience = Patience()
+        with patience, foreseeing():
+            items, number = _items(iterable)
+        if not 1 < number <= _MOST:
             return
         turns = Turns(
             loop,
@@ -66,48 +75,66 @@ class Batching:
             foreseen,
             walked=iterable,
             make_call=self._asking.plain_call,
-            asks=lambda callee: callee == self._asking.llm_query,
+            asks=self._is_ours,
+            over=patience.over,
         )
-        calls, first = turns.calls(), []
+        calls, first = foreseen_calls(turns.calls(), patience), []
         for call in calls:  # the whole first turn, as long as nothing of it has happened
             first.append(call)
             if turns.number > 1:
                 certain = turns.certain and not turns.asks_more
-                if not certain and len(items) > self.spare:
+                if not certain and number > self.spare:
                     return
-                self._asking.ahead.expect(
-                    itertools.chain(first, calls), loop.lineno, lambda: turns.certain
-                )
+                told = itertools.chain(first, calls)
+                self._asking.ahead.expect(told, loop.lineno, lambda: turns.certain, patience.waited)
                 return
 
+    def _is_ours(self, callee: Any) -> bool:
+        """Whether it is ``llm_query`` itself."""
+        return (
+            type(callee) is MethodType
+            and callee.__self__ is self._asking
+            and callee.__func__ is _llm_query
+        )
 
-def _items(iterable: Any) -> list[Any]:
-    """What an iterable gives, without using it up. Raises UnknownError."""
+
+def _items(iterable: Any) -> tuple[Iterable[Any], int]:
+    """What an iterable gives, without using it up, and how many. Raises UnknownError."""
     if type(iterable) in _ITERATORS:
-        iterable = _again(iterable, 0)
-        return list(itertools.islice(iterable, _MOST + 1))
-    return elements(iterable)
-
-
-def _cuts_out(function: Any) -> bool:
-    """Whether it is how documents and pieces are gone through."""
-    return isinstance(getattr(function, "__self__", None), (Documents, Pieces))
+        again = _again(iterable, 0)
+        return again, _length(_again(iterable, 0))
+    known = elements(iterable)
+    return known, len(known)
 
 
 def _again(iterator: Any, depth: int) -> Any:
-    """An iterator that gives the same, by way of what it would be pickled as."""
+    """An iterator that gives the same, by way of what it would be pickled as.
+
+    What it goes through is copied, but for texts that are cut out on the way.
+    """
     if type(iterator) not in _ITERATORS or depth > 5:
         raise UnknownError
     if type(iterator) is range:
-        return iterator
+        return iter(iterator)
     function, args, *state = iterator.__reduce__()
-    if function is map and _cuts_out(args[0]):
+    if function is map:
+        if type(args[0]) is not MethodType or args[0].__func__ not in _CUTTING:
+            raise UnknownError
         return map(args[0], *(_again(each, depth + 1) for each in args[1:]))
-    if function not in (iter, enumerate, zip, reversed):
-        raise UnknownError
     if function in (enumerate, zip):
-        args = tuple(_again(a, depth + 1) if not isinstance(a, int) else a for a in args)
+        return function(*(_again(a, depth + 1) if type(a) is not int else a for a in args))
+    if function not in (iter, reversed) or type(args[0]) not in _HELD_BY:
+        raise UnknownError
     made = function(*args)
     if state and state[0] is not None and hasattr(made, "__setstate__"):
         made.__setstate__(state[0])
-    return made
+    return iter(list(itertools.islice(made, _MOST + 1)))
+
+
+def _length(iterator: Any) -> int:
+    """How many an iterator that was made again gives."""
+    if type(iterator) in (enumerate, zip, map):
+        _, args, *_ = iterator.__reduce__()
+        parts = [a for a in args if type(a) not in (int, MethodType)]
+        return min((_length(each) for each in parts), default=0)
+    return operator.length_hint(iterator)

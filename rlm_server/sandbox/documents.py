@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
@@ -22,12 +23,33 @@ def _unwatched(start: int, end: int) -> None:
 
 _cut_out: Callable[[int, int], None] = _unwatched
 _looked_through: Callable[[int, int], None] = _unwatched
+_foreseen: Callable[[int, int], None] = _unwatched
+_kept = True
 
 
-def watch(cut_out: Callable[[int, int], None], look: Callable[[int, int], None]) -> None:
-    """Have these told, from now on, of what is cut out of the context or looked through."""
-    global _cut_out, _looked_through
-    _cut_out, _looked_through = cut_out, look
+def watch(
+    cut_out: Callable[[int, int], None],
+    look: Callable[[int, int], None],
+    foreseen: Callable[[int, int], None] = _unwatched,
+) -> None:
+    """Have these told, from now on, of what is cut out of the context or looked through.
+
+    ``foreseen`` is told of what is only cut out to find out ahead what code will ask.
+    """
+    global _cut_out, _looked_through, _foreseen
+    _cut_out, _looked_through, _foreseen = cut_out, look, foreseen
+
+
+@contextmanager
+def foreseeing() -> Iterator[None]:
+    """What is cut out meanwhile is not the code's doing; no document is kept for it either."""
+    global _cut_out, _looked_through, _kept
+    before = _cut_out, _looked_through, _kept
+    _cut_out, _looked_through, _kept = _foreseen, _unwatched, False
+    try:
+        yield
+    finally:
+        _cut_out, _looked_through, _kept = before
 
 
 def cut_out(start: int, end: int) -> None:
@@ -193,8 +215,10 @@ class Documents(Sequence[Document]):
         start, end = entry["start"], entry["end"]
         _cut_out(start, end)
         if self._aim is not None and end - start > _SMALL:
-            document = self._views[number] = self._aim(start, end)
+            document = self._aim(start, end)
             document.mapped = True
+            if _kept:
+                self._views[number] = document
         else:
             # Wider text has to be cut by the interpreter, which finds each part's narrowest form.
             document = Document(_item(self.text, slice(start, end)))

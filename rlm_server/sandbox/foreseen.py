@@ -29,8 +29,10 @@ from .known import (
     TEXTS,
     UNKNOWN,
     UnknownError,
+    as_made,
     bounded,
     elements,
+    looked_up,
     plain,
     short,
 )
@@ -205,6 +207,8 @@ class Foreseen:
         value, key = self.value(node.value), self._plainly(self.value(node.slice))
         if type(value) not in ATOMS | TEXTS | LISTS | {dict}:
             raise UnknownError
+        if type(value) is dict:
+            looked_up(value, key)
         return value[key]
 
     def _slice(self, node: ast.Slice) -> Any:
@@ -213,7 +217,7 @@ class Foreseen:
 
     def _attribute(self, node: ast.Attribute) -> Any:
         value = self.value(node.value)
-        if type(value) not in TEXTS:
+        if type(value) not in TEXTS or not as_made(type(value), node.attr):
             raise UnknownError
         return getattr(value, node.attr)
 
@@ -269,6 +273,12 @@ class Foreseen:
         of_list = type(value) in LISTS | {dict} and name in OF_LISTS
         if not text and not of_list and (type(value), name) not in _OF_DOCUMENTS:
             raise UnknownError
+        if not as_made(type(value), name):
+            raise UnknownError
+        if name in ("index", "count"):  # which compare
+            self._plainly(value)
+        if type(value) is dict and args:
+            looked_up(value, args[0])
         if name == "format" and _WIDE.search(value):
             raise UnknownError
         if name == "format" and re.search(r"[.\[]", value):  # may reach for attributes

@@ -6,6 +6,7 @@ Runs inside the sandbox: standard library only.
 from __future__ import annotations
 
 import builtins
+from collections.abc import Sequence
 from typing import Any
 
 from .bm25 import Passage
@@ -21,6 +22,7 @@ LARGE = 4_000_000
 """Characters of a text, or elements of a list, that are made ahead."""
 
 _MANY = 200_000  # elements that are gone through ahead
+_PLAIN = (range, slice, Documents, Pieces)
 _DEEP = 20_000  # elements that are looked at to see whether all are plain
 
 ATOMS: frozenset[type] = frozenset({str, int, float, bool, type(None), bytes})
@@ -58,11 +60,14 @@ UNKNOWN: Any = object()
 """Stands for the value of a name that can't be told ahead."""
 
 
-def elements(value: Any) -> list[Any]:
-    """The elements of a known value, in the order of a loop. Raises UnknownError."""
+def elements(value: Any) -> Sequence[Any]:
+    """The elements of a known value, in the order of a loop. Raises UnknownError.
+
+    Documents and pieces are made as they are gone through, and so not kept.
+    """
     if type(value) not in LISTS | VIEWS | TEXTS | {dict, str} or len(value) > _MANY:
         raise UnknownError
-    return list(value)
+    return value if type(value) in (Documents, Pieces) else list(value)
 
 
 def short(value: Any) -> Any:
@@ -88,7 +93,7 @@ def plain(value: Any, changed: dict[int, Any]) -> Any:
     while waiting:
         each = waiting.pop()
         seen += 1
-        if type(each) in ATOMS or type(each) in TEXTS or type(each) in (range, slice):
+        if type(each) in ATOMS or type(each) in TEXTS or type(each) in _PLAIN:
             continue
         if seen > _DEEP or id(each) in changed:
             raise UnknownError
@@ -99,3 +104,25 @@ def plain(value: Any, changed: dict[int, Any]) -> Any:
         else:
             raise UnknownError
     return value
+
+
+def looked_up(value: dict[Any, Any], key: Any) -> None:
+    """Raise UnknownError where looking up a key may run code of a cell's."""
+    if len(value) > _MANY or not all(type(each) in ATOMS or each is key for each in value):
+        for each in value:
+            plain(each, {})
+
+
+_MADE = {
+    kind: {name: what for base in reversed(kind.__mro__) for name, what in vars(base).items()}
+    for kind in (*TEXTS, Documents, Pieces, FoundList)
+}
+
+
+def as_made(kind: type, name: str) -> bool:
+    """Whether a class of ours has this name as it had when it was made, or still has not."""
+    made = _MADE.get(kind)
+    if made is None:
+        return True
+    now = next((vars(base)[name] for base in kind.__mro__ if name in vars(base)), None)
+    return now is made.get(name)

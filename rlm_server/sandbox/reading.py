@@ -59,7 +59,7 @@ class Reading:
         self._left = _SEARCHED
         self._left_near = _LOOSELY
         self._near: tuple[int, int] | None = None
-        documents.watch(self.cut_out, self.look)
+        documents.watch(self.cut_out, self.look, self._learn)
 
     # ------------------------------------------------------------------------- what code looks at
 

@@ -10,7 +10,7 @@ Runs inside the sandbox: standard library only.
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from .asks import CALL, appended_to, only_asks
@@ -38,14 +38,18 @@ class Turns:
     def __init__(
         self,
         loop: ast.For | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp,
-        items: list[Any],
+        items: Iterable[Any],
         foreseen: Foreseen,
         *,
         walked: Any,
         make_call: MakeCall,
         asks: Callable[[Any], bool],
+        over: Callable[[], bool],
     ) -> None:
-        """``walked`` is what the loop goes through; ``asks`` tells ``llm_query`` itself."""
+        """``walked`` is what the loop goes through; ``asks`` tells ``llm_query`` itself.
+
+        ``over`` tells that this has taken too long.
+        """
         self._loop = loop
         self._items = items
         self._foreseen = foreseen
@@ -53,6 +57,7 @@ class Turns:
         self._walked = walked
         self._make_call = make_call
         self._asks = asks
+        self._over = over
         self.number = 0
         """The turn that is being told, from 1."""
         self.certain = only_asks(loop)
@@ -68,7 +73,7 @@ class Turns:
         try:
             for number, item in enumerate(self._items, 1):
                 self.number = number
-                if id(self._walked) in self._foreseen.changed:
+                if id(self._walked) in self._foreseen.changed or self._over():
                     return
                 self._foreseen.begin_turn()
                 try:
@@ -112,6 +117,8 @@ class Turns:
 
     def _block(self, body: list[ast.stmt]) -> Iterator[dict[str, Any]]:
         for statement in body:
+            if self._over():
+                raise EndError
             yield from self._statement(statement)
 
     def _statement(self, node: ast.stmt) -> Iterator[dict[str, Any]]:

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from rlm_server.config import SandboxConfig
 from rlm_server.protocol import RunError
-from rlm_server.sandbox import Batching, Call, CallReply, CellResult
+from rlm_server.sandbox import Batching, Call, CallReply, CellResult, foresight
 from sandbox_support import PATIENCE, Bench, bench
 
 PRELUDE = """
@@ -379,3 +380,147 @@ async def test_answers_to_one_prompt_come_in_the_order_of_the_calls(tmp_path: Pa
             batching=Batching(lambda line: None),
         )  # fmt: skip
     assert result.output.strip() == str([f"answer {n + 1}" for n in range(9)])
+
+
+DOCUMENTS = {f"d{n}.txt": "".join(f"line {n} {m} of it\n" for m in range(50)) for n in range(6)}
+BREAKS = """
+for d in context.documents:
+    if llm_query(d[:40]): break
+"""
+READS = [
+    "for d in context.documents: a = llm_query(f'q {d}')",
+    "found = [llm_query(f'q {p}') for p in chunk_lines(context, 20)]",
+    "for n, p in enumerate(chunk_lines(context, 20)): a = llm_query(f'q {p}')",
+    "for n in range(5): a = llm_query(context[n * 300 : n * 300 + 250])",
+    BREAKS,
+    "for d in context.documents:\n    a = llm_query(d[:40])\n    int(a)",
+]
+
+
+@pytest.mark.parametrize("program", READS)
+async def test_what_is_only_foreseen_is_not_looked_at_but_known_in_prompts(
+    tmp_path: Path, program: str
+) -> None:
+    told = []
+    for ahead in (False, True):
+        held: dict[str, object] = {}
+
+        async def answer(call: Call, held: dict[str, object] = held) -> CallReply:
+            held[call.prompt] = call.holds
+            return CallReply("answer")
+
+        (tmp_path / str(ahead)).mkdir()
+        async with bench(tmp_path / str(ahead), DOCUMENTS, on_call=answer) as one:
+            result = await one.repl.run(
+                program, timeout=PATIENCE, on_output=lambda stream, text: None,
+                batching=Batching(lambda line: None) if ahead else None,
+            )  # fmt: skip
+        told.append((result.looked_at, held))
+    (looked_at, held), (also, more) = told
+    assert also == looked_at
+    assert all(held.values())
+    assert {prompt: more[prompt] for prompt in held} == held
+
+
+SLY = {
+    "reversed of an own sequence": """
+class Seq:
+    def __len__(self): log.append("len"); return 3
+    def __getitem__(self, n): log.append(n); return "abc"[n]
+for x in reversed(Seq()): llm_query(x)
+""",
+    "a list that iterates itself": """
+class Own(list):
+    def __iter__(self): log.append("iter"); return list.__iter__(self)
+for n, x in enumerate(Own("abc")): llm_query(x)
+""",
+    "elements that compare themselves": """
+class Key:
+    def __init__(self, name): self.name = name
+    def __eq__(self, other): log.append(other); return self.name == other
+keys = [Key("a"), Key("b"), Key("c")]
+for x in "abc": llm_query(f"{x} {keys.index(x)}")
+""",
+    "keys that compare themselves": """
+class Key:
+    def __hash__(self): return hash("a")
+    def __eq__(self, other): log.append(other); return other == "a"
+d = {Key(): 1, "b": 2, "c": 3}
+for x in "abc": llm_query(f"{x} {d[x]} {d.get(x)}")
+""",
+    "another llm_query": """
+real = llm_query
+class Query:
+    def __eq__(self, other): log.append("eq"); return True
+    def __call__(self, prompt): return real(prompt + "!")
+llm_query = Query()
+for x in "abc": llm_query(x)
+""",
+    "a property of documents": """
+Document.tag = property(lambda self: (log.append(1), "t")[1])
+for d in context.documents: llm_query(f"{d.tag} {d[:3]}")
+""",
+    "a method of documents": """
+Document.line_at = lambda self, offset: (log.append(1), 1)[1]
+for d in context.documents: llm_query(f"{d.line_at(3)} {d[:3]}")
+""",
+}
+
+
+@pytest.mark.parametrize("name", SLY)
+async def test_foreseeing_runs_no_code_of_a_cell(tmp_path: Path, name: str) -> None:
+    logs = []
+    for ahead in (False, True):
+        (tmp_path / str(ahead)).mkdir()
+        async with bench(tmp_path / str(ahead), DOCUMENTS) as one:
+            result = await one.repl.run(
+                f"log = []\n{SLY[name]}\nlog", timeout=PATIENCE,
+                on_output=lambda stream, text: None,
+                batching=Batching(lambda line: None) if ahead else None,
+            )  # fmt: skip
+        logs.append((result.status, result.output))
+    assert logs[0][0] == "ok"
+    assert logs[1] == logs[0]
+
+
+async def test_a_batched_loop_keeps_no_copy_of_what_it_goes_through(tmp_path: Path) -> None:
+    line = "a plain line of text, no more\n"
+    documents = {f"d{n}.txt": line * 4000 for n in range(300)}
+    program = """
+keep = []
+for n, p in enumerate(chunk_tokens(context, 25_000)):
+    a = llm_query(f"{n}")
+    keep.append("x" * 100_000)
+len(keep)
+"""
+    config = SandboxConfig(memory=100 << 20)
+    lines = list[int]()
+    async with bench(tmp_path, documents, config=config) as one:
+        result = await one.repl.run(
+            program, timeout=60, on_output=lambda stream, text: None,
+            batching=Batching(lines.append),
+        )  # fmt: skip
+    assert (result.status, result.output.strip()) == ("ok", "600")
+    assert lines == [3]
+
+
+def test_foreseeing_is_given_up_where_it_takes_longer_than_it_may_save(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(foresight, "_work", lambda: now)
+    patience = foresight.Patience()
+
+    def calls() -> Iterator[dict[str, object]]:
+        nonlocal now
+        while not patience.over():
+            now += 0.15
+            yield {}
+
+    foreseen = foresight.foreseen_calls(calls(), patience)
+    assert len(list(foreseen)) == 2
+    patience = foresight.Patience()
+    foreseen = foresight.foreseen_calls(calls(), patience)
+    assert next(foreseen) == {}
+    patience.waited(0.3)
+    assert len(list(foreseen)) == 3
