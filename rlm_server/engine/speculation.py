@@ -1,4 +1,4 @@
-"""Speculation: what is done before it is sure to be needed, and never changes a result."""
+"""Speculation: what is done before it is sure to be needed; a wrong guess costs, and is undone."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Sub-calls made ahead: a loop's calls go out together, and each turn takes its own answer.
 
 A call made ahead is only an answer that waits: it is taken by the next call with the same prompt
-to the same model, which would have got just that one. So no result depends on whether calls are
-made ahead; a wrong guess costs a call, and guesses are bounded by the calls that may be in flight.
+to the same model, which would have got just that one. A wrong guess costs a call: where a loop may
+end early, or go on otherwise, only few are made ahead at first, and none where a limit is near.
 
 Runs inside the sandbox: standard library only.
 """

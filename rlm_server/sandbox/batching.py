@@ -1,7 +1,7 @@
 """Turns the sub-calls of a loop into one batch, where the loop's turns don't depend on each other.
 
 Nothing is rearranged: the loop runs as it is written, and what its calls will ask is worked out
-beside it, as far as that can be proved, so that they are made ahead.
+beside it, as far as that can be told, so that they are made ahead.
 
 Runs inside the sandbox: standard library only.
 """

@@ -82,6 +82,8 @@ class Effects:
                 self.change(each.target)
             elif isinstance(each, ast.NamedExpr):
                 self._foreseen.bound[each.target.id] = UNKNOWN
+            elif isinstance(each, ast.FormattedValue):
+                self._note_shown(each.value)
 
     def note_call(self, node: ast.Call) -> None:
         """Note what a call may change, besides what its arguments do. Raises EndError."""
@@ -98,6 +100,8 @@ class Effects:
         if not isinstance(function, ast.Name):
             raise EndError
         if function.id in _BUILTINS and self._is_builtin(function):
+            for each in node.args:
+                self._note_shown(each)
             self._note_called_by(node)
             return
         callee = self.callee(function)
@@ -107,6 +111,17 @@ class Effects:
         elif not _is_ours(callee):
             raise EndError
         self.asks = self.asks or function.id in ASKING
+
+    def _note_shown(self, node: ast.expr) -> None:
+        """Raise EndError where showing an object, or the like, runs code of a cell's."""
+        value = self.callee(node) if isinstance(node, ast.Name) else None
+        if type(value) in KNOWN or type(value) is type:
+            return
+        for one in type(value).__mro__:
+            own = vars(one).items() if one.__module__ == "__main__" else ()
+            special = {name for name, what in own if type(what) is FunctionType}
+            if any(name.startswith("__") for name in special - {"__init__"}):
+                raise EndError
 
     def _note_called_by(self, node: ast.Call) -> None:
         """Note what functions may change that are given to be called."""

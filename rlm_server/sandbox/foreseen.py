@@ -1,4 +1,4 @@
-"""Evaluates expressions ahead of the code that they stand in: exactly, without effects, or not.
+"""Evaluates expressions ahead of the code that they stand in: without effects, or not at all.
 
 An expression is interpreted over the values that are there now. Whatever could do anything but
 give a value (a method of a class that a cell has made, an object of unknown kind) is not touched:

@@ -1,8 +1,8 @@
 """Walks through the turns of a loop ahead of it, and tells the sub-calls that they will make.
 
 What a turn does is followed statement by statement, as far as it can be told. Only calls that are
-sure to be made are told, and only where their prompts are known: where the way depends on an
-answer, or something may leave the loop, nothing is told from there on.
+made unless something fails are told, and only where their prompts are known: where the way depends
+on an answer, or something may leave the loop, nothing is told from there on.
 
 Runs inside the sandbox: standard library only.
 """

@@ -1,4 +1,4 @@
-"""Sub-calls of loops as one batch: what is proved, and that no program can tell the difference."""
+"""Sub-calls of loops as one batch: what is foreseen, and that programs can't tell."""
 
 from __future__ import annotations
 
@@ -262,6 +262,16 @@ seen = []
 def keep(m): seen.append(m); return m
 for x in range(40):
     sorted([llm_query(f"{x} {seen[-1:]}")], key=keep)
+""",
+    "what showing an object does": """
+seen = []
+class Sly:
+    def __str__(self): seen.append(1); return "sly"
+sly = Sly()
+for x in range(40):
+    a = llm_query(f"{x} {len(seen)}")
+    b = f"{sly}"
+    str(sly)
 """,
     "a method that is mapped": """
 seen = []
