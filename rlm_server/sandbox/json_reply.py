@@ -5,12 +5,15 @@ Runs inside the sandbox: standard library only.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Callable
 from typing import Any
 
 _FENCED = re.compile(r"^[ \t]*```[\w-]*[ \t]*\n(.*?)\n[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE)
+_START = re.compile(r"[{\[]")
+_STARTS = 500  # places of a reply where a value may begin that are tried
 
 
 def read_json(
@@ -19,7 +22,7 @@ def read_json(
     *,
     among_words: bool = True,
 ) -> Any:
-    """Return the JSON value of a reply: bare, in a fenced block, or ``among_words``.
+    """Return the JSON value of a reply: bare, in a fenced block, or the longest ``among_words``.
 
     ``hook`` makes objects of their pairs, as in ``json``. Raises ValueError where there is none.
     """
@@ -29,12 +32,19 @@ def read_json(
             return decoder.decode(text.strip())
         except (ValueError, RecursionError):
             continue
-    starts = sorted(at for at in (reply.find("{"), reply.find("[")) if at >= 0 and among_words)
-    for start in starts:
+    best, longest, end = None, 0, 0
+    starts = itertools.islice(_START.finditer(reply), _STARTS) if among_words else ()
+    for start in (match.start() for match in starts):
+        if start < end:  # within what was read
+            continue
         try:
-            return decoder.raw_decode(reply, start)[0]
+            value, end = decoder.raw_decode(reply, start)
         except (ValueError, RecursionError):
             continue
+        if end - start > longest:  # "as in [1]" is not what was asked for
+            best, longest = value, end - start
+    if longest:
+        return best
     raise ValueError("the reply is not JSON")
 
 

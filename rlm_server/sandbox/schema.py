@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+_ROUNDED = 1e-12  # part of a number that may be lost by rounding
+
 _NOTES = {
     "title", "description", "default", "examples", "format", "deprecated", "readOnly", "writeOnly",
     "$schema", "$id", "$comment",
@@ -82,7 +84,16 @@ def problems(value: Any, schema: Any, where: str = "$", whole: Any = None) -> It
 
     ``whole`` is the schema that ``$ref`` points into, where that is not this one.
     """
-    whole = schema if whole is None else whole
+    if whole is not None:
+        yield from _problems(value, schema, where, whole)
+        return
+    try:
+        yield from _problems(value, schema, where, schema)
+    except RecursionError:
+        yield f"{where} can't be checked: the value is too deep, or the schema refers to itself"
+
+
+def _problems(value: Any, schema: Any, where: str, whole: Any) -> Iterator[str]:
     if schema is True:
         return
     if schema is False:
@@ -233,8 +244,19 @@ def _unique(value: Any, rule: Any, where: str, *_: Any) -> Iterator[str]:
 
 
 def _multiple(value: Any, rule: Any, where: str, *_: Any) -> Iterator[str]:
-    if _is_number(value) and not float(value / rule).is_integer():
+    if _is_number(value) and not _is_multiple(value, rule):
         yield f"{where} has to be a multiple of {rule}"
+
+
+def _is_multiple(value: Any, rule: Any) -> bool:
+    """Whether it is, as far as floating-point numbers can tell: 0.3 is a multiple of 0.1."""
+    if isinstance(value, int) and _is_whole(rule):
+        return value % int(rule) == 0
+    try:
+        times = value / rule
+        return bool(abs(times - round(times)) <= _ROUNDED * max(1.0, abs(times)))
+    except OverflowError:  # beyond all floating-point numbers, or infinite
+        return False
 
 
 def _matches(value: Any, rule: Any, where: str, *_: Any) -> Iterator[str]:

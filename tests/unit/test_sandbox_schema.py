@@ -177,3 +177,30 @@ def test_const_and_enum_are_equality(value: Any, other: Any) -> None:
     assert list(problems(value, {"const": value})) == []
     assert list(problems(value, {"enum": [other, value]})) == []
     assert bool(list(problems(value, {"const": [value, other]})))
+
+
+def test_a_schema_that_only_refers_to_itself_is_told() -> None:
+    schema = {"anyOf": [{"$ref": "#"}, {"type": "null"}]}
+    check_schema(schema)
+    assert "refers to itself" in " ".join(problems(1, schema))
+
+
+@pytest.mark.parametrize(
+    ("value", "rule", "fits"),
+    [(0.3, 0.1, True), (1.1, 0.1, True), (0.35, 0.1, False), (10**400, 1, True),
+     (10**400 + 1, 2, False), (10**400, 0.5, False), (7, 2.0, False), (1e300, 1e-300, False)],
+)  # fmt: skip
+def test_multiples_are_told_in_spite_of_rounding(value: Any, rule: Any, fits: bool) -> None:
+    assert (not list(problems(value, {"multipleOf": rule}))) == fits
+
+
+@pytest.mark.parametrize(
+    ("reply", "value"),
+    [
+        ('As in [1], the result is {"a": 1}.', {"a": 1}),
+        ('{"a": [1, 2, {"b": 3}]} is the result of {"c": 4}.', {"a": [1, 2, {"b": 3}]}),
+        ("Of {these} it is [1, 2].", [1, 2]),
+    ],
+)
+def test_the_longest_value_among_words_is_meant(reply: str, value: Any) -> None:
+    assert read_json(reply) == value
