@@ -195,13 +195,8 @@ async def test_approval_edit_note_and_follow_up(terminal: Terminal) -> None:
         cell("FINAL(x + ', still there')"),
     ]
     async with models(terminal, [Reply(text) for text in replies]) as provider:
-        await terminal.start(tree(terminal.home), SCRIPTED_KEY="none")
-        await terminal.command("set-variable")
-        await terminal.shows("^Set variable")
-        terminal.enter("rlm-approve-code")
-        await terminal.shows("to value")
-        terminal.keys("M-<", "C-k")
-        terminal.enter("t")
+        approving = ("--eval", "(setq rlm-approve-code t)")
+        await terminal.start(*approving, tree(terminal.home), SCRIPTED_KEY="none")
         await terminal.ask("d", "What?")
         # What waits is seen in the header line, in the text and in the mode line.
         await terminal.shows(r"^ running \| code waits for you: C-c C-c runs it")
