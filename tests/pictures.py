@@ -50,8 +50,11 @@ async def play(home: Path) -> list[tuple[str, float]]:
     terminal.columns, terminal.rows = WIDTH, HEIGHT
     frames: list[tuple[str, float]] = []
 
+    def capture() -> str:
+        return terminal._run("capture-pane", "-p", "-e", "-N")
+
     def show(seconds: float) -> None:
-        screen = terminal._run("capture-pane", "-p", "-e", "-N")
+        screen = capture()
         if frames and frames[-1][0] == screen:
             frames[-1] = (screen, frames[-1][1] + seconds)
         else:
@@ -76,8 +79,9 @@ async def play(home: Path) -> list[tuple[str, float]]:
             show(0.25)
         show(0.7)
         terminal.keys("Enter")
-        for _ in range(400):  # the built-in model is quick
-            show(0.35)
+        for _ in range(2000):  # the built-in model is quick, where the machine is
+            if (screen := capture()) != frames[-1][0]:
+                frames.append((screen, 0.35))
             if "? help" in frames[-1][0] and "done" in frames[-1][0]:
                 break
             await asyncio.sleep(0.02)
