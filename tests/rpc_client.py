@@ -42,7 +42,7 @@ class Client:
         return self._id
 
     async def reply(self, request: int) -> Message:
-        return await asyncio.wait_for(asyncio.shield(self._replies[request]), 30)
+        return await asyncio.wait_for(asyncio.shield(self._replies[request]), 60)
 
     async def request(self, method: str, params: Any = None) -> Any:
         """Send a request; return its result. Fails on an error reply."""
@@ -144,7 +144,7 @@ async def start_server(
     finally:
         await client.close()
         try:
-            await asyncio.wait_for(process.wait(), 20)
+            await asyncio.wait_for(process.wait(), 60)
         except TimeoutError:
             process.kill()
             await process.wait()

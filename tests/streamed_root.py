@@ -52,5 +52,5 @@ def in_two(first: str, between: Callable[[], Awaitable[Any]], second: str) -> St
 
 async def stream(played: Played, *streams: Stream) -> Streams:
     models = Streams(played, streams)
-    await asyncio.wait_for(played.run.start(), 30)
+    await asyncio.wait_for(played.run.start(), 60)
     return models

@@ -66,7 +66,7 @@ async def test_a_run_survives_a_server_that_dies_and_uses_it_when_it_is_back(
         first = servers[0]
         async with serving(tmp_path, servers) as client:
             run_id = await ask(client)
-            await asyncio.wait_for(arrived.wait(), 20)
+            await asyncio.wait_for(arrived.wait(), 60)
             await first.__aexit__(None)  # it dies with calls in flight
             end = await client.event(run_id, "runEnded")
             assert end["status"] == "done", end
@@ -79,7 +79,7 @@ async def test_a_run_survives_a_server_that_dies_and_uses_it_when_it_is_back(
             back.set()
             again = ScriptedProvider(script(0), other_paths=pages, port=first.port)
             await stack.enter_async_context(again)
-            await asyncio.wait_for(again.looked("/health"), 20)  # the health check finds it
+            await asyncio.wait_for(again.looked("/health"), 60)  # the health check finds it
             run_id = await ask(client)
             end = await client.event(run_id, "runEnded")
             assert end["status"] == "done", end
@@ -101,7 +101,7 @@ async def test_cancelling_a_run_closes_64_sockets_before_its_end_is_told(tmp_pat
         serving(tmp_path, [provider], slots=64) as client,
     ):
         run_id = await ask(client)
-        await asyncio.wait_for(provider.arrived(65), 30)
+        await asyncio.wait_for(provider.arrived(65), 60)
         silent = [request for request in provider.requests if request.role == "sub"]
         assert len(silent) == 64
         assert not any(request.closed.is_set() for request in silent)

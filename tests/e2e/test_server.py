@@ -263,7 +263,7 @@ async def test_shutdown_and_exit_end_the_server(tmp_path: Path) -> None:
         await client.request("shutdown")
         assert (await client.error("rlm/status"))["code"] == -32600
         client.notify("exit")
-        await asyncio.wait_for(process.wait(), 20)
+        await asyncio.wait_for(process.wait(), 60)
 
 
 async def test_a_killed_server_leaves_a_whole_log_and_no_process(tmp_path: Path) -> None:
@@ -308,7 +308,7 @@ async def start_tcp(tmp_path: Path) -> tuple[asyncio.subprocess.Process, int, Pa
         env=server_environment(tmp_path),
     )  # fmt: skip
     assert process.stderr
-    line = (await asyncio.wait_for(process.stderr.readline(), 30)).decode()
+    line = (await asyncio.wait_for(process.stderr.readline(), 60)).decode()
     return process, int(line.split("127.0.0.1:")[1].split(",")[0]), token_file
 
 

@@ -171,7 +171,7 @@ async def test_children_run_at_the_same_time(tmp_path: Path) -> None:
     both = asyncio.Barrier(2)
 
     async def meet() -> str:
-        await asyncio.wait_for(both.wait(), 20)
+        await asyncio.wait_for(both.wait(), 60)
         return DONE
 
     class Meeting(list):
@@ -235,10 +235,10 @@ async def test_one_child_among_several_can_be_cancelled(tmp_path: Path) -> None:
 
     played.models._say = say
     task = played.run.start()
-    await asyncio.wait_for(started.wait(), 30)
+    await asyncio.wait_for(started.wait(), 60)
     assert not played.run.cancel("0.1.9")
     assert played.run.cancel("0.1.2")
-    await asyncio.wait_for(task, 30)
+    await asyncio.wait_for(task, 60)
     assert played.answer.startswith("ok[this call failed: The child run was cancelled")
     assert {e.node: e.status for e in played.of(ChildDone)} == {
         "0.1.1": "done",
@@ -263,7 +263,7 @@ async def test_cancelling_the_run_ends_its_children(tmp_path: Path) -> None:
         ):
             await run.run.log.grown(run.run.log.size)
     run.run.cancel(None)
-    await asyncio.wait_for(task, 30)
+    await asyncio.wait_for(task, 60)
     assert run.end.status == "cancelled"
     assert [e.status for e in run.of(ChildDone)] == ["cancelled"]
     assert not (tmp_path / "context").exists()
@@ -286,7 +286,7 @@ async def test_a_cell_of_a_child_can_be_interrupted_alone(tmp_path: Path) -> Non
     async with asyncio.timeout(60):
         while not run.run.cancel("0.1.1.1"):
             await run.run.log.grown(run.run.log.size)
-    await asyncio.wait_for(task, 30)
+    await asyncio.wait_for(task, 60)
     assert run.answer == "ok"
     assert [e.status for e in run.of(CellDone) if e.node == "0.1.1.1"] == ["cancelled"]
 

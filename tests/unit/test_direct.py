@@ -158,9 +158,9 @@ async def test_it_can_be_cancelled(tmp_path: Path) -> None:
 
     run = prepare(tmp_path, [never], ids=CLAUDE)
     task = run.run.start()
-    await asyncio.wait_for(asked.wait(), 30)
+    await asyncio.wait_for(asked.wait(), 60)
     assert run.run.cancel(None)
-    await asyncio.wait_for(task, 30)
+    await asyncio.wait_for(task, 60)
     assert (run.end.status, run.models.in_flight) == ("cancelled", 0)
 
 

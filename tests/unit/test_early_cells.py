@@ -161,9 +161,9 @@ async def test_a_run_can_be_cancelled_meanwhile(tmp_path: Path) -> None:
     played = prepare(tmp_path, [], sub=sub)
     Streams(played, [in_two(ASKING, asyncio.Event().wait, "")])
     task = played.run.start()
-    await asyncio.wait_for(asked.wait(), 20)
+    await asyncio.wait_for(asked.wait(), 60)
     assert played.run.cancel(None)
-    await asyncio.wait_for(task, 20)
+    await asyncio.wait_for(task, 60)
     assert played.end.status == "cancelled"
     assert played.models.in_flight == 0
     assert not played.of(CellStarted)

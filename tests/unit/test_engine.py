@@ -191,7 +191,7 @@ async def test_cancelling_in_mid_cell_ends_the_run_with_what_there_is(tmp_path: 
             await run.run.log.grown(run.run.log.size)
     assert run.run.cancel(None)
     assert not run.run.cancel(None)
-    await asyncio.wait_for(task, 30)
+    await asyncio.wait_for(task, 60)
     assert (run.end.status, run.answer) == ("cancelled", "so far")
 
 
@@ -203,7 +203,7 @@ async def test_an_answer_set_in_the_cancelled_cell_is_not_lost(tmp_path: Path) -
         while not run.of(Output):
             await run.run.log.grown(run.run.log.size)
     run.run.cancel(None)
-    await asyncio.wait_for(task, 30)
+    await asyncio.wait_for(task, 60)
     assert (run.end.status, run.answer) == ("cancelled", "just set")
     assert run.of(CellDone)[-1].status == "cancelled"
 
@@ -234,9 +234,9 @@ async def test_cancelling_in_mid_reply_ends_the_run(tmp_path: Path) -> None:
 
     run = prepare(tmp_path, [never], prices={"root": (1000.0, 0.0)})
     task = run.run.start()
-    await asyncio.wait_for(asked.wait(), 30)
+    await asyncio.wait_for(asked.wait(), 60)
     run.run.cancel(None)
-    await asyncio.wait_for(task, 30)
+    await asyncio.wait_for(task, 60)
     assert run.end.status == "cancelled"
     assert run.models.in_flight == 0
     # It may have been sent, and is paid for then.
@@ -283,9 +283,9 @@ async def test_cancelling_cancels_the_subcalls_in_flight(tmp_path: Path) -> None
     )
     task = run.run.start()
     for _ in range(8):
-        await asyncio.wait_for(started.acquire(), 30)
+        await asyncio.wait_for(started.acquire(), 60)
     run.run.cancel(None)
-    await asyncio.wait_for(task, 30)
+    await asyncio.wait_for(task, 60)
     assert run.models.in_flight == 0
     assert {e.status for e in run.of(SubcallDone)} == {"cancelled"}
 
@@ -298,7 +298,7 @@ async def test_cancelling_a_cell_lets_the_run_go_on(tmp_path: Path) -> None:
             await run.run.log.grown(run.run.log.size)
     assert not run.run.cancel("0.7")
     assert run.run.cancel("0.1")
-    await asyncio.wait_for(task, 30)
+    await asyncio.wait_for(task, 60)
     assert (run.end.status, run.answer) == ("done", "42")
     assert run.of(CellDone)[0].status == "cancelled"
 
@@ -371,7 +371,7 @@ async def test_a_log_that_fails_at_the_last_step_still_ends_the_run(tmp_path: Pa
         append(event)
 
     run.run.log.append = fail
-    await asyncio.wait_for(run.run.start(), 30)
+    await asyncio.wait_for(run.run.start(), 60)
     assert (run.end.status, run.end.error.kind) == ("failed", "log")
     assert run.run.log.closed
     assert not (tmp_path / "context").exists()

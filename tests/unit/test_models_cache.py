@@ -180,7 +180,7 @@ async def test_the_last_to_leave_closes_the_connection(start) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
-        await asyncio.wait_for(it.provider.requests[0].closed.wait(), 5)
+        await asyncio.wait_for(it.provider.requests[0].closed.wait(), 60)
         assert (await it.ask(Account("4"))).text == "two"
 
 

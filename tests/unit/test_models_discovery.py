@@ -141,7 +141,7 @@ async def test_closing_does_not_wait_for_the_import(monkeypatch) -> None:
     models = Models(Config(discover=False), {})
     warming = asyncio.create_task(models.warm())
     await asyncio.sleep(0)
-    await asyncio.wait_for(models.close(), 5)
+    await asyncio.wait_for(models.close(), 60)
     released.set()
     with pytest.raises(asyncio.CancelledError):
         await warming

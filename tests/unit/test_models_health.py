@@ -128,13 +128,13 @@ async def test_servers_are_looked_at_while_they_are_in_use_and_no_longer() -> No
         call = asyncio.create_task(models.complete("m", QUESTION))
         await provider.arrived(1)
         passed += 3600.0  # a call that takes an hour is use all the same
-        await asyncio.wait_for(provider.looked("/metrics", 3), 20)
+        await asyncio.wait_for(provider.looked("/metrics", 3), 60)
         assert models.list()[0].deployments[0].detail == "4 calls of others"
         gate.set()
         await call
         passed += 60.0
         (watching,) = (t for t in asyncio.all_tasks() if t.get_name() == "health of model servers")
-        await asyncio.wait_for(watching, 20)
+        await asyncio.wait_for(watching, 60)
         await models.complete("m", QUESTION)
         assert "health of model servers" in tasks()
 

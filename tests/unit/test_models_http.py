@@ -229,4 +229,4 @@ def test_what_it_carries(settings: dict, carried: bool) -> None:
 async def test_a_proxy_of_the_environment_is_not_for_this_machine(monkeypatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     async with asking("Yes.") as (models, _):
-        assert (await asyncio.wait_for(models.complete("m", QUESTION), 20)).text == "Yes."
+        assert (await asyncio.wait_for(models.complete("m", QUESTION), 60)).text == "Yes."

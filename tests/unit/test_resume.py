@@ -261,9 +261,9 @@ async def test_a_cancelled_run_goes_on_in_its_cell(tmp_path: Path) -> None:
     answer = models.answer_sub
     models.answer_sub = lambda prompt: hang() if prompt == "two" else answer(prompt)
     task = played.run.start()
-    await asyncio.wait_for(asked.wait(), 20)
+    await asyncio.wait_for(asked.wait(), 60)
     played.run.cancel(None)
-    await asyncio.wait_for(task, 20)
+    await asyncio.wait_for(task, 60)
     assert played.end.status == "cancelled"
     other = await again(tmp_path / "again", played.run.log.path.read_bytes(), script)
     assert (other.end.status, other.answer) == ("done", "<one><two>")

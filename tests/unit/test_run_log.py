@@ -133,7 +133,7 @@ async def test_streamed_text_is_joined_cut_and_kept_in_order(log: RunLog) -> Non
 async def test_streamed_text_is_written_without_waiting_for_more(log: RunLog) -> None:
     emitter = Emitter(RUN, log, on_failure=pytest.fail)
     emitter.stream(Output, "0.1", "alone", cell=1, stream="stdout")
-    await asyncio.wait_for(log.grown(0), 10)
+    await asyncio.wait_for(log.grown(0), 60)
     assert [event.text for event in await read(log.path)] == ["alone"]
 
 

@@ -329,7 +329,7 @@ async def test_cancel_in_the_middle_of_a_cell(tmp_path: Path) -> None:
         while not b.printed:
             await asyncio.sleep(0.005)
         b.repl.interrupt()
-        result = await asyncio.wait_for(cell, 5)
+        result = await asyncio.wait_for(cell, 60)
         assert result.status == "cancelled"
         assert await b.ok("1") == "1\n"
 
@@ -350,9 +350,9 @@ async def test_cancel_while_a_call_waits(tmp_path: Path) -> None:
         cell = asyncio.create_task(b.run("keep = 1\nllm_query('x')"))
         await waiting.wait()
         b.repl.interrupt()
-        result = await asyncio.wait_for(cell, 5)
+        result = await asyncio.wait_for(cell, 60)
         assert (result.status, result.kept) == ("cancelled", True)
-        await asyncio.wait_for(cancelled.wait(), 5)
+        await asyncio.wait_for(cancelled.wait(), 60)
         assert await b.ok("keep") == "1\n"
 
 

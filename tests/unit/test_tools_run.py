@@ -239,7 +239,7 @@ async def test_a_cell_that_begins_early_calls_no_tool_before_it_is_sure(
             listener.delta("text", text)
         return text
 
-    await asyncio.wait_for(stream(played, reply, whole(final("str(p['cents'])"))), 30)
+    await asyncio.wait_for(stream(played, reply, whole(final("str(p['cents'])"))), 60)
     assert before == [[]]
     assert module(toolbox)["calls"] == ([] if breaks else ["boat"])
     assert played.answer == ("1" if breaks else "250")
