@@ -140,6 +140,11 @@ class ScriptedProvider:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        # One that is being accepted while the server closes would be left open: first no new ones.
+        for listening in self._server.sockets:
+            asyncio.get_running_loop().remove_reader(listening.fileno())
+        for _ in range(5):
+            await asyncio.sleep(0)
         self._server.close()
         for connection in list(self._connections):
             connection.abort()
