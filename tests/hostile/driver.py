@@ -135,8 +135,8 @@ async def play(attack: Attack, mode: str, world: World, pulse: Pulse) -> dict[st
         pulse.worst = 0.0
         result = await repl.run(attack.code, timeout=attack.seconds, on_output=ignore, show=4000)
         stall = pulse.worst
-        # A forged end leaves the first of these in trouble; a flood is still to be swallowed.
-        for seconds in (5 if attack.name.startswith("forged") else 120, 120):
+        # A forged end leaves the first of these in trouble; a flood of calls has to run off.
+        for seconds in (120 if attack.name == "call-flood" else 5, 120):
             after = await repl.run("print('keep', keep)", timeout=seconds, on_output=ignore)
             if "keep 123" in after.output:
                 break
