@@ -1,9 +1,10 @@
-"""What the standard library does in the child of each fork, as far as it is needed here.
+"""What the standard library does around each fork, as far as it is needed here.
 
 Imported before anything else. Each cell begins with a fork, whose child copies every page that it
-writes to: seeding ``random`` anew and setting up ``threading`` anew would take a third of what the
-fork itself takes. The state of ``random`` is to cross the fork, so that cells find the same numbers
-when they run again, and ``threading`` has nothing to set up where there is one thread.
+writes to: what ``threading``, ``logging`` and ``concurrent.futures`` set up anew, and seeding
+``random`` anew, would take as long as the fork itself. Locks need nothing where there is one
+thread, and the state of ``random`` is to cross the fork, so that cells find the same numbers when
+they run again.
 
 Runs inside the sandbox: standard library only.
 """
@@ -12,27 +13,46 @@ from __future__ import annotations
 
 import _thread
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 _hooks: list[dict[str, Callable[[], Any]]] = []
 _register = os.register_at_fork
 os.register_at_fork = lambda **hooks: _hooks.append(hooks)
-import random  # noqa: E402 - what they register is taken down
-import threading  # noqa: E402
+import concurrent.futures.thread  # noqa: E402 - what they register is taken down
+import random  # noqa: E402
 
 os.register_at_fork = _register
+_seed: Callable[[], None] = random._inst.seed  # type: ignore[attr-defined]
+_hooks[:] = [hooks for hooks in _hooks if hooks.get("after_in_child") != _seed]
+_threads = _thread._count
+_others = False
 
 
-def _after_fork() -> None:
-    """Do what ``threading`` does, where there were other threads, of whatever kind."""
-    if threading.active_count() != 1 or _thread._count():
-        threading._after_fork()  # type: ignore[attr-defined]
+def for_threads(hook: Callable[[], None]) -> None:
+    """Have something done in the child of each fork at which there were other threads."""
+    _hooks.append({"after_in_child": hook})
 
 
-for _hook in _hooks:
-    _what = _hook.get("after_in_child")
-    if _what == threading._after_fork:  # type: ignore[attr-defined]
-        _register(after_in_child=_after_fork)
-    elif _what != random._inst.seed:
-        _register(**_hook)
+def _before() -> None:
+    global _others
+    _others = _threads() > 0
+    _run("before", reversed(_hooks))
+
+
+def _after_in_parent() -> None:
+    _run("after_in_parent", _hooks)
+
+
+def _after_in_child() -> None:
+    _run("after_in_child", _hooks)
+
+
+def _run(when: str, hooks: Iterable[dict[str, Callable[[], Any]]]) -> None:
+    if _others:
+        for each in hooks:
+            if when in each:
+                each[when]()
+
+
+_register(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)

@@ -5,11 +5,12 @@ Runs inside the sandbox: standard library only.
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+
+from .at_fork import for_threads
 
 
 def revive_thread_pools_after_forks() -> None:
@@ -30,4 +31,4 @@ def revive_thread_pools_after_forks() -> None:
             )
 
     ThreadPoolExecutor.__init__ = remember  # type: ignore[method-assign]
-    os.register_at_fork(after_in_child=revive)
+    for_threads(revive)
