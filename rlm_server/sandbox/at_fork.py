@@ -19,11 +19,11 @@ from typing import Any
 _hooks: list[dict[str, Callable[[], Any]]] = []
 _register = os.register_at_fork
 os.register_at_fork = lambda **hooks: _hooks.append(hooks)
-import concurrent.futures.thread  # noqa: E402 - what they register is taken down
+import concurrent.futures.thread  # noqa: E402, F401 - what they register is taken down
 import random  # noqa: E402
 
 os.register_at_fork = _register
-_seed: Callable[[], None] = random._inst.seed  # type: ignore[attr-defined]
+_seed = random._inst.seed
 _hooks[:] = [hooks for hooks in _hooks if hooks.get("after_in_child") != _seed]
 _threads = _thread._count
 _others = False

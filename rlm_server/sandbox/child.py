@@ -6,6 +6,7 @@ that it runs; the server believes none of it.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found] # without the enumerations, which take longer
 import ast
 import builtins
 import io
@@ -16,17 +17,18 @@ import resource
 import signal
 import sys
 import traceback
-from collections import deque
 from types import CodeType
 from typing import Any
 
 from .answer import bounded
+from .asks import CALL
 from .batching import Batching
 from .channel import Channel, Interrupts, clean
 from .describe import look
 from .documents import Document
 from .fixed import fixed
 from .mapped_text import Context
+from .nodes import walk
 from .printed import Printed, Recorder, print_whole
 from .reading import Reading, shown_of
 from .subcalls import SubcallAnswer, SubcallError, SubcallFailure
@@ -95,7 +97,7 @@ class Repl:
         done: dict[str, Any] = {"type": "done", "token": order["token"], "memory": False}
         fixed.begin(order["now"], order["seed"])
         sys.stdout, sys.stderr, sys.stdin = self._stdout, self._stderr, io.StringIO()
-        signal.signal(signal.SIGINT, self._interrupts.handler)
+        _signal.signal(_signal.SIGINT, self._interrupts.handler)
         try:
             try:
                 self._interrupts.armed = True
@@ -135,7 +137,7 @@ class Repl:
     def look(self, order: dict[str, Any], *, forked: bool) -> dict[str, Any]:
         """Describe variables, and return what is to be said of them; nothing else is sent."""
         sys.stdout, sys.stderr, sys.stdin = self._stdout, self._stderr, io.StringIO()
-        signal.signal(signal.SIGINT, self._interrupts.handler)
+        _signal.signal(_signal.SIGINT, self._interrupts.handler)
         try:
             self._interrupts.armed = True
             said = look(self._variables, self.namespace, order)
@@ -151,18 +153,18 @@ class Repl:
     def warm(self) -> None:
         """Write to the pages that most cells write to, while there is time: each is copied then."""
         tree = ast.parse(_USUAL)
-        deque(ast.walk(tree), 0)
+        walk(tree)
         body, _ = _compile(tree, "<warm>")
         exec(body, {"print": _ignore})  # noqa: S102 - this one is ours
         self._channel.encode({"type": "done", "error": "", "answer": None, "ready": False})
-        signal.signal(signal.SIGINT, self._interrupts.handler)
+        _signal.signal(_signal.SIGINT, self._interrupts.handler)
         _short_of_memory(after_error=False)
 
     def _execute(self, code: str, name: str, *, batch: bool) -> None:
         linecache.cache[name] = (len(code), None, code.splitlines(keepends=True), name)
         tree = ast.parse(code, name)
-        self._reading.begin(tree)
-        if batch:
+        self._reading.begin(code, tree)
+        if batch and CALL in code:
             try:
                 self._batching.prepare(tree)
             except RecursionError:  # deeper than can be walked, though not than can be compiled

@@ -13,6 +13,7 @@ import copy
 from typing import Any
 
 from .asks import CALL, Loop
+from .nodes import walk
 
 AHEAD = "__rlm_ahead__"
 """The function that is told, among the builtins; called with the loop's number, what the loop goes
@@ -27,15 +28,15 @@ _USED_UP_BY = frozenset(
 
 def find_loops(tree: ast.Module, number: int) -> list[Loop]:
     """Return the loops of a cell as they were written, numbered from ``number``; change them."""
-    if CALL not in {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}:
+    if CALL not in {node.id for node in walk(tree) if isinstance(node, ast.Name)}:
         return []
     used_up = {
         id(node.args[0])
-        for node in ast.walk(tree)
+        for node in walk(tree)
         if isinstance(node, ast.Call) and len(node.args) == 1 and _uses_up(node.func)
     }
     found: list[Loop] = []
-    for node in ast.walk(tree):
+    for node in walk(tree):
         if not isinstance(node, Loop) or not _calls(node):
             continue
         if isinstance(node, ast.GeneratorExp) and id(node) not in used_up:

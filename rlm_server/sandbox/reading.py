@@ -16,6 +16,7 @@ import ast
 import re
 
 from . import documents
+from .nodes import walk
 from .stretches import Stretches
 
 KEY = 48
@@ -73,11 +74,11 @@ class Reading:
         """Note that code looks through these characters."""
         self._looked_at.add(start, end)
 
-    def begin(self, tree: ast.AST) -> None:
+    def begin(self, code: str, tree: ast.AST) -> None:
         """A cell begins; using the context as a whole is looking through it."""
         self._left = _LOOSELY if self._loose else _SEARCHED
         self._left_near = _LOOSELY
-        if _uses_whole(tree):
+        if "context" in code and _uses_whole(tree):
             self._loose, self._left = True, _LOOSELY
             self.look(0, len(self._context))
 
@@ -272,7 +273,7 @@ def _uses_whole(tree: ast.AST) -> bool:
     """Whether code names the context otherwise than to slice it or to take its documents."""
     own = set()
     named = []
-    for node in ast.walk(tree):
+    for node in walk(tree):
         if isinstance(node, ast.Subscript) or (
             isinstance(node, ast.Attribute) and node.attr == "documents"
         ):

@@ -5,6 +5,7 @@ Runs inside the sandbox: standard library only.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found] # without the enumerations, which take longer
 import os
 import signal
 import socket
@@ -69,13 +70,13 @@ def _split(channel: Channel, rescue: socket.socket) -> bool | None:
     """
     rescue.setblocking(True)  # an earlier cell may have meddled with it
     # An interrupt would end the system call, which waits for leave, and so refuse the fork.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, {_signal.SIGINT})
     try:
         process = os.fork()
     except OSError:
         return False
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
     if process == 0:
         channel.after_fork()
         rescue.send(b"A")
