@@ -60,19 +60,28 @@ class Catalogue:
 
     def find(self, name: str) -> Deployment:
         """The deployment of this name, or one made for a litellm id; else UnknownModelError."""
-        there = self.there()
-        known = {d.name: d for d in (*self._ad_hoc.values(), *self._offered, *there)}
-        deployment = known.get(name) or ad_hoc(name)
+        if known := self._known(name):
+            return known
+        deployment = ad_hoc(name)
         if deployment is None:
-            names = ", ".join(d.name for d in there)
+            names = ", ".join(d.name for d in self.there())
             raise UnknownModelError(
                 f"No model is called {name!r}. There are: {names}.",
                 cure="Choose one of them, write PROVIDER/MODEL, or add it to the configuration "
                 f'as [models."{name}"].',
             )
-        if name not in known:
-            self._ad_hoc[name] = deployment
+        self._ad_hoc[name] = deployment
         return deployment
+
+    def _known(self, name: str) -> Deployment | None:
+        """What has this name, the preferred one first; asked several times in each call."""
+        if name in self._configured:
+            return self._configured[name]
+        offered = next((d for d in self._offered if d.name == name), None)
+        if offered and self.key(offered):
+            return offered
+        here = next((d for d in (*self._local, EMBEDDED) if d.name == name), None)
+        return here or offered or self._ad_hoc.get(name)
 
     def members_of(self, name: str) -> Sequence[Deployment]:
         """The deployments that serve the model of this name. Raises UnknownModelError."""

@@ -137,7 +137,6 @@ class Cell:
             sure.add_done_callback(lambda sure: self._settle(sure.result(), seconds))
         worker.on_over_quota = self._over_quota
         try:
-            worker.begin()
             self._worker = worker
             self._running = True
             done, broken = await self._conduct(worker, order)
@@ -187,7 +186,7 @@ class Cell:
         order.batch = self._batching is not None
         order.spare = self._batching.spare if self._batching else 0
         try:
-            await worker.frames.send(msgspec.json.encode(order))
+            await worker.begin(msgspec.json.encode(order))
             if self._stopped is not None:  # before there was a process to stop
                 self._carry_out()
             return await self._follow(worker), ""

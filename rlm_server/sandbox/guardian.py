@@ -66,11 +66,12 @@ class Guardian:
         """
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         system.prctl(system.PR_SET_CHILD_SUBREAPER, 1)
-        processes.be_modest()
+        processes.go_first()
         child = os.fork()
         if child == 0:
             self._server.close()
             self._rescue.close()
+            processes.give_way()
             start(self._theirs)
             os._exit(1)
         self._theirs.close()

@@ -81,9 +81,10 @@ class LinuxWorker:
             if self.started.checkpoints:
                 self.frames.post(_PREPARE)
 
-    def begin(self) -> None:
-        """Let the guardian watch what the cell writes."""
+    async def begin(self, order: bytes) -> None:
+        """Send it, and let the guardian watch what it writes."""
         self.prepare()
+        await self.frames.send(order)
         self._order(b"B")
 
     def interrupt(self) -> None:

@@ -35,9 +35,8 @@ async def look(
     order = Look(token, name, start, length, trusting=trusting and checkpoints)
     looked: Looked | None = None
     try:
-        worker.begin()
         async with asyncio.timeout(LOOK_SECONDS):
-            await worker.frames.send(msgspec.json.encode(order))
+            await worker.begin(msgspec.json.encode(order))
             looked = await _answer(worker, token)
         problem = looked.error
     except TimeoutError:

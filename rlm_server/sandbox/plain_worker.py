@@ -75,8 +75,9 @@ class PlainWorker:
     def prepare(self) -> None:
         """Nothing to prepare."""
 
-    def begin(self) -> None:
-        """Nothing to tell."""
+    async def begin(self, order: bytes) -> None:
+        """Send it."""
+        await self.frames.send(order)
 
     def commit(self) -> None:
         """Nothing to forget."""

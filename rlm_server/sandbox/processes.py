@@ -47,11 +47,18 @@ def descendants() -> list[int]:
     return found
 
 
-def be_modest() -> None:
-    """Be the first to go when memory runs out, and give way to the server."""
+def go_first() -> None:
+    """Be the first to go when memory runs out."""
     try:
         with open("/proc/self/oom_score_adj", "w") as file:
             file.write("1000")
+    except OSError:
+        return  # not vital
+
+
+def give_way() -> None:
+    """Let the server, and whoever is at the screen, have the processor first."""
+    try:
         os.nice(5)
     except OSError:
         return  # not vital

@@ -12,6 +12,7 @@ import socket
 import threading
 import warnings
 
+from .at_fork import for_threads
 from .channel import Channel, Interrupts, clean
 from .child import Repl
 from .forks import revive_thread_pools_after_forks
@@ -40,6 +41,8 @@ def serve(sock: socket.socket, rescue: socket.socket | None) -> None:
     channel = Channel(sock, interrupts)
     context, tools = _take_context(sock, channel, rescue is not None)
     repl = Repl(channel, interrupts, context, tools)
+    for_threads(channel.after_fork)
+    for_threads(repl.after_fork)
     ready = rescue is None
     forked = False
     while True:
@@ -51,7 +54,6 @@ def serve(sock: socket.socket, rescue: socket.socket | None) -> None:
             if split is None:
                 continue  # this was the twin, and the cell never happened
             ready, forked = True, split
-            repl.after_fork()
             if ahead and not channel.pending():
                 repl.warm()
         if not ahead:
@@ -78,7 +80,6 @@ def _split(channel: Channel, rescue: socket.socket) -> bool | None:
     finally:
         _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
     if process == 0:
-        channel.after_fork()
         rescue.send(b"A")
         return True
     _, fds, _, _ = socket.recv_fds(rescue, 1, 1)

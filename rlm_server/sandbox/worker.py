@@ -64,8 +64,8 @@ class Worker(Protocol):
     def prepare(self) -> None:
         """Make the way back from the next cell ahead of it, where that is possible."""
 
-    def begin(self) -> None:
-        """A cell is about to be sent."""
+    async def begin(self, order: bytes) -> None:
+        """Send a cell, or a look; raises EOFError where the process is gone."""
 
     def interrupt(self) -> None:
         """Send the cell SIGINT."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 
@@ -116,3 +117,9 @@ async def test_a_process_that_dies_between_cells_costs_nothing(tmp_path: Path) -
         result = await b.run("print(keep)")
         assert (result.output, result.kept) == ("1\n", True)
         assert b.repl._worker is worker
+
+
+async def test_cells_give_way_to_whoever_is_at_the_screen(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        niceness = await b.ok("import os; print(os.getpriority(os.PRIO_PROCESS, 0))")
+        assert int(niceness) == os.getpriority(os.PRIO_PROCESS, 0) + 5
