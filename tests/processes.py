@@ -6,12 +6,17 @@ import asyncio
 from pathlib import Path
 
 
+def state(pid: int) -> str | None:
+    """The letter that the kernel has for what a process does; None if it doesn't exist."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return None
+
+
 def alive(pid: int) -> bool:
     """Whether a process exists and isn't a zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+    return state(pid) not in (None, "Z")
 
 
 def descendants(pid: int) -> list[int]:
