@@ -134,9 +134,7 @@ async def test_every_key_for_one_run(terminal: Terminal) -> None:
         ):
             terminal.keys("e")
             await terminal.shows("^Export as")
-            terminal.keys("C-a", "C-k")
-            terminal.type(format)
-            terminal.keys("Enter")
+            terminal.enter(format)
             await terminal.shows("^Write it to")
             terminal.keys("C-a", "C-k")
             terminal.type(f"{terminal.home}/out.{ending}")
