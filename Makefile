@@ -30,13 +30,11 @@ elisp_tests := $(basename $(notdir $(wildcard tests/elisp/*-test.el)))
 # Emacs 28 has the first name, later ones the second.
 no_trampolines = (setq comp-enable-subr-trampolines nil native-comp-enable-subr-trampolines nil)
 
-# Runs in the Emacs that is named above, and in Emacs 30 beside it where that could be had.
-emacs_30 := $(CURDIR)/.cache/emacs-30/emacs
-in_each_emacs = @for emacs in "$$EMACS" "$(emacs_30)"; do \
-	[ "$$emacs" != "$(emacs_30)" ] || [ -x "$$emacs" ] || continue; \
-	"$$emacs" --version | head -n 1; \
-	"$$emacs" -Q --batch $(1) || exit 1; \
-	done
+# Runs in the Emacs that is named above and, where that could be had, in Emacs 30 beside it.
+in_each_emacs = @sh .ci/emacsen "$$EMACS" "$(CURDIR)/.cache/emacs-30/emacs" -Q --batch $(1)
+
+# Most tests wait for other processes, so that the processors have room for more than one each.
+workers := $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 
 .PHONY: help demo try test lint bench info pictures proxy ert pytest clean lock setup-demo setup-test
 .DEFAULT_GOAL := help
@@ -60,7 +58,7 @@ lint: setup-test ## run the linters alone; a warning is a failure
 	$(call in_each_emacs,-l tests/elisp/lint.el -f lint-and-exit)
 
 pytest: setup-test ## run the tests in Python alone
-	$(python) -m pytest
+	$(python) -m pytest --numprocesses $(workers) --maxschedchunk 1
 
 ert: setup-test ## run the tests in Emacs alone
 	@test -n "$(elisp_tests)" || { echo "There are no tests in tests/elisp." >&2; exit 1; }

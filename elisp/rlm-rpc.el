@@ -479,6 +479,9 @@ Signal `rlm-rpc-error' while runs are going on at another one."
 (defvar rlm-rpc--asked nil
   "Time since which an answer to the heartbeat is awaited, or nil.")
 
+(defvar rlm-rpc--beating nil
+  "Non-nil while a request of the heartbeat is under way.")
+
 (defvar rlm-rpc--silent nil
   "Non-nil if the server's silence was told.")
 
@@ -486,23 +489,28 @@ Signal `rlm-rpc-error' while runs are going on at another one."
   "Look from now on whether the server answers, if ON is non-nil."
   (cond ((not on)
          (when rlm-rpc--heart (cancel-timer rlm-rpc--heart))
-         (setq rlm-rpc--heart nil rlm-rpc--asked nil rlm-rpc--silent nil))
+         (setq rlm-rpc--heart nil rlm-rpc--asked nil rlm-rpc--beating nil rlm-rpc--silent nil))
         ((and rlm-heartbeat (not rlm-rpc--heart))
          (setq rlm-rpc--heart
                (run-at-time rlm-heartbeat rlm-heartbeat
                             #'rlm-rpc--safely #'rlm-rpc--beat)))))
 
 (defun rlm-rpc--beat ()
-  "Ask the server for a sign of life, or tell that it gives none."
-  (cond ((not (rlm-rpc-info)))
-        ((not rlm-rpc--asked)
-         (setq rlm-rpc--asked (float-time))
-         (rlm-rpc--send (rlm-rpc--make-call
-                         :method 'rlm/status :params nil
-                         :success (lambda (_) (rlm-rpc--alive))
-                         :error #'ignore)))
-        (t (setq rlm-rpc--silent t)
-           (funcall rlm-rpc-silence-function (- (float-time) rlm-rpc--asked)))))
+  "Ask the server for a sign of life, and tell if it gives none.
+A request that could not be sent, as to a stopped process, is sent again."
+  (when (rlm-rpc-info)
+    (if (not rlm-rpc--asked)
+        (setq rlm-rpc--asked (float-time))
+      (setq rlm-rpc--silent t)
+      (rlm-rpc--safely rlm-rpc-silence-function (- (float-time) rlm-rpc--asked)))
+    (unless rlm-rpc--beating
+      (setq rlm-rpc--beating t)
+      (rlm-rpc--send (rlm-rpc--make-call
+                      :method 'rlm/status :params nil
+                      :success (lambda (_)
+                                 (setq rlm-rpc--beating nil)
+                                 (rlm-rpc--alive))
+                      :error (lambda (_) (setq rlm-rpc--beating nil)))))))
 
 (defun rlm-rpc--alive ()
   "Note that the server has answered."

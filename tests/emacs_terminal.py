@@ -16,6 +16,7 @@ from uuid import uuid4
 
 import pytest
 
+from processes import state
 from scripted_provider import ScriptedProvider
 
 ROOT = Path(__file__).parents[1]
@@ -31,6 +32,12 @@ needed = [
     pytest.mark.timeout(400),
 ]
 """Marks of every test that uses a terminal."""
+
+TRANSCRIPT_END = "# The end of the transcript.\n"
+"""What a transcript has that is written to its end."""
+
+NOT_COMPILED = "(setq native-comp-deferred-compilation nil native-comp-jit-compilation nil)"
+"""In a home that is new, Emacs would compile its own libraries again, beside each test."""
 
 INIT = """
 (setq inhibit-startup-screen t make-backup-files nil auto-save-default nil create-lockfiles nil
@@ -69,11 +76,11 @@ class Terminal:
             "RLM_SERVER_PYTHON": sys.executable,
             **environ,
         }
-        emacs = [self.emacs, "-Q", "-nw", "-L", str(ROOT / "elisp"), "-l", "rlm"]
-        command = [*emacs, "-l", str(self.home / "init.el"), *map(str, arguments)]
+        emacs = [self.emacs, "-Q", "-nw", "--eval", NOT_COMPILED, "-L", str(ROOT / "elisp")]
+        command = [*emacs, "-l", "rlm", "-l", str(self.home / "init.el"), *map(str, arguments)]
         line = ["env", *(f"{name}={value}" for name, value in environ.items()), *command]
         place = ["-x", str(self.columns), "-y", str(self.rows), "-c", str(self.home)]
-        self._run("new-session", "-d", *place, shlex.join(line))
+        self._run("new-session", "-d", *place, f"exec {shlex.join(line)}")
         await self.shows("^-UU")
 
     def stop(self) -> None:
@@ -98,33 +105,33 @@ class Terminal:
         self.keys("Enter")
 
     def screen(self) -> str:
-        """What the screen shows."""
+        """What the screen shows now, which may be half drawn."""
         return self._run("capture-pane", "-p")
 
     async def shows(self, pattern: str) -> str:
-        """Wait until the screen shows a match for a regular expression; return the screen."""
+        """Wait until the screen shows a match for a regular expression; return the screen.
+
+        A screen counts that is drawn to its end: Emacs sleeps, and two looks in a row agree.
+        """
         try:
             async with asyncio.timeout(SECONDS):
-                while not re.search(pattern, screen := self.screen(), re.MULTILINE):
+                while not self._drawn(screen := self.screen(), pattern):
                     await asyncio.sleep(0.05)
         except TimeoutError:
             pytest.fail(f"the screen never showed {pattern!r}:\n{self.screen()}")
         return screen
 
-    async def quits(self, pattern: str) -> str:
-        """Press C-g until the screen shows a match; return the screen.
+    def _drawn(self, screen: str, pattern: str) -> bool:
+        return (
+            re.search(pattern, screen, re.MULTILINE) is not None
+            and state(self.pid()) == "S"
+            and screen == self.screen()
+        )
 
-        As a person does: what is pressed while Emacs draws a prompt may quit only the drawing.
-        Emacs's own loop of the minibuffer takes the quit then, says so, and goes on: with
-        `debug-on-quit`, nothing of ours is within `read-string`.
-        """
-        async with asyncio.timeout(SECONDS):
-            while True:
-                self.keys("C-g")
-                for _ in range(20):
-                    if re.search(pattern, screen := self.screen(), re.MULTILINE):
-                        return screen
-                    await asyncio.sleep(0.05)
+    async def quits(self, pattern: str) -> str:
+        """Press C-g; return the screen that matches then."""
+        self.keys("C-g")
+        return await self.shows(pattern)
 
     async def command(self, name: str) -> None:
         """Press M-x and enter the name of a command."""
@@ -147,6 +154,7 @@ class Terminal:
     async def server(self) -> int:
         """Process id of the server that Emacs is connected to."""
         file = self.home / "pid"
+        file.unlink(missing_ok=True)
         await self.command("pid")
         async with asyncio.timeout(SECONDS):
             while not file.exists() or not (text := file.read_text()):
@@ -156,13 +164,17 @@ class Terminal:
     async def transcripts(self, *holding: str) -> list[str]:
         """Wait until as many transcripts are saved, each with one of the texts; in this order."""
         directory = self.home / ".emacs.d/rlm/transcripts"
-        async with asyncio.timeout(SECONDS):
-            while True:
-                saved = [path.read_text() for path in directory.glob("*.org")]
-                found = [text for part in holding for text in saved if part in text]
-                if len(found) == len(saved) == len(holding):
-                    return found
-                await asyncio.sleep(0.05)
+        try:
+            async with asyncio.timeout(SECONDS):
+                while True:
+                    saved = [path.read_text() for path in directory.glob("*.org")]
+                    whole = [text for text in saved if text.endswith(TRANSCRIPT_END)]
+                    found = [text for part in holding for text in whole if part in text]
+                    if len(found) == len(saved) == len(holding):
+                        return found
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            pytest.fail(f"no transcripts with {holding!r} were saved, only:\n{saved}")
 
     def _run(self, *arguments: str) -> str:
         done = subprocess.run(

@@ -95,7 +95,7 @@ class Engine:
         await asyncio.to_thread(self._clear_contexts)
         with contextlib.suppress(RlmError):
             await prepare(self.config.sandbox)
-        await self.models.warm()
+        await self.models.prepare()
         await asyncio.to_thread(self._index.refresh)
 
     async def ask(self, params: AskParams) -> Run:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
+
 from rlm_server.errors import ModelError
 from rlm_server.models.calls import Transport
 from rlm_server.models.deployments import Deployment
@@ -30,6 +33,17 @@ class Carriers:
             await self._litellm.load()
         except Exception as error:  # whatever a broken installation raises
             self._failure = f"{type(error).__name__}: {error}"
+
+    async def load_light(self, deployments: Iterable[Deployment], embedding: str | None) -> bool:
+        """Import what these need but litellm; return whether one of them needs that, too."""
+        carried = [
+            (self.light_embedder if each.name == embedding else self.light)(each)
+            for each in deployments
+        ]
+        if self._http in carried:
+            with suppress(ImportError):  # told by the calls that need it
+                await self._http.load()
+        return None in carried
 
     def light(self, deployment: Deployment) -> Transport | None:
         """The transport of a deployment that needs no litellm."""

@@ -6,7 +6,7 @@ where there is nothing of that kind, where the sums must be equal, and at any ot
 they must differ by exactly those calls. After the kill just those calls are asked that the log has
 no answer to, each once. Kept answers are off: only the log counts.
 
-20 points by default; as many as ``RLM_KILLS`` says.
+20 points by default; as many as ``RLM_KILLS`` says, in shares that can go on beside each other.
 """
 
 import asyncio
@@ -22,6 +22,7 @@ from rpc_client import Client, initialize_params, start_server
 from scripted_provider import Reply, ScriptedProvider
 
 KILLS = int(os.environ.get("RLM_KILLS", "20"))
+SHARES = 4
 ROOTS, SUBS = 4, 50
 PROGRAM = [
     cell("first = llm_query_batched([f'part {n}' for n in range(25)])\nprint(first[:3])"),
@@ -161,11 +162,12 @@ async def killed_and_resumed(home: Path, kill, most: int, cut: int) -> tuple[dic
 
 
 @pytest.mark.timeout(60 + 20 * KILLS)
-async def test_killed_anywhere_a_run_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+@pytest.mark.parametrize("share", range(SHARES))
+async def test_killed_anywhere_a_run_ends_as_if_it_had_not_been(tmp_path: Path, share: int) -> None:
     answer, cost, count = await undisturbed(tmp_path / "undisturbed")
-    chance = random.Random(7)
+    chance = random.Random(7 + share)
     told = []
-    for number in range(KILLS):
+    for number in range(share, KILLS, SHARES):
         home = tmp_path / str(number)
         if number % 2:
             most, cut = chance.randrange(ROOTS + SUBS), 0
@@ -186,7 +188,7 @@ async def test_killed_anywhere_a_run_ends_as_if_it_had_not_been(tmp_path: Path) 
         assert number % 2 == 0 or lost == 0, (place, lost)
         assert end["usage"]["cost"] == pytest.approx(cost), place
         told.append((place, lost))
-    print(f"{KILLS} kills, {sum(lost for _, lost in told)} answers lost in flight")
+    print(f"{len(told)} kills, {sum(lost for _, lost in told)} answers lost in flight")
 
 
 async def test_a_changed_context_can_not_be_resumed_and_the_cure_is_told(tmp_path: Path) -> None:

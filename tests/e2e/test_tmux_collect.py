@@ -38,8 +38,8 @@ async def test_collect_list_prune_and_ask(terminal: Terminal) -> None:
         terminal.keys("Enter", "C-a", "d")
         await terminal.shows(r"^D +scrap")
         terminal.keys("x")
-        await terminal.shows(r"In all: 2 files, .* about \$")
-        assert not re.search(r"^[ D] +scrap +10 bytes", terminal.screen(), re.M)
+        screen = await terminal.shows(r"In all: 2 files, .* about \$")
+        assert not re.search(r"^[ D] +scrap +10 bytes", screen, re.M)
         terminal.keys("M-<", "Space")
         await terminal.shows("^The keeper is called Odalys")
         # A question can be given up at each prompt, and what is collected stays.

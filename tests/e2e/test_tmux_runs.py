@@ -123,6 +123,7 @@ async def test_every_key_for_one_run(terminal: Terminal) -> None:
         await terminal.shows("^forked with a note")
         await to_the_list()
         await terminal.shows(r"\(rlm runs 2\)")
+        terminal.keys("M-<")  # point stays at its run where another one comes above it
         # Each format of export.
         for format, ending in (
             ("org", "org"),
@@ -133,9 +134,7 @@ async def test_every_key_for_one_run(terminal: Terminal) -> None:
         ):
             terminal.keys("e")
             await terminal.shows("^Export as")
-            terminal.keys("C-a", "C-k")
-            terminal.type(format)
-            terminal.keys("Enter")
+            terminal.enter(format)
             await terminal.shows("^Write it to")
             terminal.keys("C-a", "C-k")
             terminal.type(f"{terminal.home}/out.{ending}")

@@ -111,7 +111,13 @@ FINAL('nul:\\0: lone:\\ud800: byte:\\udc80: bell:\\a: feed:\\x0c: end')")
                    (rlm-test-wait (lambda ()
                                     (with-current-buffer buffer
                                       (string-match-p regexp (rlm-header))))
-                                  regexp))))
+                                  regexp)))
+           ;; It says that the server answers again, or what the run does meanwhile.
+           (answers (lambda ()
+                      (rlm-test-wait (lambda ()
+                                       (with-current-buffer buffer
+                                         (not (string-search "no answer" (rlm-header)))))
+                                     "answers again"))))
       (rlm-test-wait-text buffer "^begun")
       (let ((process (rlm-rpc-process)))
         (unwind-protect
@@ -119,11 +125,15 @@ FINAL('nul:\\0: lone:\\ud800: byte:\\udc80: bell:\\a: feed:\\x0c: end')")
               (signal-process process 'SIGSTOP)
               (funcall says "no answer from the server for .* s (M-x rlm-restart-server)")
               (signal-process process 'SIGCONT)
-              ;; It says that the server answers again, or what the run does meanwhile.
-              (rlm-test-wait (lambda ()
-                               (with-current-buffer buffer
-                                 (not (string-search "no answer" (rlm-header)))))
-                             "answers again")
+              (funcall answers)
+              ;; Emacs sends nothing to a process that it knows to be stopped.
+              (rlm-rpc-watch nil)
+              (signal-process process 'SIGSTOP)
+              (rlm-test-wait (lambda () (eq (process-status process) 'stop)) "stopped")
+              (rlm-rpc-watch t)
+              (funcall says "no answer from the server")
+              (signal-process process 'SIGCONT)
+              (funcall answers)
               (signal-process process 'SIGSTOP)
               (funcall says "no answer from the server")
               (rlm-restart-server)

@@ -1,19 +1,21 @@
 """Hostile code in every mode that this machine offers, as this user and, for root, as another.
 
 Each mode and user plays in one process of its own, which runs all attacks one after another; the
-tests look at what it reported. Everything runs where ``CI`` is set, else a subset that is quick.
+tests look at what it reported, also those in other workers. Everything runs where ``CI`` is set,
+else a subset that is quick.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -48,8 +50,10 @@ def users() -> list[str]:
     return ["root", "stranger"] if os.getuid() == 0 else ["user"]
 
 
-def combinations() -> list[tuple[str, str]]:
-    return [(s, user) for s in SETTINGS for user in users() if ALL or (s, user) in QUICK]
+in_every_setting = pytest.mark.parametrize(
+    ("setting", "user"),
+    [(s, user) for s in SETTINGS for user in users() if ALL or (s, user) in QUICK],
+)
 
 
 def in_chroot() -> bool:
@@ -88,25 +92,27 @@ class Stage:
         shutil.copy(own, copy / "bin" / own.name)
         return copy / "bin" / own.name
 
-    def play(self, setting: str, user: str) -> dict[str, dict[str, object]]:
+    def play(self, setting: str, user: str) -> dict[str, str]:
+        """Let a mode and a user play; return what was printed, and why it failed if it did."""
         mode, overrides = SETTINGS[setting]
         drop = (
             {"user": STRANGER, "group": STRANGER, "extra_groups": []} if user == "stranger" else {}
         )
-        done = subprocess.run(
-            [self.python, "-I", "-c", self._program(), mode, *(a.name for a in CHOSEN)],
-            env={"HOME": "/nonexistent", "RLM_HOSTILE": json.dumps(overrides)},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=500,
-            check=False,
-            cwd="/",
-            **drop,  # type: ignore[call-overload]
-        )
-        assert done.returncode == 0, done.stderr
-        lines = [json.loads(line) for line in done.stdout.splitlines()]
-        return {str(line.get("name", "end")): line for line in lines}
+        try:
+            done = subprocess.run(
+                [self.python, "-I", "-c", self._program(), mode, *(a.name for a in CHOSEN)],
+                env={"HOME": "/nonexistent", "RLM_HOSTILE": json.dumps(overrides)},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=500,
+                check=True,
+                cwd="/",
+                **drop,  # type: ignore[call-overload]
+            )
+        except subprocess.SubprocessError as problem:
+            return {"failed": f"{problem}\n{getattr(problem, 'stderr', None)}"}
+        return {"printed": done.stdout}
 
     def _program(self) -> str:
         site = self.directory / "site"
@@ -131,20 +137,38 @@ Played = dict[str, dict[str, object]]
 
 
 @pytest.fixture(scope="session")
-def plays(stage: Stage) -> Iterator[dict[tuple[str, str], Future[Played]]]:
-    """Let all modes and users play, two at a time."""
-    with ThreadPoolExecutor(2) as pool:
-        yield {combination: pool.submit(stage.play, *combination) for combination in combinations()}
+def play(
+    stage: Stage, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str, str], dict[str, str]]:
+    """Lets a mode and a user play, once for all workers."""
+    directory = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        directory = directory.parent
+
+    @cache
+    def play(setting: str, user: str) -> dict[str, str]:
+        with (directory / f"hostile-{setting}-{user}").open("a+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.seek(0)
+            if not (text := file.read()):
+                text = json.dumps(stage.play(setting, user))
+                file.write(text)
+        return json.loads(text)
+
+    return play
 
 
 @pytest.fixture
-def played(plays: dict[tuple[str, str], Future[Played]], setting: str, user: str) -> Played:
+def played(play: Callable[[str, str], dict[str, str]], setting: str, user: str) -> Played:
     if setting == "full" and in_chroot():
         pytest.skip("within a chroot there can be no full mode")
-    return plays[setting, user].result()
+    report = play(setting, user)
+    assert "printed" in report, report["failed"]
+    lines = [json.loads(line) for line in report["printed"].splitlines()]
+    return {str(line.get("name", "end")): line for line in lines}
 
 
-@pytest.mark.parametrize(("setting", "user"), combinations())
+@in_every_setting
 def test_nothing_is_left_behind(played: Played, setting: str, user: str) -> None:
     end = played["end"]
     assert end["isolation"] == SETTINGS[setting][0]
@@ -154,7 +178,7 @@ def test_nothing_is_left_behind(played: Played, setting: str, user: str) -> None
 
 
 @pytest.mark.parametrize("attack", CHOSEN, ids=lambda attack: attack.name)
-@pytest.mark.parametrize(("setting", "user"), combinations())
+@in_every_setting
 def test_attack(played: Played, attack: Attack, setting: str) -> None:
     if setting == "none" and attack.contained_only:
         pytest.skip("nothing is contained in this mode")

@@ -5,6 +5,7 @@ import json
 import socket
 import threading
 
+import msgspec
 import pytest
 
 from rlm_server.config import OFFLINE_MODEL, Config, ModelConfig
@@ -132,6 +133,28 @@ async def test_warming_twice_asks_once_and_never_raises(monkeypatch) -> None:
     assert not models.ready
     with pytest.raises(Exception, match=r"litellm can't be imported: ImportError: half installed"):
         await models.complete(models.root, [{"role": "user", "content": "Well?"}])
+    await models.close()
+
+
+@pytest.mark.parametrize(
+    ("model", "needed"),
+    [
+        ({"model": "openai/x", "base-url": "http://127.0.0.1:9/v1"}, False),
+        ({"model": "hosted_vllm/x", "base-url": "http://127.0.0.1:9/v1"}, False),
+        ({"model": "anthropic/claude-x", "base-url": "http://127.0.0.1:9"}, True),
+        ({"model": "openai/x", "key-env": "KEY"}, True),
+    ],
+)
+async def test_litellm_is_imported_ahead_only_where_a_model_needs_it(
+    monkeypatch, model: dict[str, str], needed: bool
+) -> None:
+    asked = []
+    monkeypatch.setattr("rlm_server.models.litellm_transport.load", lambda: asked.append(1))
+    entries = msgspec.convert({"m": model}, dict[str, ModelConfig])
+    models = Models(Config(discover=False, models=entries), {"KEY": "sk-x"})
+    await models.prepare()
+    assert bool(asked) == needed
+    assert models._carriers._http._aiohttp is not None or needed
     await models.close()
 
 
