@@ -8,6 +8,7 @@ import random as chance
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
+from functools import partial
 
 from rlm_server.config import Config
 from rlm_server.models import discovery
@@ -162,19 +163,21 @@ class Models:
         """Whether calls to it cost no money."""
         return self.price(name) == (0.0, 0.0)
 
-    def price(self, name: str) -> tuple[float | None, float | None]:
+    def price(self, name: str, prompt_tokens: int = 0) -> tuple[float | None, float | None]:
         """US dollars for a million tokens of prompt and of completion; None: unknown.
 
-        At most: the highest of whatever may answer, fallbacks included.
+        At most: the highest of whatever may answer a prompt of so many tokens, fallbacks included.
         """
         names = (name, *self._catalogue.find(name).settings.fallbacks)
         may_answer = [d for each in names for d in self._catalogue.able(each)]
-        prompt, completion = highest(map(price_of, may_answer)).per_million()
+        prices = (price_of(deployment).at(prompt_tokens) for deployment in may_answer)
+        prompt, completion = highest(prices).per_million()
         return prompt, 0.0 if completion is None and name == self.embedding else completion
 
     def cost(self, name: str, usage: Usage) -> float | None:
         """US dollars for what was used, by the model's prices; None: unknown."""
-        return highest(map(price_of, self._catalogue.able(name))).of(usage)
+        prices = (price_of(each).at(usage.prompt_tokens) for each in self._catalogue.able(name))
+        return highest(prices).of(usage)
 
     def window(self, name: str) -> int | None:
         """The context window in tokens, of the least of the deployments; None: unknown."""
@@ -214,7 +217,7 @@ class Models:
             return await ask(listener, fate)
 
         async def pay(listener: Listener | None, fate: Fate) -> Completion:
-            with self.costs.room(account, at_most(self.price(name), messages, max_tokens)):
+            with self.costs.room(account, at_most(partial(self.price, name), messages, max_tokens)):
                 try:
                     completion = await ask(listener, fate)
                 finally:
@@ -244,7 +247,7 @@ class Models:
         name = self._catalogue.embedding
         assert name is not None, "the semantic cache is only there where a model is named"
         messages: list[Message] = [{"role": "user", "content": text}]
-        worst = at_most(self.price(name), messages, 1)
+        worst = at_most(partial(self.price, name), messages, 1)
         with self.costs.room(account, worst) if account else nullcontext():
             ask = Ask(messages, None, None, Priority.WATCHED)
             vector, deployment = await self._dispatch.vector(name, ask)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -28,16 +28,18 @@ MOST_TOKENS = 10**9
 
 
 def at_most(
-    price: tuple[float | None, float | None], messages: Sequence[Message], max_tokens: int | None
+    price: Callable[[int], tuple[float | None, float | None]],
+    messages: Sequence[Message],
+    max_tokens: int | None,
 ) -> float | None:
     """US dollars that a call costs at most, as far as one can know; None: unknown price.
 
-    ``price`` is for a million tokens of prompt and of completion.
+    ``price`` gives, by the tokens of a prompt, that of a million tokens of prompt and completion.
     """
-    prompt, completion = price
+    asked = most_tokens(message["content"] for message in messages)
+    prompt, completion = price(asked)
     if prompt is None or completion is None:
         return None
-    asked = most_tokens(message["content"] for message in messages)
     return (asked * prompt + (max_tokens or LONGEST_ANSWER) * completion) / MILLION
 
 
