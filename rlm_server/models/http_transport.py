@@ -16,7 +16,7 @@ from rlm_server import __version__, sse
 from rlm_server.errors import ModelError
 from rlm_server.models.calls import Reply, Request, Vector
 from rlm_server.models.deployments import Deployment, is_loopback
-from rlm_server.models.faults import BROKEN, CAUSES, GARBLED, PASSING, Fault, tell
+from rlm_server.models.faults import BROKEN, CAUSES, GARBLED, GONE, PASSING, Fault, tell
 from rlm_server.models.http_vectors import ask_for_vector, vector_in
 from rlm_server.models.replies import checked, one_try, pass_on, secrets_of, text_of
 from rlm_server.models.statuses import refusal
@@ -144,9 +144,14 @@ class HttpTransport:
     @asynccontextmanager
     async def _post(self, url: str, body: bytes, request: Request) -> AsyncIterator[Any]:
         """The response to a request, once it is sure to be status 200."""
-        async with self._session(url).post(
+        call = self._session(url).post(
             url, data=body, headers=_headers(request), allow_redirects=False
-        ) as response:
+        )
+        try:
+            response = await call
+        except self._aiohttp.ConnectionTimeoutError:  # else it would pass for a slow answer
+            raise tell(GONE, request.deployment) from None
+        async with response:
             if response.status != 200:
                 said = await response.content.read(1 << 16)
                 secrets = secrets_of(request)

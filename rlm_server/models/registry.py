@@ -25,7 +25,7 @@ from rlm_server.models.dispatch import Dispatch
 from rlm_server.models.fate import Fate
 from rlm_server.models.health import check, checkable
 from rlm_server.models.pool import Priority
-from rlm_server.models.prices import highest, price_of, window_of
+from rlm_server.models.prices import highest, price_of
 from rlm_server.models.report import info_of
 from rlm_server.models.used import at_most, completion_of, usage_of_vector
 from rlm_server.protocol import KeyWanted, ModelInfo, Usage
@@ -33,7 +33,6 @@ from rlm_server.protocol import KeyWanted, ModelInfo, Usage
 KeysWanted = list[KeyWanted]
 Infos = list[ModelInfo]
 Names = list[str]
-
 
 FLUSH_SECONDS = 1.0
 """What the end of a run waits at most for its costs and answers to be on disk."""
@@ -95,9 +94,9 @@ class Models:
         await asyncio.shield(self._warming)
 
     async def look_around(self) -> None:
-        """Look for model servers on this machine, once; the defaults are right afterwards.
+        """Look for model servers on this machine, and ask configured ones for their windows, once.
 
-        Takes a moment, unlike the import of litellm. Never raises.
+        The defaults are right afterwards. Takes a moment, unlike litellm's import. Never raises.
         """
         if self._looking is None:
             self._looking = asyncio.create_task(self._find_local())
@@ -135,10 +134,7 @@ class Models:
         return self._catalogue.embedding
 
     def resolve(self, name: str | None, *, default: str) -> str:
-        """The name of the deployment that is meant: a known one, or a litellm id.
-
-        Raises UnknownModelError, which lists those that are configured.
-        """
+        """The name of the model that is meant. Raises UnknownModelError, which names them all."""
         return self._catalogue.find(name or default).name
 
     def model_id(self, name: str) -> str:
@@ -181,8 +177,7 @@ class Models:
 
     def window(self, name: str) -> int | None:
         """The context window in tokens, of the least of the deployments; None: unknown."""
-        known = filter(None, map(window_of, self._catalogue.able(name)))
-        return min(known, default=None)
+        return self._catalogue.window(name)
 
     # ----------------------------------------------------------------------------------- calls
 
@@ -298,5 +293,8 @@ class Models:
         await asyncio.gather(self._carriers.load(), self.look_around())
 
     async def _find_local(self) -> None:
-        if self._discover:
-            self._catalogue.add_local(await discovery.discover(*self._probes))
+        async with asyncio.TaskGroup() as tasks:
+            windows = tasks.create_task(discovery.windows(self._catalogue.configured))
+            if self._discover:
+                self._catalogue.add_local(await discovery.discover(*self._probes))
+        self._catalogue.learn_windows(windows.result())

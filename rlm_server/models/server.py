@@ -64,13 +64,16 @@ class Server:
         return until if until > now else None
 
     def resting(self, now: float) -> bool:
-        """Whether nothing but a pause that it asked for keeps it from being asked."""
-        return self._rests_until > now and self._out_until is None
+        """Whether nothing but a pause that it asked for keeps it from being asked.
+
+        One that asks for a longer pause than any call waits isn't there at all.
+        """
+        return now < self._rests_until <= now + LONGEST_WAIT and self._out_until is None
 
     @property
     def out_until(self) -> float:
         """Until when it is left out; for the choice among those that all are."""
-        return self._out_until or 0.0
+        return max(self._rests_until, self._out_until or 0.0)
 
     def load(self, latency: float) -> float:
         """What another call would find: the share of its slots in use times its slowness."""
@@ -133,10 +136,6 @@ class Server:
             self._out_until = min(self._out_until, now)
 
     def _limited(self, retry_after: float | None, started: float, now: float) -> None:
-        if retry_after is not None and retry_after > LONGEST_WAIT:
-            # Longer than any call waits: others are asked, and without others it is told at once.
-            self._out_until = now + min(retry_after, LONGEST_LIMIT)
-            return
-        rest = SHORT_REST if retry_after is None else retry_after
+        rest = SHORT_REST if retry_after is None else min(retry_after, LONGEST_LIMIT)
         self._rests_until = max(self._rests_until, now + rest)
         self.slots.refused(started, now)
