@@ -1,5 +1,6 @@
 """Each provider by its own protocol over a real socket: whole, streamed, counted, and refusing."""
 
+import asyncio
 import json
 from dataclasses import dataclass, field
 
@@ -171,6 +172,23 @@ async def test_each_provider_answers_whole_and_streamed(name: str) -> None:
         told = json.dumps(request.body)
         assert "Be brief." in told
         assert "Why?" in told
+
+
+@EACH
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_each_provider_is_let_go_at_once_when_a_call_is_cancelled(
+    name: str, streamed: bool
+) -> None:
+    async with ScriptedProvider(lambda _: Reply(silent=True)) as provider:
+        models = models_of(PROVIDERS[name], provider)
+        call = asyncio.create_task(models.complete("m", TALK, listener=Ear() if streamed else None))
+        await asyncio.wait_for(provider.arrived(1), 60)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        await asyncio.wait_for(provider.requests[0].closed.wait(), 60)
+        assert models.list()[0].in_flight == 0
+        await models.close()
 
 
 @EACH
