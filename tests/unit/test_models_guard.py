@@ -43,6 +43,20 @@ from rlm_server.models.cache.guard_words import DECISIVE, NEGATIONS, NUMBERS, ST
         ("What is rlm-run for?", "What is rlm-runs for?"),
         ("List the contributors.", "List the contributors and their affiliations."),
         ("Which modules have tests?", "Which modules lack tests?"),
+        (
+            "Summarise the arguments of the plaintiff and the damages that were claimed.",
+            "Summarise the arguments of the defendant and the damages that were awarded.",
+        ),
+        (
+            "In the report on the northern factories, who signed the letter to the board?",
+            "In the report on the northern factories, who received the letter to the council?",
+        ),
+        ("List emails that Alice sent to Bob.", "List emails that Carol sent to Dave Miller."),
+        ("Which class handles user logins?", "Which function handles admin logins?"),
+        (
+            "Of the plaintiff's arguments about the contract, which were accepted?",
+            "Which arguments about the contract did the defendant make that were accepted?",
+        ),
     ],
 )
 def test_what_means_something_else_is_stopped(one: str, other: str) -> None:
