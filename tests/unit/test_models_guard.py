@@ -52,6 +52,9 @@ from rlm_server.models.cache.guard_words import DECISIVE, NEGATIONS, NUMBERS, ST
             "In the report on the northern factories, who received the letter to the council?",
         ),
         ("List emails that Alice sent to Bob.", "List emails that Carol sent to Dave Miller."),
+        ("Which functions are in a.py?", "Which methods are in a.py?"),
+        ("Which arguments does it take?", "Which options does it take?"),
+        ("Where is the main file?", "Where is the key file?"),
         ("Which class handles user logins?", "Which function handles admin logins?"),
         (
             "Of the plaintiff's arguments about the contract, which were accepted?",
