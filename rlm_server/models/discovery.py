@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 
@@ -51,12 +51,13 @@ class _OllamaDetails(msgspec.Struct, frozen=True):
 
 class _OllamaModel(msgspec.Struct):
     name: str
-    details: _OllamaDetails = _OllamaDetails()
+    details: _OllamaDetails | None = None
 
     @property
     def chats(self) -> bool:
         """Whether it answers, and is not one that only compares texts, such as all-minilm."""
-        return "embed" not in self.name and "bert" not in self.details.family
+        family = self.details.family if self.details else ""
+        return "embed" not in self.name and "bert" not in family
 
 
 class _OllamaTags(msgspec.Struct):
@@ -65,7 +66,7 @@ class _OllamaTags(msgspec.Struct):
 
 class _VllmModel(msgspec.Struct):
     id: str
-    max_model_len: int | None = None
+    max_model_len: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
 
 class _VllmModels(msgspec.Struct):
