@@ -152,4 +152,4 @@ def test_importing_models_and_asking_for_a_price_does_not_import_litellm() -> No
         "models.list(), models.price(models.root)\n"
         "assert not {'litellm', 'openai', 'httpx', 'aiohttp', 'pydantic'} & set(sys.modules)\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
