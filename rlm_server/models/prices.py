@@ -97,6 +97,14 @@ def window_of(deployment: Deployment) -> int | None:
     return deployment.window or _listed(deployment).window
 
 
+def is_openais(deployment: Deployment) -> bool:
+    """Whether it is a model of OpenAI's own, whoever passes it on."""
+    if deployment.provider != "openai":
+        return False
+    entry = _entry(deployment.model.removeprefix("openai/"), "")
+    return entry is not None and entry.provider == "openai"
+
+
 def _listed(deployment: Deployment) -> Price:
     if deployment.provider == "offline":
         return UNKNOWN

@@ -226,6 +226,7 @@ def test_every_status_is_an_error_with_a_cure(status: int, body: str, kind: type
         ({"model": "litellm_proxy/x", "base_url": "http://a/v1"}, True),
         ({"model": "openai/x"}, False),
         ({"model": "openai/x", "base_url": "https://api.openai.com/v1"}, False),
+        ({"model": "openai/gpt-5.4-mini", "base_url": "https://gateway.example.org/v1"}, False),
         ({"model": "anthropic/x", "base_url": "http://a"}, False),
         ({"model": "ollama_chat/x", "base_url": "http://a"}, False),
         ({"model": "hosted_vllm/x", "base_url": "http://a/v1", "transport": "litellm"}, False),

@@ -100,12 +100,7 @@ class Provider:
 
 PROVIDERS = {
     "OpenAI": Provider("openai/gpt-5.4-mini", compatible, "/v1/chat/completions"),
-    "OpenAI, by litellm": Provider(
-        "openai/gpt-5.4-mini",
-        compatible,
-        "/v1/chat/completions",
-        settings={"transport": "litellm"},
-    ),
+    "OpenAI-compatible": Provider("openai/qwen3", compatible, "/v1/chat/completions"),
     "Anthropic": Provider(
         "anthropic/claude-sonnet-4-5", anthropic, "/v1/messages", "x-api-key", base=""
     ),
@@ -172,6 +167,26 @@ async def test_each_provider_answers_whole_and_streamed(name: str) -> None:
         told = json.dumps(request.body)
         assert "Be brief." in told
         assert "Why?" in told
+
+
+@pytest.mark.parametrize(
+    ("name", "bound"),
+    [
+        ("OpenAI", "max_completion_tokens"),
+        ("Portkey", "max_completion_tokens"),
+        ("OpenAI-compatible", "max_tokens"),
+        ("vLLM", "max_tokens"),
+    ],
+)
+async def test_a_bound_has_the_name_that_the_model_knows(name: str, bound: str) -> None:
+    """OpenAI's own models refuse ``max_tokens``, whoever passes the call on to them."""
+    async with ScriptedProvider(compatible) as provider:
+        models = models_of(PROVIDERS[name], provider)
+        await models.complete("m", TALK, max_tokens=99)
+        await models.close()
+    assert {key: value for key, value in provider.requests[0].body.items() if value == 99} == {
+        bound: 99
+    }
 
 
 @EACH
