@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from datetime import datetime
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import msgspec
 
 from rlm_server.models.deployments import Deployment
+from rlm_server.models.off_peak import OffPeak
 from rlm_server.protocol import Usage
 
 MILLION = 1_000_000
@@ -34,6 +36,8 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
     """Of one that was put into it."""
     longer: tuple[tuple[int, Price], ...] = ()
     """Prices of prompts of more than so many tokens, the highest number first."""
+    off_peak: tuple[OffPeak, Price] | None = None
+    """Hours with a lower price."""
     window: int | None = None
     provider: str = ""
 
@@ -41,12 +45,15 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
         """The price of a call with a prompt of so many tokens."""
         return next((price for above, price in self.longer if prompt_tokens > above), self)
 
-    def of(self, usage: Usage, *, written: int = 0) -> float | None:
+    def of(self, usage: Usage, *, written: int = 0, when: datetime | None = None) -> float | None:
         """US dollars for what was used; None where a price is unknown.
 
-        ``written`` are the prompt tokens that were put into the provider's prefix cache.
+        ``written`` are the prompt tokens that were put into the provider's prefix cache. Without
+        ``when``, at the price of the dearest hours.
         """
         price = self.at(usage.prompt_tokens)
+        if when and self.off_peak and self.off_peak[0].open(when):
+            price = self.off_peak[1]
         if price.input is None or price.output is None:
             return None
         cached = price.input if price.cached is None else min(price.cached, price.input)
@@ -134,9 +141,11 @@ def _entry(model: str, service: str) -> Price | None:
             (above, _price(told, aboves[above] + kind, price))
             for above in sorted(aboves, reverse=True)
         ]
+        less = told.get("off_peak_pricing")
+        off_peak = less and (msgspec.convert(less, OffPeak), _price(less, kind, price))
     except msgspec.MsgspecError:
         return None
-    return msgspec.structs.replace(price, longer=tuple(longer))
+    return msgspec.structs.replace(price, longer=tuple(longer), off_peak=off_peak)
 
 
 def _price(told: dict[str, Any], kind: str, base: Price) -> Price:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -92,7 +93,7 @@ def _paid(deployment: Deployment, usage: Usage, reply: Reply) -> float | None:
     if told and not stated and not deployment.free:
         return reply.cost
     written = min(_sane(reply.written_tokens), usage.prompt_tokens)
-    return price_of(deployment).of(usage, written=written)
+    return price_of(deployment).of(usage, written=written, when=datetime.now(UTC))
 
 
 def _sane(tokens: int) -> int:

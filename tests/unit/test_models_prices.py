@@ -2,13 +2,19 @@
 
 import subprocess
 import sys
+from datetime import UTC, datetime
+from importlib import import_module
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rlm_server.config import Config, ModelConfig
 from rlm_server.models import Models
 from rlm_server.models.deployments import Deployment
 from rlm_server.models.litellm_transport import load
+from rlm_server.models.off_peak import OffPeak
 from rlm_server.models.prices import Price, highest, price_map, price_of
 from rlm_server.models.providers import PROVIDERS
 from rlm_server.protocol import Usage
@@ -117,6 +123,8 @@ def test_every_chat_model_of_the_map_costs_what_litellm_says() -> None:
         # Of Fireworks' cached tokens litellm knows a discount that is not in the map.
         if about.get("mode") != "chat" or provider not in PROVIDERS or provider == "fireworks_ai":
             continue
+        if "off_peak_pricing" in about:  # costs what the clock says
+            continue
         model = name if name.startswith(f"{provider}/") else f"{provider}/{name}"
         price = price_of(Deployment(name="m", settings=ModelConfig(model=model), source="config"))
         for prompt, cached in ((1000, 0), (1000, 800), (150_000, 0), (250_000, 1000), (10**6, 0)):
@@ -135,6 +143,43 @@ def test_every_chat_model_of_the_map_costs_what_litellm_says() -> None:
             seen += 1
     assert not wrong
     assert seen > 1000
+
+
+OFF_PEAK = {
+    "input_cost_per_token": 1.0,
+    "windows": [
+        {"hours_utc": ["00:00-01:00", "22:30-04:00"], "weekdays": [1, 2, 3, 4, 5]},
+        {"hours_utc": "00:00-00:00", "weekdays": [6, 7]},
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        OFF_PEAK,
+        OFF_PEAK | {"weekday_timezone": "Asia/Shanghai"},
+        {"hours_utc": "16:30-00:30"},
+        {"hours_utc": ["04:00-06:00", "10:00-00:00"]},
+        {},
+    ],
+)
+@given(when=st.datetimes(timezones=st.just(UTC)))
+def test_the_hours_in_which_less_is_charged_are_litellms(block: dict, when: datetime) -> None:
+    load()
+    theirs = import_module("litellm.litellm_core_utils.llm_cost_calc.utils")
+    assert msgspec.convert(block, OffPeak).open(when) is theirs._is_off_peak(block, when)
+
+
+def test_what_was_used_costs_less_in_those_hours_and_the_worst_case_does_not() -> None:
+    deployment = Deployment(
+        name="m", settings=ModelConfig(model="deepseek/deepseek-v4-flash"), source="config"
+    )
+    price = price_of(deployment)
+    sunday, monday = datetime(2026, 11, 29, 8, tzinfo=UTC), datetime(2026, 11, 30, 8, tzinfo=UTC)
+    assert price.of(MILLION) == price.of(MILLION, when=monday) == pytest.approx(1.5)
+    assert price.of(MILLION, when=sunday) == pytest.approx(0.75)
+    assert price.per_million() == (0.3, 1.2)
 
 
 def test_ollamas_window_is_the_one_that_is_asked_for() -> None:
