@@ -169,6 +169,27 @@ async def test_each_provider_answers_whole_and_streamed(name: str) -> None:
         assert "Why?" in told
 
 
+@pytest.mark.parametrize("name", ["OpenAI", "OpenAI-compatible", "vLLM"])
+@pytest.mark.parametrize("form", ["http://me:{key}@{place}/v1", "http://{place}/v1?api-key={key}"])
+@pytest.mark.parametrize("status", [0, 307, 401, 500])
+async def test_a_key_in_the_address_is_told_to_nobody(name: str, form: str, status: int) -> None:
+    """``status`` 0: nothing answers."""
+    moved = {"location": f"http://elsewhere.example.org/?token={KEY}"}
+    reply = Reply(status=status, headers=moved, body=f"no, {KEY}".encode())
+    async with ScriptedProvider(lambda _: reply) as provider:
+        place = provider.url.removeprefix("http://").removesuffix("/v1")
+        url = form.format(key=KEY, place=place if status else "127.0.0.1:9")
+        settings = ModelConfig(model=PROVIDERS[name].model, base_url=url, retries=0)
+        models = Models(Config(discover=False, models={"m": settings}), {})
+        models.add_keys({"m": "another-key"})
+        with pytest.raises(ModelError) as caught:
+            await models.complete("m", TALK)
+        shown = f"{caught.value!r} {caught.value} {models.list()} {settings}"
+        await models.close()
+    assert "127.0.0.1" in shown
+    assert KEY not in shown
+
+
 @pytest.mark.parametrize(
     ("name", "bound"),
     [
