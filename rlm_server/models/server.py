@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from rlm_server.errors import ModelError, RateLimitedError, TransientError, UnreachableError
+from rlm_server.errors import (
+    ModelError,
+    NoKeyError,
+    RateLimitedError,
+    TransientError,
+    UnreachableError,
+)
 from rlm_server.models.deployments import Deployment
 from rlm_server.models.latency import Latency
 from rlm_server.models.retry import LONGEST_WAIT
@@ -116,6 +122,8 @@ class Server:
         if isinstance(error, RateLimitedError):
             self._limited(error.retry_after, started, now)
         elif isinstance(error, UnreachableError) or error.elsewhere:
+            if isinstance(error, NoKeyError):
+                self._times_out = 10  # its source may have asked a person: not again soon
             self.leave_out(now)
         elif isinstance(error, TransientError):
             self.latency.observe_failure(now - started, now)
