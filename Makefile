@@ -84,7 +84,7 @@ proxy: setup-test ## run the test against a LiteLLM proxy, which takes 750 MB an
 	@cmp -s tests/proxy.lock .cache/proxy/lock || { \
 	    $(python) -m venv --clear .cache/proxy && \
 	    .cache/proxy/bin/python -m pip -qq --disable-pip-version-check install \
-	        --require-hashes --only-binary :all: --requirement tests/proxy.lock && \
+	        --require-hashes --no-deps --only-binary :all: --requirement tests/proxy.lock && \
 	    cp tests/proxy.lock .cache/proxy/lock; }
 	RLM_TEST_LITELLM_PROXY=$(CURDIR)/.cache/proxy/bin/litellm \
 	    $(python) -m pytest tests/e2e/test_litellm_proxy.py

@@ -111,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     ask.add_argument("--model", metavar="NAME", help="root model")
     ask.add_argument("--sub-model", metavar="NAME", help="model for sub-calls")
     ask.add_argument("--profile", metavar="NAME", help="how the root model is spoken to")
+    ask.add_argument("--project", metavar="NAME", help="project that it counts for in costs")
     ask.add_argument(
         "--direct", action=argparse.BooleanOptionalAction, default=None,
         help="send a text that fits straight to the model, or never; default: as its profile says",
@@ -185,7 +186,7 @@ async def _ask(options: argparse.Namespace) -> int:
     )
     engine = _engine(no_cache=options.no_cache)
     try:
-        return await ask_command(engine, options.question, options.paths, asked, options.schema)
+        return await ask_command(engine, options, asked)
     finally:
         await engine.close()
 

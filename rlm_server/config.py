@@ -71,7 +71,7 @@ class ModelConfig(Section):
     headers: dict[str, str] = {}
     """Further HTTP headers of each call."""
     window: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    """Context window in tokens; default: what litellm knows."""
+    """Context window in tokens; default: what a vLLM server tells, or litellm knows."""
     input_price: Annotated[float, msgspec.Meta(ge=0)] | None = None
     """US dollars for a million prompt tokens; default: what litellm knows."""
     output_price: Annotated[float, msgspec.Meta(ge=0)] | None = None

@@ -187,6 +187,7 @@ class NoKeyError(ModelError):
 
     code = -32022
     kind = "noKey"
+    elsewhere = True
 
 
 class RefusedError(ModelError):

@@ -65,6 +65,11 @@ def pieces(text: str, size: int) -> list[str]:
     return [text[start : start + size] for start in range(0, len(text), size)] or [""]
 
 
+def dollars(amount: float) -> str:
+    """An amount that a person has set, with all its digits: a limit of $0.001 is not one of $0."""
+    return f"${amount:.2f}" if float(f"{amount:.2f}") == amount else f"${amount:g}"
+
+
 def one_line(text: str, limit: int) -> str:
     """Text without line breaks and runs of blanks, cut at its end where it is longer."""
     text = " ".join(clean(text).split())

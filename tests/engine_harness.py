@@ -68,7 +68,7 @@ class ScriptedModels:
     def check(self, name: str) -> None:
         pass
 
-    def price(self, name: str) -> tuple[float | None, float | None]:
+    def price(self, name: str, prompt_tokens: int = 0) -> tuple[float | None, float | None]:
         return self.prices.get(name, (0.0, 0.0))
 
     def model_id(self, name: str) -> str:

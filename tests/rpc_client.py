@@ -42,7 +42,7 @@ class Client:
         return self._id
 
     async def reply(self, request: int) -> Message:
-        return await asyncio.wait_for(asyncio.shield(self._replies[request]), 60)
+        return await asyncio.wait_for(asyncio.shield(self._replies[request]), 120)
 
     async def request(self, method: str, params: Any = None) -> Any:
         """Send a request; return its result. Fails on an error reply."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from argparse import Namespace
 from contextlib import aclosing
 from pathlib import Path
 
@@ -28,16 +29,17 @@ from rlm_server.protocol import (
 from rlm_server.runs.export import figures
 
 
-async def ask_command(
-    engine: Engine, question: str, paths: list[str], options: AskOptions, schema: Path | None
-) -> int:
+async def ask_command(engine: Engine, asked: Namespace, options: AskOptions) -> int:
     """Ask, print the answer, and return the exit status: 0 only for an answer that is complete.
 
     Notices, and what there is of an answer that isn't, go to standard error. Raises RlmError.
     """
-    options.schema = await asyncio.to_thread(_read_schema, schema) if schema else None
-    sources = [await asyncio.to_thread(_source, path) for path in paths]
-    run = await engine.ask(AskParams(question=question, sources=sources, options=options))
+    if asked.schema:
+        options.schema = await asyncio.to_thread(_read_schema, asked.schema)
+    sources = [await asyncio.to_thread(_source, path) for path in asked.paths]
+    run = await engine.ask(
+        AskParams(question=asked.question, sources=sources, options=options, project=asked.project)
+    )
     text, typed, end = "", False, None
     drawn: Provenance | None = None
     async with aclosing(engine.follow(run.run_id, 0)) as lines:
@@ -54,7 +56,7 @@ async def ask_command(
                 break  # it rests now, for questions that nobody here can ask
     if drawn is not None:
         _tell_provenance(drawn)
-    if end is not None and end.status == "done" and typed == (schema is not None):
+    if end is not None and end.status == "done" and typed == (asked.schema is not None):
         print(text)
         return 0
     if text:

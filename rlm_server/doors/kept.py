@@ -11,7 +11,7 @@ from rlm_server.context.store import stored
 from rlm_server.models.cache.entry import CacheStore
 from rlm_server.models.cache.open import open_database, open_store
 from rlm_server.models.costs import Costs
-from rlm_server.text import to_json
+from rlm_server.text import dollars, to_json
 
 MONTHS = 12
 
@@ -21,10 +21,13 @@ async def cache_command(config: Config, action: Literal["show", "export", "clear
 
     Removing takes the prepared contexts along that no run is using.
     """
-    store = open_store(config.cache, open_database())
+    database = open_database()
+    store = open_store(config.cache, database)
     try:
         if action == "clear":
             count = await store.clear()
+            if config.cache.url:  # similar questions are kept here all the same
+                await open_store(CacheConfig(), database).clear()
             print(f"{count} answer{'s' if count != 1 else ''} removed.")
             if contexts := await asyncio.to_thread(stored(config.context).clear):
                 print(f"{contexts} prepared context{'s' if contexts != 1 else ''} removed.")
@@ -35,6 +38,7 @@ async def cache_command(config: Config, action: Literal["show", "export", "clear
             await _show(store, config.cache)
     finally:
         await store.close()
+        await asyncio.to_thread(database.close)
     return 0
 
 
@@ -79,7 +83,7 @@ async def costs_command(config: Config) -> int:
             for i, (cell, width) in enumerate(zip(line, widths, strict=True))
         ]
         print("  ".join(cells).rstrip())
-    limit = f" of {result.limit:.2f}" if result.limit is not None else ""
+    limit = f" of {dollars(result.limit)}" if result.limit is not None else ""
     unknown = f", and {result.unknown_calls:,} calls of unknown price" * bool(result.unknown_calls)
     print(f"\n{result.month}: ${result.spent:.4f}{limit} spent{unknown}.")
     for project, most in sorted(config.costs.project_limits.items()):
@@ -88,5 +92,5 @@ async def costs_command(config: Config) -> int:
             for row in result.rows
             if row.month == result.month and row.project == project
         )
-        print(f"{result.month}, {project}: ${known:.4f} of {most:.2f} spent.")
+        print(f"{result.month}, {project}: ${known:.4f} of {dollars(most)} spent.")
     return 0

@@ -19,7 +19,16 @@ from rlm_server.engine.reply import Piece, ReplyParser
 from rlm_server.engine.speculation import Speculation
 from rlm_server.engine.steering import Steering
 from rlm_server.errors import RlmError
-from rlm_server.models import Account, Completion, Fate, Message, Models, Priority, add
+from rlm_server.models import (
+    Account,
+    Completion,
+    Fate,
+    Message,
+    Models,
+    Priority,
+    add,
+    most_tokens,
+)
 from rlm_server.protocol import (
     MAX_EVENT_TEXT,
     AskParams,
@@ -398,8 +407,8 @@ class Calls:
     def _reserve(
         self, node: str, name: str, messages: list[Message], *, subcall: bool
     ) -> Reservation:
-        price = Price(*self._models.price(name))
-        prompts = (message["content"] for message in messages)
+        prompts = [message["content"] for message in messages]
+        price = Price(*self._models.price(name, most_tokens(prompts)))
         reservation = self._ledger.reserve(node, prompts, price, subcall=subcall)
         self._note()
         return reservation

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from rlm_server.models import add, most_tokens
 from rlm_server.protocol import Limits, Usage
+from rlm_server.text import dollars
 
 ANSWER_TOKENS = 8192
 """What a call may answer with under a token or cost limit, since a reservation needs a bound."""
@@ -172,13 +173,13 @@ class Ledger:
             return cost or 0.0  # set aside all the same: a limit may be set meanwhile
         if cost is None or self.spent.cost is None:
             raise LimitReached(
-                f"a model's price is unknown, so the cost limit of ${limit:.2f} can't be kept; "
+                f"a model's price is unknown, so the cost limit of {dollars(limit)} can't be kept; "
                 "set input-price and output-price for it in the configuration"
             )
         if self.spent.cost + self._reserved_cost + cost > limit:
             raise LimitReached(
-                f"the cost limit of ${limit:.2f} leaves no room for a call of up to ${cost:.4f} "
-                f"(${self.spent.cost + self._reserved_cost:.4f} is used or set aside)"
+                f"the cost limit of {dollars(limit)} leaves no room for a call of up to "
+                f"${cost:.4f} (${self.spent.cost + self._reserved_cost:.4f} is used or set aside)"
             )
         return cost
 

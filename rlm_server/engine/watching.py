@@ -19,6 +19,7 @@ from rlm_server.protocol import (
     Usage,
     Watched,
 )
+from rlm_server.text import dollars
 
 if TYPE_CHECKING:
     from rlm_server.engine.durable import Durable
@@ -80,7 +81,7 @@ class Watch:
             await run.over()
             self._used = add(self._used, run.ended.usage if run.ended else Usage())
             if self._budget is not None and (self._left() or 0.0) <= 0.0:
-                self._tell(None, f"The budget of ${self._budget:.2f} is used up.")
+                self._tell(None, f"The budget of {dollars(self._budget)} is used up.")
                 return
 
     def _params(self) -> RerunParams:

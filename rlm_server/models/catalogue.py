@@ -16,6 +16,7 @@ from rlm_server.models.deployments import (
     offered,
 )
 from rlm_server.models.key_sources import KeySources
+from rlm_server.models.prices import window_of
 from rlm_server.models.secret import Secret
 from rlm_server.protocol import KeyWanted, Role
 
@@ -35,6 +36,7 @@ class Catalogue:
         self._configured = {name: as_model(several[0]) for name, several in self._members.items()}
         self._offered = offered() if config.discover else []
         self._local: Sequence[Deployment] = ()
+        self._windows: Mapping[str, int] = {}
         self._ad_hoc: dict[str, Deployment] = {}
         self._keys: dict[str, Secret] = {}
         self._sources = KeySources()
@@ -42,6 +44,15 @@ class Catalogue:
     def add_local(self, deployments: Sequence[Deployment]) -> None:
         """Take in the models that servers on this machine were found to have."""
         self._local = deployments
+
+    def learn_windows(self, windows: Mapping[str, int]) -> None:
+        """Take in the context windows that servers tell, in tokens, by deployment."""
+        self._windows = windows
+
+    def window(self, name: str) -> int | None:
+        """The context window in tokens, of the least of a model's deployments; None: unknown."""
+        known = (self._windows.get(each.name) or window_of(each) for each in self.able(name))
+        return min(filter(None, known), default=None)
 
     def there(self) -> list[Deployment]:
         """Those that can be named, the preferred ones first."""
@@ -82,6 +93,11 @@ class Catalogue:
             return offered
         here = next((d for d in (*self._local, EMBEDDED) if d.name == name), None)
         return here or offered or self._ad_hoc.get(name)
+
+    @property
+    def configured(self) -> Sequence[Deployment]:
+        """All deployments of the configuration."""
+        return [member for several in self._members.values() for member in several]
 
     def members_of(self, name: str) -> Sequence[Deployment]:
         """The deployments that serve the model of this name. Raises UnknownModelError."""
@@ -187,7 +203,7 @@ class Catalogue:
         Where nothing is configured and no key was found, these are the defaults of the
         providers, so that a key in auth-source is enough to begin.
         """
-        candidates = [member for several in self._members.values() for member in several]
+        candidates = self.configured
         if not candidates and not any(self.key(d) for d in self._offered):
             candidates = self._offered
         return [
@@ -198,7 +214,7 @@ class Catalogue:
 
     def add_keys(self, keys: Mapping[str, str]) -> list[str]:
         """Keep keys, by the name of the model; returns the names that now have one."""
-        configured = {member.name for several in self._members.values() for member in several}
+        configured = (member.name for member in self.configured)
         known = {*configured, *self._ad_hoc, *(d.name for d in self._offered)}
         accepted = [name for name, key in keys.items() if name in known and key.strip()]
         for name in accepted:

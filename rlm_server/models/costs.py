@@ -14,6 +14,7 @@ from rlm_server.models.account import Account
 from rlm_server.models.calls import Completion
 from rlm_server.models.database import Database
 from rlm_server.protocol import CostRow, CostsResult
+from rlm_server.text import dollars
 
 FILE = "costs.db"
 CURE = "What calls cost is not noted meanwhile. Move the file away to begin a new one."
@@ -143,7 +144,7 @@ class Costs:
 
     def _check(self, limit: float, project: str | None, worst: float | None) -> None:
         setting = "monthly-limit" if project is ALL else f"project-limits for {project!r}"
-        named = f"The limit of ${limit:.2f} a month" + (f" for {project}" if project else "")
+        named = f"The limit of {dollars(limit)} a month" + (f" for {project}" if project else "")
         if worst == 0.0:
             return
         if worst is None:

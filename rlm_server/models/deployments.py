@@ -14,6 +14,7 @@ from rlm_server.config import OFFLINE_MODEL, Config, ModelConfig, Tier
 from rlm_server.errors import ConfigError
 from rlm_server.models.providers import PROVIDERS, Provider, provider_of
 from rlm_server.models.slots import MODEST, WIDE, Range
+from rlm_server.text import without_password
 
 RESERVED = frozenset(
     {
@@ -136,8 +137,8 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def address(self) -> str:
-        """Where it is, for people."""
-        return self.settings.base_url or self.about.host or self.provider
+        """Where it is, for people: without a password or a key that the URL may hold."""
+        return without_password(self.settings.base_url or "") or self.about.host or self.provider
 
     @property
     def auth_host(self) -> str:

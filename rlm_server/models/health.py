@@ -51,8 +51,9 @@ class Watch:
     async def _run(self) -> None:
         try:
             while due := list(self._due()):
-                await asyncio.sleep(self._every)
+                # First of all: what was told before they were last left alone may be long past.
                 await asyncio.gather(*(self._check(group, server) for group, server in due))
+                await asyncio.sleep(self._every)
         finally:
             self._task = None
 

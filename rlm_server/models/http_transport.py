@@ -16,8 +16,9 @@ from rlm_server import __version__, sse
 from rlm_server.errors import ModelError
 from rlm_server.models.calls import Reply, Request, Vector
 from rlm_server.models.deployments import Deployment, is_loopback
-from rlm_server.models.faults import BROKEN, CAUSES, GARBLED, PASSING, Fault, tell
+from rlm_server.models.faults import BROKEN, CAUSES, GARBLED, GONE, PASSING, Fault, tell
 from rlm_server.models.http_vectors import ask_for_vector, vector_in
+from rlm_server.models.prices import is_openais
 from rlm_server.models.replies import checked, one_try, pass_on, secrets_of, text_of
 from rlm_server.models.statuses import refusal
 
@@ -85,9 +86,11 @@ def speaks(deployment: Deployment) -> bool:
     settings = deployment.settings
     if settings.transport != "auto" or not settings.base_url:
         return settings.transport == "http"
-    # OpenAI itself takes different parameters for different models, which litellm knows.
-    own = urlsplit(settings.base_url).hostname != "api.openai.com"
-    return own and deployment.provider in SPOKEN and not LITELLM_ONLY & deployment.params.keys()
+    # OpenAI takes different parameters for different models, which litellm knows; and so does a
+    # gateway that passes calls on to it.
+    openais = urlsplit(settings.base_url).hostname == "api.openai.com" or is_openais(deployment)
+    spoken = deployment.provider in SPOKEN and not LITELLM_ONLY & deployment.params.keys()
+    return spoken and not openais
 
 
 class HttpTransport:
@@ -144,9 +147,14 @@ class HttpTransport:
     @asynccontextmanager
     async def _post(self, url: str, body: bytes, request: Request) -> AsyncIterator[Any]:
         """The response to a request, once it is sure to be status 200."""
-        async with self._session(url).post(
+        call = self._session(url).post(
             url, data=body, headers=_headers(request), allow_redirects=False
-        ) as response:
+        )
+        try:
+            response = await call
+        except self._aiohttp.ConnectionTimeoutError:  # else it would pass for a slow answer
+            raise tell(GONE, request.deployment) from None
+        async with response:
             if response.status != 200:
                 said = await response.content.read(1 << 16)
                 secrets = secrets_of(request)

@@ -27,6 +27,9 @@ ENVIRONMENT = {
 }
 """What litellm reads from the environment when it is imported."""
 
+SILENT = ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy", "openai", "httpx", "httpcore")
+"""Loggers that would tell of prompts, headers with keys in them and addresses, some on stdout."""
+
 NO_KEY = "none"
 """Sent where no key is needed: given no key at all, litellm would look for one by itself."""
 
@@ -42,6 +45,8 @@ def load() -> Any:
         if _loaded:
             return _loaded[0]
         os.environ.update(ENVIRONMENT)
+        for name in SILENT:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         collecting = gc.isenabled()
         gc.disable()  # thousands of modules make garbage collection a fifth of the import
         try:
@@ -61,13 +66,11 @@ def load() -> Any:
 
 
 def _quieten(litellm: Any) -> None:
-    """Set what is global in litellm: no advice on stdout, no logs that could hold a prompt."""
+    """Set what is global in litellm: no advice on stdout, no parameters that a model refuses."""
     litellm.suppress_debug_info = True
     litellm.drop_params = True
     litellm.telemetry = False
     litellm.turn_off_message_logging = True
-    for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _ask_no_ollama() -> None:

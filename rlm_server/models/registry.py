@@ -8,6 +8,7 @@ import random as chance
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
+from functools import partial
 
 from rlm_server.config import Config
 from rlm_server.models import discovery
@@ -24,7 +25,7 @@ from rlm_server.models.dispatch import Dispatch
 from rlm_server.models.fate import Fate
 from rlm_server.models.health import check, checkable
 from rlm_server.models.pool import Priority
-from rlm_server.models.prices import highest, price_of, window_of
+from rlm_server.models.prices import highest, price_of
 from rlm_server.models.report import info_of
 from rlm_server.models.used import at_most, completion_of, usage_of_vector
 from rlm_server.protocol import KeyWanted, ModelInfo, Usage
@@ -32,7 +33,6 @@ from rlm_server.protocol import KeyWanted, ModelInfo, Usage
 KeysWanted = list[KeyWanted]
 Infos = list[ModelInfo]
 Names = list[str]
-
 
 FLUSH_SECONDS = 1.0
 """What the end of a run waits at most for its costs and answers to be on disk."""
@@ -105,9 +105,9 @@ class Models:
         await asyncio.shield(self._warming)
 
     async def look_around(self) -> None:
-        """Look for model servers on this machine, once; the defaults are right afterwards.
+        """Look for model servers on this machine, and ask configured ones for their windows, once.
 
-        Takes a moment, unlike the import of litellm. Never raises.
+        The defaults are right afterwards. Takes a moment, unlike litellm's import. Never raises.
         """
         if self._looking is None:
             self._looking = asyncio.create_task(self._find_local())
@@ -145,10 +145,7 @@ class Models:
         return self._catalogue.embedding
 
     def resolve(self, name: str | None, *, default: str) -> str:
-        """The name of the deployment that is meant: a known one, or a litellm id.
-
-        Raises UnknownModelError, which lists those that are configured.
-        """
+        """The name of the model that is meant. Raises UnknownModelError, which names them all."""
         return self._catalogue.find(name or default).name
 
     def model_id(self, name: str) -> str:
@@ -173,24 +170,25 @@ class Models:
         """Whether calls to it cost no money."""
         return self.price(name) == (0.0, 0.0)
 
-    def price(self, name: str) -> tuple[float | None, float | None]:
+    def price(self, name: str, prompt_tokens: int = 0) -> tuple[float | None, float | None]:
         """US dollars for a million tokens of prompt and of completion; None: unknown.
 
-        At most: the highest of whatever may answer, fallbacks included.
+        At most: the highest of whatever may answer a prompt of so many tokens, fallbacks included.
         """
         names = (name, *self._catalogue.find(name).settings.fallbacks)
         may_answer = [d for each in names for d in self._catalogue.able(each)]
-        prompt, completion = highest(map(price_of, may_answer)).per_million()
+        prices = (price_of(deployment).at(prompt_tokens) for deployment in may_answer)
+        prompt, completion = highest(prices).per_million()
         return prompt, 0.0 if completion is None and name == self.embedding else completion
 
     def cost(self, name: str, usage: Usage) -> float | None:
         """US dollars for what was used, by the model's prices; None: unknown."""
-        return highest(map(price_of, self._catalogue.able(name))).of(usage)
+        prices = (price_of(each).at(usage.prompt_tokens) for each in self._catalogue.able(name))
+        return highest(prices).of(usage)
 
     def window(self, name: str) -> int | None:
         """The context window in tokens, of the least of the deployments; None: unknown."""
-        known = filter(None, map(window_of, self._catalogue.able(name)))
-        return min(known, default=None)
+        return self._catalogue.window(name)
 
     # ----------------------------------------------------------------------------------- calls
 
@@ -225,7 +223,7 @@ class Models:
             return await ask(listener, fate)
 
         async def pay(listener: Listener | None, fate: Fate) -> Completion:
-            with self.costs.room(account, at_most(self.price(name), messages, max_tokens)):
+            with self.costs.room(account, at_most(partial(self.price, name), messages, max_tokens)):
                 try:
                     completion = await ask(listener, fate)
                 finally:
@@ -255,7 +253,7 @@ class Models:
         name = self._catalogue.embedding
         assert name is not None, "the semantic cache is only there where a model is named"
         messages: list[Message] = [{"role": "user", "content": text}]
-        worst = at_most(self.price(name), messages, 1)
+        worst = at_most(partial(self.price, name), messages, 1)
         with self.costs.room(account, worst) if account else nullcontext():
             ask = Ask(messages, None, None, Priority.WATCHED)
             vector, deployment = await self._dispatch.vector(name, ask)
@@ -306,5 +304,8 @@ class Models:
         await asyncio.gather(self._carriers.load(), self.look_around())
 
     async def _find_local(self) -> None:
-        if self._discover:
-            self._catalogue.add_local(await discovery.discover(*self._probes))
+        async with asyncio.TaskGroup() as tasks:
+            windows = tasks.create_task(discovery.windows(self._catalogue.configured))
+            if self._discover:
+                self._catalogue.add_local(await discovery.discover(*self._probes))
+        self._catalogue.learn_windows(windows.result())

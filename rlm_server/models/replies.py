@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
+from urllib.parse import parse_qsl, urlsplit
 
 from rlm_server.errors import ModelError
 from rlm_server.models.calls import Part, Reply, Request
@@ -82,6 +83,9 @@ def text_of(content: object) -> str:
 
 
 def secrets_of(request: Request) -> list[str]:
-    """What must not be in a message: the key, and headers, which may hold another."""
+    """What must not be in a message: the key, and headers and the URL, which may hold another."""
+    settings = request.deployment.settings
     key = [request.key.reveal()] if request.key else []
-    return [*key, *request.deployment.settings.headers.values()]
+    url = urlsplit(settings.base_url or "")
+    in_url = [url.password or "", *(value for _, value in parse_qsl(url.query))]
+    return [*key, *settings.headers.values(), *in_url]

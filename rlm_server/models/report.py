@@ -5,7 +5,7 @@ from __future__ import annotations
 from rlm_server.models.catalogue import Catalogue
 from rlm_server.models.deployments import Deployment
 from rlm_server.models.pool import Group
-from rlm_server.models.prices import highest, price_of, window_of
+from rlm_server.models.prices import highest, price_of
 from rlm_server.models.server import Server
 from rlm_server.protocol import DeploymentInfo, ModelInfo
 
@@ -27,7 +27,7 @@ def info_of(model: Deployment, catalogue: Catalogue, group: Group | None, now: f
         model=model.model,
         provider=model.provider,
         source=model.source,
-        window=min(filter(None, map(window_of, able)), default=None),
+        window=catalogue.window(model.name),
         input_price=input_price,
         output_price=output_price,
         key=catalogue.key_state(model),

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from rlm_server.errors import ModelError, RateLimitedError, TransientError, UnreachableError
+from rlm_server.errors import (
+    ModelError,
+    NoKeyError,
+    RateLimitedError,
+    TransientError,
+    UnreachableError,
+)
 from rlm_server.models.deployments import Deployment
 from rlm_server.models.latency import Latency
 from rlm_server.models.retry import LONGEST_WAIT
@@ -64,13 +70,16 @@ class Server:
         return until if until > now else None
 
     def resting(self, now: float) -> bool:
-        """Whether nothing but a pause that it asked for keeps it from being asked."""
-        return self._rests_until > now and self._out_until is None
+        """Whether nothing but a pause that it asked for keeps it from being asked.
+
+        One that asks for a longer pause than any call waits isn't there at all.
+        """
+        return now < self._rests_until <= now + LONGEST_WAIT and self._out_until is None
 
     @property
     def out_until(self) -> float:
         """Until when it is left out; for the choice among those that all are."""
-        return self._out_until or 0.0
+        return max(self._rests_until, self._out_until or 0.0)
 
     def load(self, latency: float) -> float:
         """What another call would find: the share of its slots in use times its slowness."""
@@ -113,6 +122,8 @@ class Server:
         if isinstance(error, RateLimitedError):
             self._limited(error.retry_after, started, now)
         elif isinstance(error, UnreachableError) or error.elsewhere:
+            if isinstance(error, NoKeyError):
+                self._times_out = 10  # its source may have asked a person: not again soon
             self.leave_out(now)
         elif isinstance(error, TransientError):
             self.latency.observe_failure(now - started, now)
@@ -133,10 +144,6 @@ class Server:
             self._out_until = min(self._out_until, now)
 
     def _limited(self, retry_after: float | None, started: float, now: float) -> None:
-        if retry_after is not None and retry_after > LONGEST_WAIT:
-            # Longer than any call waits: others are asked, and without others it is told at once.
-            self._out_until = now + min(retry_after, LONGEST_LIMIT)
-            return
-        rest = SHORT_REST if retry_after is None else retry_after
+        rest = SHORT_REST if retry_after is None else min(retry_after, LONGEST_LIMIT)
         self._rests_until = max(self._rests_until, now + rest)
         self.slots.refused(started, now)

@@ -12,7 +12,7 @@ from rlm_server.models.deployments import Deployment
 from rlm_server.models.faults import Fault, tell
 from rlm_server.models.retry_after import seconds_of
 from rlm_server.models.said import message_of
-from rlm_server.text import clean, clip, scrub
+from rlm_server.text import clean, clip, scrub, without_password
 
 POLICY_TEXT = re.compile(r"content_filter|content_policy_violation|content management policy", re.I)
 
@@ -33,7 +33,8 @@ def refusal(
     # First scrubbed: of a key that is cut in two, none of the pieces would be found.
     detail = "" if fault is faults.SLOW else clip(scrub(said, secrets), faults.LONGEST)
     if 300 <= status < 400:
-        detail = scrub(f"it redirects to {headers.get('location', 'nowhere')}", secrets)
+        place = without_password(headers.get("location", "nowhere"))
+        detail = scrub(f"it redirects to {place}", secrets)
     asked = headers.get("retry-after")
     return tell(
         fault,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -28,16 +29,18 @@ MOST_TOKENS = 10**9
 
 
 def at_most(
-    price: tuple[float | None, float | None], messages: Sequence[Message], max_tokens: int | None
+    price: Callable[[int], tuple[float | None, float | None]],
+    messages: Sequence[Message],
+    max_tokens: int | None,
 ) -> float | None:
     """US dollars that a call costs at most, as far as one can know; None: unknown price.
 
-    ``price`` is for a million tokens of prompt and of completion.
+    ``price`` gives, by the tokens of a prompt, that of a million tokens of prompt and completion.
     """
-    prompt, completion = price
+    asked = most_tokens(message["content"] for message in messages)
+    prompt, completion = price(asked)
     if prompt is None or completion is None:
         return None
-    asked = most_tokens(message["content"] for message in messages)
     return (asked * prompt + (max_tokens or LONGEST_ANSWER) * completion) / MILLION
 
 
@@ -90,7 +93,7 @@ def _paid(deployment: Deployment, usage: Usage, reply: Reply) -> float | None:
     if told and not stated and not deployment.free:
         return reply.cost
     written = min(_sane(reply.written_tokens), usage.prompt_tokens)
-    return price_of(deployment).of(usage, written=written)
+    return price_of(deployment).of(usage, written=written, when=datetime.now(UTC))
 
 
 def _sane(tokens: int) -> int:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import sqlite3
 import statistics
+import sys
 import tempfile
 import time
 import warnings
@@ -22,6 +23,10 @@ from scripted_provider import Reply, ScriptedProvider
 CALLS = 1000
 ROUNDS = 7
 ANSWER = "An answer of some length. " * 120
+MOST = 0.2
+"""Milliseconds for a kept answer to a prompt of up to ``USUAL`` characters; the key of a longer one
+is a hash of all of it."""
+USUAL = 10_000
 PROMPTS = (("400 characters", 400), ("10,000 characters", 10_000), ("100,000 characters", 100_000))
 
 
@@ -66,8 +71,9 @@ async def measure(models: Models, size: int) -> list[tuple[str, list[float]]]:
     return rows
 
 
-async def main() -> None:
+async def main() -> int:
     warnings.simplefilter("ignore")
+    missed = False
     reply = Reply(ANSWER)
     with tempfile.TemporaryDirectory(prefix="rlm-bench-") as name:
         os.environ["RLM_CACHE"] = os.environ["RLM_STATE"] = str(Path(name))
@@ -78,6 +84,7 @@ async def main() -> None:
             for title, size in PROMPTS:
                 measured = await measure(models, size)
                 floor = statistics.median(measured[0][1])
+                missed |= size <= USUAL and statistics.median(measured[1][1]) > MOST
                 for what, times in measured:
                     median = statistics.median(times)
                     rows.append(
@@ -99,7 +106,10 @@ async def main() -> None:
             )
             print_table("One call, ms", ["", "median", "worst", "ratio to raw"], rows)
             await models.close()
+    if missed:
+        print(f"MISSED: {MOST} ms for a kept answer")
+    return int(missed)
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    sys.exit(asyncio.run(main()))

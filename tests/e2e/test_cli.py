@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -122,11 +123,13 @@ def test_export_writes_a_file(tmp_path: Path) -> None:
     assert page.read_text().startswith("<!DOCTYPE html>")
 
 
-async def ask(home: Path, provider: ScriptedProvider, *arguments: str) -> tuple[int, str, str]:
+async def ask(
+    home: Path, provider: ScriptedProvider, *arguments: str, more: str = ""
+) -> tuple[int, str, str]:
     """Run ``rlm-server ask`` with a scripted model; status, standard output, standard error."""
     (home / "config.toml").write_text(
         'discover = false\nroot = "m"\n'
-        f'[models.m]\nmodel = "openai/m"\nbase-url = "{provider.url}"\nretries = 0\n'
+        f'[models.m]\nmodel = "openai/m"\nbase-url = "{provider.url}"\nretries = 0\n' + more
     )
     (home / "poem.txt").write_text("The sea is calm tonight.\n")
     (home / "schema.json").write_text('{"type": "object", "required": ["word"]}')
@@ -163,6 +166,19 @@ async def test_ask_reads_standard_input_and_directories(tmp_path: Path) -> None:
     async with ScriptedProvider([reply]) as provider:
         status, out, _ = await ask(tmp_path, provider, "-", "poem.txt")
     assert (status, out) == (0, '["poem.txt", "stdin"]\n')
+
+
+async def test_ask_counts_for_a_project_and_keeps_its_limit(tmp_path: Path) -> None:
+    more = "input-price = 1.0\noutput-price = 1.0\n[costs.project-limits]\nthesis = 0.001\n"
+    async with ScriptedProvider(["```repl\nFINAL(context[4:7])\n```"]) as provider:
+        status, _, err = await ask(tmp_path, provider, "poem.txt", "--project", "thesis", more=more)
+        assert (status, provider.requests) == (1, [])
+        assert "The limit of $0.001 a month for thesis leaves no room for a call of up to" in err
+        status, _, _ = await ask(tmp_path, provider, "poem.txt", "--project", "essay", more=more)
+        assert status == 0
+    costs = rlm_server(tmp_path, "costs").stdout
+    assert re.search(r"\d\d  essay +m +1 ", costs)
+    assert "thesis: $0.0000 of $0.001 spent." in costs
 
 
 async def test_ask_with_a_schema_prints_json_that_fits(tmp_path: Path) -> None:

@@ -13,13 +13,15 @@ from rpc_client import initialize_params, start_server
 from scripted_provider import Reply, ScriptedProvider
 
 CANARY = "sk-canary-0123456789abcdef"
+OF_A_GATEWAY = "pk-canary-fedcba9876543210"
+"""A key in a header, which the configuration has to hold."""
 
 
 @asynccontextmanager
 async def served(tmp_path: Path, script, **model: object):
     """A server whose default model is the scripted provider."""
     async with ScriptedProvider(script) as provider:
-        settings = {"timeout": 20, "retries": 2, **model}
+        settings = {"transport": "litellm", "timeout": 20, "retries": 2, **model}
         lines = "".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items())
         (tmp_path / "config.toml").write_text(
             'root = "scripted"\ndiscover = false\n[models.scripted]\nmodel = "openai/scripted"\n'
@@ -78,14 +80,18 @@ async def test_the_key_is_in_no_artefact(tmp_path: Path) -> None:
     assert not with_canary(tmp_path)
 
 
+@pytest.mark.parametrize("transport", ["http", "litellm"])
 @pytest.mark.parametrize("source", ["environment", "command"])
-async def test_a_whole_run_leaves_the_key_nowhere(tmp_path: Path, source: str) -> None:
+async def test_a_whole_run_leaves_the_key_nowhere(
+    tmp_path: Path, source: str, transport: str
+) -> None:
     """In no log, kept answer, note of costs, printed line; and in no core dump to be."""
     more = {} if source == "environment" else {"key_command": ["sh", "-c", 'echo "$OTHER_VAULT"']}
     async with ScriptedProvider(script) as provider:
         (tmp_path / "config.toml").write_text(
             'root = "scripted"\ndiscover = false\n[models.scripted]\nmodel = "openai/scripted"\n'
             f'base-url = "{provider.url}"\ninput-price = 1.0\noutput-price = 2.0\n'
+            f'transport = "{transport}"\nheaders = {{x-portkey-api-key = "{OF_A_GATEWAY}"}}\n'
             + ('key-env = "SCRIPTED_KEY"\n' if not more else "key-command = ")
             + (json.dumps(more["key_command"]) if more else "")
         )
@@ -100,19 +106,22 @@ async def test_a_whole_run_leaves_the_key_nowhere(tmp_path: Path, source: str) -
                 await client.request(method)
             limits = Path(f"/proc/{process.pid}/limits").read_text()
             assert CANARY not in json.dumps(client.messages)
+            assert OF_A_GATEWAY not in json.dumps(client.messages)
+    assert {r.headers["x-portkey-api-key"] for r in provider.requests} == {OF_A_GATEWAY}
     assert [r.headers["authorization"] for r in provider.requests] == [f"Bearer {CANARY}"] * 4
     assert (costs["rows"][0]["calls"], costs["rows"][0]["cachedCalls"]) == (8, 4)
     assert re.search(r"Max core file size +0 ", limits)
     assert {"answers.db", "costs.db"} < {path.name for path in tmp_path.rglob("*")}
     assert (tmp_path / "stderr").stat().st_size > 0
     assert not with_canary(tmp_path)
+    assert [path.name for path in with_canary(tmp_path, OF_A_GATEWAY)] == ["config.toml"]
 
 
-def with_canary(directory: Path) -> list[Path]:
+def with_canary(directory: Path, canary: str = CANARY) -> list[Path]:
     """The files that have the key in them."""
     files = [path for path in directory.rglob("*") if path.is_file()]
     assert files
-    return [path for path in files if CANARY.encode() in path.read_bytes()]
+    return [path for path in files if canary.encode() in path.read_bytes()]
 
 
 @pytest.mark.parametrize(

@@ -164,10 +164,10 @@
         (rlm-test-wait-text new "^\\+so: of beta"))
       (with-current-buffer buffer (rlm-watch (rlm-runs-here) nil t)))))
 
-(ert-deftest rlm-durable-ten-thousand-runs-are-listed-quickly ()
-  "In less than 300 ms, once the index is there.
-How long it takes is checked if the environment variable RLM_BENCH is set, since
-this machine may be busy; how long Emacs itself is busy is checked always."
+(ert-deftest rlm-durable-of-ten-thousand-runs-only-the-newest-are-drawn ()
+  "So that Emacs has as much to do as with a few hundred.
+That it takes less than 300 ms, once the index is there, is checked only if the
+environment variable RLM_BENCH is set, since this machine may be busy."
   (rlm-test-with
     (let ((directory (expand-file-name "state/runs/" rlm-test-directory)))
       (make-directory directory t)
@@ -185,17 +185,16 @@ this machine may be busy; how long Emacs itself is busy is checked always."
       (should (= 10000 (funcall total))))
     (set-buffer (rlm-runs))
     (rlm-test-wait (lambda () tabulated-list-entries))
-    (let ((best 1.0) (busy 1.0))
+    (should (= rlm-runs-limit (length tabulated-list-entries)))
+    (should (equal "Question 9999?" (plist-get (car rlm-runs--summaries) :question)))
+    (let ((best 1.0))
       (dotimes (_ 5)
-        (let ((begun (float-time)) (used (float-time (get-internal-run-time))))
+        (let ((begun (float-time)))
           (setq tabulated-list-entries nil)
           (rlm-table-refresh)
           (while (null tabulated-list-entries) (accept-process-output nil 0.01))
-          (setq best (min best (- (float-time) begun))
-                busy (min busy (- (float-time (get-internal-run-time)) used)))))
+          (setq best (min best (- (float-time) begun)))))
       (message "10,000 runs: the newest are listed in %.0f ms" (* 1000 best))
-      (should (<= 100 (length tabulated-list-entries)))
-      (should (< busy 0.3))
       (when (getenv "RLM_BENCH")
         (should (< best 0.3))))))
 

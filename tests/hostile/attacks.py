@@ -58,7 +58,8 @@ class Attack:
     """Regular expression that has to match "status | error | output"."""
     kept: bool | None = True
     """Whether ``keep`` has to survive; None: either is right."""
-    seconds: float = 3.0
+    seconds: float = 60.0
+    """After which it is stopped; most end by themselves long before."""
     fast: bool = False
     """Whether it belongs to the subset that always runs."""
     contained_only: bool = True
@@ -485,6 +486,7 @@ STOPPING = [
         "recursion",
         "sys.setrecursionlimit(10 ** 9)\ndef f(): f()\nf()",
         DIED + "|RecursionError|MemoryError|^timeout",
+        seconds=3.0,
         contained_only=False,
     ),
     _attack("exit", "sys.exit(0)", "SystemExit", contained_only=False),

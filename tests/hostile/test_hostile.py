@@ -184,8 +184,8 @@ def test_attack(played: Played, attack: Attack, setting: str) -> None:
         pytest.skip("nothing is contained in this mode")
     report = played[attack.name]
     assert report["problems"] == [], report
-    # Processor time: what a reply of megabytes costs at once, with ample room.
-    assert float(str(report["stall"])) < 0.5, report
+    # What replies of a megabyte cost at once, with ample room.
+    assert float(str(report["stall"])) < 32, report
 
 
 def test_there_are_enough_attacks() -> None:

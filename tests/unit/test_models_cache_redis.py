@@ -1,18 +1,20 @@
 """Answers shared through a real Redis server: one asks for all, and nobody needs the server."""
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 
 import pytest
 
 from redis_process import needs_redis, redis_server
 from rlm_server.config import CacheConfig, Config, ModelConfig
+from rlm_server.doors.kept import cache_command
 from rlm_server.errors import ConfigError
 from rlm_server.models import Account, Models
 from rlm_server.models.cache import redis_store
 from rlm_server.models.cache.entry import Entry
 from rlm_server.models.cache.open import open_database, open_store
 from rlm_server.models.cache.redis_store import RedisStore
+from rlm_server.models.cache.semantic import SemanticCache
 from rlm_server.models.database import DatabaseError
 from scripted_provider import Reply, ScriptedProvider
 
@@ -70,6 +72,35 @@ async def test_one_asks_for_all_and_the_others_take_what_it_got(port: int) -> No
             assert await asyncio.gather(*waiting) == [ENTRY] * 2
 
 
+async def test_what_is_damaged_is_neither_found_nor_exported(port: int) -> None:
+    async with stores(port, 1) as (store,):
+        await store.put(b"k", ENTRY)
+        await store._client.set(redis_store.PREFIX + b"x".hex().encode(), b"{")
+        assert await store.get(b"x") is None
+        assert [kept.entry async for kept in store.export()] == [ENTRY]
+
+
+async def test_clearing_forgets_similar_questions_too(port: int, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("RLM_CACHE", str(tmp_path))
+
+    async def embed(text: str) -> list[float]:
+        return [1.0]
+
+    @contextmanager
+    def questions():
+        database = open_database()
+        yield SemanticCache(database, embedder="e", threshold=0.9, ttl=60)
+        database.close()
+
+    with questions() as kept:
+        await kept.keep(b"s", "Why?", "So.", "1", embed)
+    with questions() as kept:
+        assert await kept.find(b"s", "Why?", embed)
+    await cache_command(Config(cache=CacheConfig(url=f"redis://127.0.0.1:{port}/0")), "clear")
+    with questions() as kept:
+        assert await kept.find(b"s", "Why?", embed) is None
+
+
 async def test_who_gives_up_lets_the_next_ask(port: int) -> None:
     async with stores(port) as (one, other):
         with pytest.raises(ZeroDivisionError):
@@ -86,8 +117,8 @@ async def test_who_has_died_is_waited_for_only_shortly(port: int, monkeypatch) -
         await one._client.set(lease, b"of the dead", px=1)
         async with asyncio.timeout(60), other.turn(b"k") as entry:
             assert entry is None
-            await one._client.pexpire(lease, 3000)
-            while await one._client.pttl(lease) <= 3000:  # until it is renewed
+            await one._client.persist(lease)
+            while await one._client.pttl(lease) < 0:  # until it is renewed
                 assert await one._client.get(lease)
         assert await one._client.get(lease) is None
 

@@ -192,6 +192,17 @@ async def test_clearing_gives_a_file_that_can_be_used(tmp_path: Path, how: str, 
     await fresh.close()
 
 
+async def test_what_is_damaged_is_neither_found_nor_exported(tmp_path: Path) -> None:
+    store = store_at(tmp_path / "a.db")
+    for key_ in (b"k", b"x"):
+        await store.put(key_, entry())
+    store._database.write([("UPDATE entry SET value = ? WHERE key = ?", (b"{", b"x"))])
+    store._database.flush()
+    assert await store.get(b"x") is None
+    assert [kept.entry async for kept in store.export()] == [entry()]
+    await store.close()
+
+
 # ------------------------------------------------------------------------------------------ keys
 
 ASKED = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]

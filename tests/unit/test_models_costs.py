@@ -206,6 +206,19 @@ async def test_a_call_beyond_the_limit_never_leaves() -> None:
         assert provider.requests == []
 
 
+async def test_a_long_prompt_is_held_against_the_limit_at_the_price_of_long_prompts() -> None:
+    costs = CostsConfig(monthly_limit=0.5)
+    config = Config(
+        discover=False,
+        costs=costs,
+        models={"m": ModelConfig(model="gemini/gemini-2.5-pro", key_env="KEY")},
+    )
+    models = Models(config, {"KEY": "sk-x"})
+    with pytest.raises(BudgetError, match=r"a call of up to \$0\.6229"):
+        await ask(models, GREEN, "x" * 600_003)  # 200,002 tokens; $0.3319 at the usual price
+    await models.close()
+
+
 async def test_calls_at_once_do_not_pass_the_limit_together() -> None:
     costs = CostsConfig(monthly_limit=0.05)
     gate = asyncio.Event()

@@ -18,7 +18,14 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning"),
 ]
 
-TAGS = {"models": [{"name": "qwen3:8b", "size": 1}, {"name": "nomic-embed-text:latest"}]}
+TAGS = {
+    "models": [
+        {"name": "all-minilm:latest", "details": {"family": "bert"}},
+        {"name": "qwen3:8b", "size": 1, "details": {"family": "qwen3"}},
+        {"name": "nomic-embed-text:latest"},
+    ]
+}
+"""Newest first, as Ollama lists them; two of these only compare texts."""
 SERVED = {"object": "list", "data": [{"id": "meta/llama", "max_model_len": 32_768}]}
 
 
@@ -62,6 +69,25 @@ async def test_a_key_and_a_configured_model_come_before_a_local_server() -> None
             assert "ollama_chat/qwen3:8b" in [info.name for info in models.list()]
     assert keyed.root.startswith("openai/")
     assert configured.root == "mine"
+
+
+async def test_configured_servers_tell_the_windows_of_their_models() -> None:
+    async with ScriptedProvider([], other_paths={"/v1/models": SERVED}) as server:
+        here = {"model": "hosted_vllm/meta/llama", "base_url": server.url}
+        settings = {
+            "told": ModelConfig(**here),
+            "stated": ModelConfig(**here, window=1000),
+            "another": ModelConfig(model="hosted_vllm/other", base_url=server.url),
+            "gone": ModelConfig(model="hosted_vllm/x", base_url=closed_port()),
+            "least": ModelConfig(**here, deployments=[{}, {"window": 500}]),
+        }
+        models = Models(Config(discover=False, models=settings), {})
+        assert models.window("told") is None
+        await models.look_around()
+        await models.close()
+    windows = {"told": 32_768, "stated": 1000, "another": None, "gone": None, "least": 500}
+    assert {name: models.window(name) for name in windows} == windows
+    assert {row.name: row.window for row in models.list() if row.name in windows} == windows
 
 
 async def test_a_question_to_a_found_model_reaches_its_server() -> None:

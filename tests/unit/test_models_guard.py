@@ -43,6 +43,23 @@ from rlm_server.models.cache.guard_words import DECISIVE, NEGATIONS, NUMBERS, ST
         ("What is rlm-run for?", "What is rlm-runs for?"),
         ("List the contributors.", "List the contributors and their affiliations."),
         ("Which modules have tests?", "Which modules lack tests?"),
+        (
+            "Summarise the arguments of the plaintiff and the damages that were claimed.",
+            "Summarise the arguments of the defendant and the damages that were awarded.",
+        ),
+        (
+            "In the report on the northern factories, who signed the letter to the board?",
+            "In the report on the northern factories, who received the letter to the council?",
+        ),
+        ("List emails that Alice sent to Bob.", "List emails that Carol sent to Dave Miller."),
+        ("Which functions are in a.py?", "Which methods are in a.py?"),
+        ("Which arguments does it take?", "Which options does it take?"),
+        ("Where is the main file?", "Where is the key file?"),
+        ("Which class handles user logins?", "Which function handles admin logins?"),
+        (
+            "Of the plaintiff's arguments about the contract, which were accepted?",
+            "Which arguments about the contract did the defendant make that were accepted?",
+        ),
     ],
 )
 def test_what_means_something_else_is_stopped(one: str, other: str) -> None:
@@ -66,16 +83,22 @@ def test_what_means_the_same_passes(one: str, other: str) -> None:
     assert difference(one, other) == ""
 
 
-PAIRS = tomllib.loads(
-    (Path(__file__).parent.parent / "bench" / "semantic_pairs.toml").read_text("utf-8")
+BENCH = Path(__file__).parent.parent / "bench"
+PAIRS, MORE = (
+    tomllib.loads((BENCH / name).read_text("utf-8"))
+    for name in ("semantic_pairs.toml", "semantic_more.toml")
 )
-STOPPED = ("negation", "order", "number", "name", "quoted", "one-word")
+DIFFERENT = {
+    f"{name}: {kind}": group["pairs"]
+    for name, groups in (("pairs", PAIRS), ("more", MORE))
+    for kind, group in groups.items()
+    if not group["same"]
+}
 
 
-@pytest.mark.parametrize("kind", STOPPED)
-def test_of_our_pairs_none_that_sounds_alike_passes(kind: str) -> None:
-    passed = [(one, other) for one, other in PAIRS[kind]["pairs"] if not difference(one, other)]
-    assert passed == []
+@pytest.mark.parametrize("pairs", DIFFERENT.values(), ids=DIFFERENT)
+def test_of_our_pairs_with_different_answers_none_passes(pairs: list[list[str]]) -> None:
+    assert [(one, other) for one, other in pairs if not difference(one, other)] == []
 
 
 def test_of_our_pairs_nearly_all_near_duplicates_pass() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from contextlib import asynccontextmanager
 
 import pytest
@@ -14,6 +15,7 @@ from rlm_server.errors import (
     RateLimitedError,
     RefusedError,
     TransientError,
+    UnreachableError,
 )
 from rlm_server.models import Models, http_transport
 from rlm_server.models.deployments import Deployment
@@ -80,6 +82,23 @@ async def test_connections_are_used_again() -> None:
         for _ in range(5):
             await models.complete("m", QUESTION)
         assert len(provider._connections) == 1
+
+
+async def test_an_address_that_lets_nobody_connect_is_unreachable(monkeypatch) -> None:
+    """Not slow: a longer time-out would not help, and nothing can have been paid."""
+    monkeypatch.setattr(http_transport, "CONNECTING", 0.05)
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        address = full.getsockname()
+        waiting = [socket.socket() for _ in range(2)]
+        for each in waiting:  # beyond these, the kernel answers nobody
+            each.setblocking(False)
+            each.connect_ex(address)
+        async with asking(base_url=f"http://127.0.0.1:{address[1]}/v1") as (models, _):
+            with pytest.raises(UnreachableError, match="Nothing answers") as caught:
+                await models.complete("m", QUESTION)
+        for each in waiting:
+            each.close()
+    assert caught.value.late == 0
 
 
 async def test_a_redirect_is_not_followed_since_the_key_would_go_along() -> None:
@@ -207,6 +226,7 @@ def test_every_status_is_an_error_with_a_cure(status: int, body: str, kind: type
         ({"model": "litellm_proxy/x", "base_url": "http://a/v1"}, True),
         ({"model": "openai/x"}, False),
         ({"model": "openai/x", "base_url": "https://api.openai.com/v1"}, False),
+        ({"model": "openai/gpt-5.4-mini", "base_url": "https://gateway.example.org/v1"}, False),
         ({"model": "anthropic/x", "base_url": "http://a"}, False),
         ({"model": "ollama_chat/x", "base_url": "http://a"}, False),
         ({"model": "hosted_vllm/x", "base_url": "http://a/v1", "transport": "litellm"}, False),

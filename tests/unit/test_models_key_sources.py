@@ -71,6 +71,25 @@ async def test_a_command_that_fails_is_told_without_what_it_printed(
     assert caught.value.__context__ is None
 
 
+async def test_where_one_deployments_key_cannot_be_had_another_is_asked(tmp_path: Path) -> None:
+    """And its command, which may ask a person, is not run again within the minute."""
+    command, now = printing(tmp_path, "raise SystemExit(1)"), [0.0]
+    async with ScriptedProvider(lambda _: "Yes.") as provider:
+        settings = ModelConfig(
+            model="openai/x",
+            base_url=provider.url,
+            deployments=[{"key-command": command}, {"key-env": "KEY"}],
+        )
+        config = Config(discover=False, models={"m": settings})
+        models = Models(config, {"KEY": KEY}, clock=lambda: now[0])
+        for now[0] in (0.0, 59.0):
+            assert (await models.complete("m", QUESTION)).text == "Yes."
+        first, second = models.list()[0].deployments
+        await models.close()
+    assert (first.health, first.calls, second.calls) == ("down", 0, 2)
+    assert (tmp_path / "count").read_text() == "x"
+
+
 async def test_a_program_that_is_not_there_is_told() -> None:
     with pytest.raises(NoKeyError, match="'no-such-program' of key-command can't be started"):
         await call(key_command=["no-such-program"])

@@ -481,6 +481,21 @@ async def test_a_pause_that_is_asked_for_is_kept_by_all() -> None:
 
 
 @virtually
+async def test_a_long_pause_that_is_asked_for_ends_by_no_answer_to_an_older_call() -> None:
+    near, far = deployment("a"), deployment("c", base_url="https://example.org/v1")
+    pool = group(near, far)
+    older = await take(pool)
+    await fail(pool, RateLimitedError("slow", retry_after=300))
+    async with pool.held(older) as server:
+        pass
+    server.may_return(asyncio.get_running_loop().time())  # nor because it is well
+    assert server.health(0.0) == "limited"
+    assert named([await take(pool)]) == "c"  # at once: no call waits for so long
+    await asyncio.sleep(301)
+    assert named([await take(pool)]) == "a"
+
+
+@virtually
 async def test_a_server_that_is_avoided_is_used_by_others() -> None:
     pool = group(deployment("a", slots=1), deployment("b", slots=1))
     held = [await take(pool), await take(pool)]

@@ -1,5 +1,6 @@
 """Each provider by its own protocol over a real socket: whole, streamed, counted, and refusing."""
 
+import asyncio
 import json
 from dataclasses import dataclass, field
 
@@ -99,12 +100,7 @@ class Provider:
 
 PROVIDERS = {
     "OpenAI": Provider("openai/gpt-5.4-mini", compatible, "/v1/chat/completions"),
-    "OpenAI, by litellm": Provider(
-        "openai/gpt-5.4-mini",
-        compatible,
-        "/v1/chat/completions",
-        settings={"transport": "litellm"},
-    ),
+    "OpenAI-compatible": Provider("openai/qwen3", compatible, "/v1/chat/completions"),
     "Anthropic": Provider(
         "anthropic/claude-sonnet-4-5", anthropic, "/v1/messages", "x-api-key", base=""
     ),
@@ -171,6 +167,64 @@ async def test_each_provider_answers_whole_and_streamed(name: str) -> None:
         told = json.dumps(request.body)
         assert "Be brief." in told
         assert "Why?" in told
+
+
+@pytest.mark.parametrize("name", ["OpenAI", "OpenAI-compatible", "vLLM"])
+@pytest.mark.parametrize("form", ["http://me:{key}@{place}/v1", "http://{place}/v1?api-key={key}"])
+@pytest.mark.parametrize("status", [0, 307, 401, 500])
+async def test_a_key_in_the_address_is_told_to_nobody(name: str, form: str, status: int) -> None:
+    """``status`` 0: nothing answers."""
+    moved = {"location": f"http://elsewhere.example.org/?token={KEY}"}
+    reply = Reply(status=status, headers=moved, body=f"no, {KEY}".encode())
+    async with ScriptedProvider(lambda _: reply) as provider:
+        place = provider.url.removeprefix("http://").removesuffix("/v1")
+        url = form.format(key=KEY, place=place if status else "127.0.0.1:9")
+        settings = ModelConfig(model=PROVIDERS[name].model, base_url=url, retries=0)
+        models = Models(Config(discover=False, models={"m": settings}), {})
+        models.add_keys({"m": "another-key"})
+        with pytest.raises(ModelError) as caught:
+            await models.complete("m", TALK)
+        shown = f"{caught.value!r} {caught.value} {models.list()} {settings}"
+        await models.close()
+    assert "127.0.0.1" in shown
+    assert KEY not in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "bound"),
+    [
+        ("OpenAI", "max_completion_tokens"),
+        ("Portkey", "max_completion_tokens"),
+        ("OpenAI-compatible", "max_tokens"),
+        ("vLLM", "max_tokens"),
+    ],
+)
+async def test_a_bound_has_the_name_that_the_model_knows(name: str, bound: str) -> None:
+    """OpenAI's own models refuse ``max_tokens``, whoever passes the call on to them."""
+    async with ScriptedProvider(compatible) as provider:
+        models = models_of(PROVIDERS[name], provider)
+        await models.complete("m", TALK, max_tokens=99)
+        await models.close()
+    assert {key: value for key, value in provider.requests[0].body.items() if value == 99} == {
+        bound: 99
+    }
+
+
+@EACH
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_each_provider_is_let_go_at_once_when_a_call_is_cancelled(
+    name: str, streamed: bool
+) -> None:
+    async with ScriptedProvider(lambda _: Reply(silent=True)) as provider:
+        models = models_of(PROVIDERS[name], provider)
+        call = asyncio.create_task(models.complete("m", TALK, listener=Ear() if streamed else None))
+        await asyncio.wait_for(provider.arrived(1), 60)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        await asyncio.wait_for(provider.requests[0].closed.wait(), 60)
+        assert models.list()[0].in_flight == 0
+        await models.close()
 
 
 @EACH

@@ -47,6 +47,17 @@ class Kept(msgspec.Struct, rename="camel", kw_only=True):
     entry: Entry
 
 
+def read_entry(value: bytes) -> Entry | None:
+    """An entry as it was stored; None where it is damaged."""
+    try:
+        return _decoder.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+_decoder = msgspec.json.Decoder(Entry)
+
+
 class Stats(msgspec.Struct, kw_only=True):
     """The size of a store."""
 

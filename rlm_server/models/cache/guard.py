@@ -53,9 +53,7 @@ def difference(one: str, other: str) -> str:
     only_left, only_right = _unmatched(only_left, only_right), _unmatched(only_right, only_left)
     if bool(only_left) != bool(only_right):
         return "one asks for more"
-    if len(only_left) == len(only_right) == 1:
-        return "one word"
-    return ""
+    return "other words" if only_left else ""
 
 
 class _Parts:

@@ -65,7 +65,7 @@ SAME = tuple(
         "set configur defin specif",
         "delet remov eras",
         "find locat",
-        "function method routine",
+        "function routine",
         "error exception failur",
         "creat make build generat",
         "start begin",
@@ -81,7 +81,7 @@ SAME = tuple(
         "explain describ",
         "file document",
         "folder directory",
-        "argument parameter option",
+        "argument parameter",
         "fix repair solv resolv",
         "summar overview outlin",
         "handl process treat",
@@ -90,7 +90,7 @@ SAME = tuple(
         "reason caus",
         "work function operat",
         "fast quick",
-        "main central principal key chief",
+        "main central principal",
     )
 )
 """Stems of words that mean the same in a question about a text."""

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from rlm_server.errors import ConfigError
-from rlm_server.models.cache.entry import Entry, Kept, Stats
+from rlm_server.models.cache.entry import Entry, Kept, Stats, read_entry
 from rlm_server.models.database import DatabaseError
 from rlm_server.text import without_password
 
@@ -40,7 +40,6 @@ _RETURN = "if redis.call('get',KEYS[1])==ARGV[1] then return redis.call('del',KE
 CURE = "Start the server, or correct url in [cache]; answers are not kept meanwhile."
 
 T = TypeVar("T")
-_decoder = msgspec.json.Decoder(Entry)
 
 
 class RedisStore:
@@ -84,10 +83,7 @@ class RedisStore:
     async def get(self, key: bytes) -> Entry | None:
         """See ``CacheStore``."""
         value = await self._try(self._client.get, PREFIX + key.hex().encode())
-        try:
-            return _decoder.decode(value) if value else None
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return None
+        return read_entry(value) if value else None
 
     async def put(self, key: bytes, entry: Entry) -> None:
         """See ``CacheStore``."""
@@ -125,9 +121,8 @@ class RedisStore:
         """See ``CacheStore``."""
         async for names in self._names():
             for name, value in zip(names, await self._must(self._client.mget(names)), strict=True):
-                if value:
-                    key = name.removeprefix(PREFIX).decode()
-                    yield Kept(key=key, entry=_decoder.decode(value))
+                if value and (entry := read_entry(value)):
+                    yield Kept(key=name.removeprefix(PREFIX).decode(), entry=entry)
 
     async def stats(self) -> Stats:
         """See ``CacheStore``."""

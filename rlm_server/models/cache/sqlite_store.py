@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from rlm_server.models.cache.entry import Entry, Kept, Stats
+from rlm_server.models.cache.entry import Entry, Kept, Stats, read_entry
 from rlm_server.models.database import Database, DatabaseError, Statement
 
 VERSION = 1
@@ -34,8 +34,6 @@ OVERHEAD = 300
 """Bytes of a row beside its value, roughly."""
 TOUCHES = 256
 """Uses of entries that are noted before they are written."""
-
-_decoder = msgspec.json.Decoder(Entry)
 
 _PUT = """INSERT INTO entry (key, value, size, created, used) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (key) DO UPDATE SET value = excluded.value, size = excluded.size,
@@ -118,7 +116,8 @@ class SqliteStore:
     async def export(self) -> AsyncIterator[Kept]:
         """See ``CacheStore``."""
         for key, value in self._rows("SELECT key, value FROM entry ORDER BY created"):
-            yield Kept(key=key.hex(), entry=_decoder.decode(value))
+            if entry := read_entry(value):
+                yield Kept(key=key.hex(), entry=entry)
 
     async def stats(self) -> Stats:
         """See ``CacheStore``."""
@@ -134,10 +133,8 @@ class SqliteStore:
         await asyncio.to_thread(self._database.close)
 
     def _read(self, key: bytes) -> Entry | None:
-        for (value,) in self._database.read("SELECT value FROM entry WHERE key = ?", (key,)):
-            with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
-                return _decoder.decode(value)
-        return None
+        rows = self._database.read("SELECT value FROM entry WHERE key = ?", (key,))
+        return read_entry(rows[0][0]) if rows else None
 
     def _rows(self, query: str) -> list[tuple[Any, ...]]:
         rows = self._database.read(query)
