@@ -1096,6 +1096,8 @@ class CellDone(Event, tag="cellDone"):
     """Whether it is as if the cell had never run: its process had to be killed."""
     early: bool = False
     """Whether it began before its reply had ended."""
+    in_vain: int = 0
+    """Sub-calls that were made ahead of its loops and that its code did not come to."""
 
 
 class SubcallStarted(Event, tag="subcallStarted"):
