@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from rlm_server.doors.asking import tell_provenance
 from rlm_server.doors.exporting import find_log
+from rlm_server.errors import NotResumableError
 from rlm_server.protocol import (
     Answer,
     AnswerDiff,
@@ -20,6 +22,7 @@ from rlm_server.protocol import (
     ForkParams,
     LimitOverrides,
     Notice,
+    Provenance,
     RerunParams,
     ResumeParams,
     RunEnded,
@@ -56,7 +59,7 @@ async def again_command(engine: Engine, options: argparse.Namespace) -> int:
     elif options.command == "rerun":
         run = await engine.durable.rerun(RerunParams(run_id=run_id, limits=limits))
     else:
-        code = await asyncio.to_thread(options.code.read_text) if options.code else None
+        code = await asyncio.to_thread(_read_code, options.code) if options.code else None
         run = await engine.durable.fork(
             ForkParams(
                 run_id=run_id,
@@ -69,9 +72,20 @@ async def again_command(engine: Engine, options: argparse.Namespace) -> int:
     return await _show(engine, run)
 
 
+def _read_code(path: Path) -> str:
+    """Raises NotResumableError."""
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise NotResumableError(
+            f"The code in {path} can't be read: {error}.", cure="Name a file of Python code."
+        ) from error
+
+
 async def _show(engine: Engine, run: Run) -> int:
     print(f"run {run.run_id}", file=sys.stderr)
     answer: list[str] = []
+    drawn: Provenance | None = None
     async for line in engine.follow(run.run_id, 0):
         try:
             event = _decoder.decode(line)
@@ -85,8 +99,12 @@ async def _show(engine: Engine, run: Run) -> int:
             answer.append(event.text)
         elif isinstance(event, FollowUp):
             answer.clear()  # that was an earlier question's
+        elif isinstance(event, Provenance):
+            drawn = event
         elif isinstance(event, RunEnded) and run.ended and event.seq == run.ended.seq:
             print("".join(answer))
+            if drawn is not None:
+                tell_provenance(drawn)
             cost = "unknown" if event.usage.cost is None else f"${event.usage.cost:.4f}"
             print(f"{event.status}: {event.reason} Cost: {cost}.", file=sys.stderr)
             return 0 if event.status == "done" else 1

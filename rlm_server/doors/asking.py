@@ -53,7 +53,7 @@ async def ask_command(
                 end = event
                 break  # it rests now, for questions that nobody here can ask
     if drawn is not None:
-        _tell_provenance(drawn)
+        tell_provenance(drawn)
     if end is not None and end.status == "done" and typed == (schema is not None):
         print(text)
         return 0
@@ -63,7 +63,7 @@ async def ask_command(
     return 1
 
 
-def _tell_provenance(told: Provenance) -> None:
+def tell_provenance(told: Provenance) -> None:
     """Say on standard error what the answer is drawn from, and what of it can't be found."""
     if sentence := figures.drawn(told):
         print(sentence, file=sys.stderr)

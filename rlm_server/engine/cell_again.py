@@ -64,6 +64,7 @@ async def run_again(
             "The model goes by what it was told then.",
         )
     recorded.answer, recorded.ready = result.answer, result.ready
+    recorded.read, recorded.looked_at = result.read, result.looked_at
     return recorded
 
 

@@ -19,6 +19,7 @@ from rlm_server.protocol import (
     Limits,
     Notice,
     Output,
+    Provenance,
     ReplyDone,
     RunEnded,
     RunResumed,
@@ -447,3 +448,17 @@ async def test_calls_that_a_limit_refused_ahead_of_a_loop_are_answered_as_then(
     assert other.models.paid == Counter({"root 1": 1, "root 2": 1})
     assert other.end.usage.completion_tokens == played.end.usage.completion_tokens
     assert [event for event in other.of(Notice) if event.level == "warning"] == []
+
+
+async def test_what_was_read_before_counts_for_what_the_answer_is_drawn_from(
+    tmp_path: Path,
+) -> None:
+    script = [cell("print(context[:8], 'gamma' in context)"), cell("x = 1"), final("'It is said.'")]
+    (tmp_path / "whole").mkdir()
+    played, lines = await whole(tmp_path / "whole", script)
+    cut = next(n for n, line in enumerate(lines) if b'"node":"0.2"' in line)
+    other = await again(tmp_path / "again", b"".join(lines[:cut]), script)
+    [drawn], [then] = other.of(Provenance), played.of(Provenance)
+    assert then.looked_through > 0
+    assert (drawn.read, drawn.looked_through) == (then.read, then.looked_through)
+    assert drawn.strip == then.strip
