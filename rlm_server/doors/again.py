@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,6 +45,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         command.add_argument("run", metavar="RUN", help="its id or the beginning of it, or last")
         command.add_argument("--cost", type=float, metavar="DOLLARS", help="what it may cost")
         command.add_argument("--iterations", type=int, help="replies of the root model")
+    resume.add_argument(
+        "places", metavar="PATH", nargs="*", help="where its files are, if they have moved"
+    )
     fork.add_argument("--at", type=int, required=True, metavar="ITERATION")
     fork.add_argument("--code", type=Path, metavar="FILE", help="runs in place of the model's")
     fork.add_argument("--model", help="the root model from there on")
@@ -55,7 +59,9 @@ async def again_command(engine: Engine, options: argparse.Namespace) -> int:
     run_id = find_log(options.run).stem
     limits = LimitOverrides(cost=options.cost, iterations=options.iterations)
     if options.command == "resume":
-        run = await engine.durable.resume(ResumeParams(run_id=run_id, limits=limits))
+        places = [os.path.abspath(place) for place in options.places]  # noqa: ASYNC240, PTH100
+        asked = ResumeParams(run_id=run_id, limits=limits, places=places)
+        run = await engine.durable.resume(asked)
     elif options.command == "rerun":
         run = await engine.durable.rerun(RerunParams(run_id=run_id, limits=limits))
     else:

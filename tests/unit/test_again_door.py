@@ -18,7 +18,15 @@ ONCE = FollowUpOptions(limits=LimitOverrides(iterations=1))
 
 
 def command(name: str, run_id: str, **given: object) -> argparse.Namespace:
-    options = {"cost": None, "iterations": 9, "code": None, "model": None, "note": "", **given}
+    options = {
+        "cost": None,
+        "iterations": 9,
+        "code": None,
+        "model": None,
+        "note": "",
+        "places": [],
+        **given,
+    }
     return argparse.Namespace(command=name, run=run_id, **options)
 
 
