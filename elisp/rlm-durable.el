@@ -42,17 +42,21 @@
 ;;;; Going on
 
 ;;;###autoload
-(defun rlm-resume-run (run &optional limits)
+(defun rlm-resume-run (run &optional limits places)
   "Let RUN, a plist, go on from where it stopped, with LIMITS changed.
 What was answered before is not paid for again.  LIMITS is a plist such
-as (:iterations 40).  Interactively you are asked for a limit if one has
-ended the run, or with a prefix argument."
+as (:iterations 40).  PLACES says where the run's files and directories
+are, if they have moved since: names for all, in the order of the question.
+Interactively you are asked for a limit if one has ended the run, or with a
+prefix argument, and for the places if one is not there."
   (interactive
    (let ((run (rlm-runs-here)))
      (list run (when (or current-prefix-arg (equal "limit" (plist-get run :status)))
-                 (rlm-durable--read-limits run t)))))
+                 (rlm-durable--read-limits run t))
+           (rlm-durable--read-places run))))
   (rlm-rpc-ask 'rlm/resume `(:runId ,(plist-get run :runId)
-                                    ,@(when limits (list :limits limits)))
+                                    ,@(when limits (list :limits limits))
+                                    ,@(when places (list :places (vconcat places))))
                (lambda (result)
                  (rlm-durable--show-anew (list :runId (plist-get result :runId)
                                                :question (plist-get run :question)
@@ -72,6 +76,42 @@ ended the run, or with a prefix argument."
 With MORE, the limit that has ended the run is proposed, at twice its value."
   (pcase-let ((`(,limits . ,reason) (rlm-durable--recorded (plist-get run :log))))
     (rlm-limits-read limits (and more reason))))
+
+(defconst rlm-durable--beginning 1000000
+  "Bytes of a log in which its first event ends.")
+
+(defun rlm-durable--read-places (run)
+  "Ask where the files of RUN, a plist, are now, if one is not where it was.
+Return all their names, or nil if nothing has moved."
+  (let ((before (rlm-durable--places (plist-get run :log))))
+    (unless (seq-every-p #'rlm-durable--there-p before)
+      (mapcar (lambda (file)
+                (if (rlm-durable--there-p file)
+                    file
+                  (file-local-name
+                   (expand-file-name
+                    (read-file-name (format "%s is not there; where is it now: " file)
+                                    rlm-server-host nil t)))))
+              before))))
+
+(defun rlm-durable--there-p (file)
+  "Return non-nil if FILE is there, where the server is."
+  (file-exists-p (concat rlm-server-host file)))
+
+(defun rlm-durable--places (log)
+  "Return the files and directories that the run with this LOG is about.
+Of a fork, whose log does not say so, return nil."
+  (with-temp-buffer
+    (let ((coding-system-for-read 'utf-8))
+      (insert-file-contents (concat rlm-server-host log) nil 0 rlm-durable--beginning))
+    (goto-char (point-min))
+    (forward-line)
+    (narrow-to-region (point-min) (point))
+    (delq nil (mapcar (lambda (source)
+                        (pcase (plist-get source :kind)
+                          ("file" (plist-get source :path))
+                          ("tree" (plist-get source :root))))
+                      (plist-get (rlm-durable--last-event '("runStarted")) :sources)))))
 
 (defun rlm-durable--recorded (log)
   "Return the limits of the run with this LOG, and why it has ended or nil."

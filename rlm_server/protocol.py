@@ -711,8 +711,9 @@ class ResumeParams(Strict):
     run_id: str
     limits: LimitOverrides = msgspec.field(default_factory=LimitOverrides)
     """In place of those that it had; what was used before counts."""
-    sources: list[Source] | None = None
-    """Where the same text is on this machine, if it is elsewhere than when it was asked about."""
+    places: list[str] = []
+    """Where its files and directories are on this machine, if elsewhere than when it was asked:
+    absolute paths, one for each, in the order of the sources."""
 
 
 class ForkParams(Strict):
@@ -1096,6 +1097,8 @@ class CellDone(Event, tag="cellDone"):
     """Whether it is as if the cell had never run: its process had to be killed."""
     early: bool = False
     """Whether it began before its reply had ended."""
+    in_vain: int = 0
+    """Sub-calls that were made ahead of its loops and that its code did not come to."""
 
 
 class SubcallStarted(Event, tag="subcallStarted"):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from rlm_server.doors.asking import tell_provenance
 from rlm_server.doors.exporting import find_log
+from rlm_server.errors import NotResumableError
 from rlm_server.protocol import (
     Answer,
     AnswerDiff,
@@ -20,6 +23,7 @@ from rlm_server.protocol import (
     ForkParams,
     LimitOverrides,
     Notice,
+    Provenance,
     RerunParams,
     ResumeParams,
     RunEnded,
@@ -41,6 +45,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         command.add_argument("run", metavar="RUN", help="its id or the beginning of it, or last")
         command.add_argument("--cost", type=float, metavar="DOLLARS", help="what it may cost")
         command.add_argument("--iterations", type=int, help="replies of the root model")
+    resume.add_argument(
+        "places", metavar="PATH", nargs="*", help="where its files are, if they have moved"
+    )
     fork.add_argument("--at", type=int, required=True, metavar="ITERATION")
     fork.add_argument("--code", type=Path, metavar="FILE", help="runs in place of the model's")
     fork.add_argument("--model", help="the root model from there on")
@@ -52,11 +59,13 @@ async def again_command(engine: Engine, options: argparse.Namespace) -> int:
     run_id = find_log(options.run).stem
     limits = LimitOverrides(cost=options.cost, iterations=options.iterations)
     if options.command == "resume":
-        run = await engine.durable.resume(ResumeParams(run_id=run_id, limits=limits))
+        places = [os.path.abspath(place) for place in options.places]  # noqa: ASYNC240, PTH100
+        asked = ResumeParams(run_id=run_id, limits=limits, places=places)
+        run = await engine.durable.resume(asked)
     elif options.command == "rerun":
         run = await engine.durable.rerun(RerunParams(run_id=run_id, limits=limits))
     else:
-        code = await asyncio.to_thread(options.code.read_text) if options.code else None
+        code = await asyncio.to_thread(_read_code, options.code) if options.code else None
         run = await engine.durable.fork(
             ForkParams(
                 run_id=run_id,
@@ -69,9 +78,20 @@ async def again_command(engine: Engine, options: argparse.Namespace) -> int:
     return await _show(engine, run)
 
 
+def _read_code(path: Path) -> str:
+    """Raises NotResumableError."""
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise NotResumableError(
+            f"The code in {path} can't be read: {error}.", cure="Name a file of Python code."
+        ) from error
+
+
 async def _show(engine: Engine, run: Run) -> int:
     print(f"run {run.run_id}", file=sys.stderr)
     answer: list[str] = []
+    drawn: Provenance | None = None
     async for line in engine.follow(run.run_id, 0):
         try:
             event = _decoder.decode(line)
@@ -85,8 +105,12 @@ async def _show(engine: Engine, run: Run) -> int:
             answer.append(event.text)
         elif isinstance(event, FollowUp):
             answer.clear()  # that was an earlier question's
+        elif isinstance(event, Provenance):
+            drawn = event
         elif isinstance(event, RunEnded) and run.ended and event.seq == run.ended.seq:
             print("".join(answer))
+            if drawn is not None:
+                tell_provenance(drawn)
             cost = "unknown" if event.usage.cost is None else f"${event.usage.cost:.4f}"
             print(f"{event.status}: {event.reason} Cost: {cost}.", file=sys.stderr)
             return 0 if event.status == "done" else 1

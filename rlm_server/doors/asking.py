@@ -55,7 +55,7 @@ async def ask_command(engine: Engine, asked: Namespace, options: AskOptions) -> 
                 end = event
                 break  # it rests now, for questions that nobody here can ask
     if drawn is not None:
-        _tell_provenance(drawn)
+        tell_provenance(drawn)
     if end is not None and end.status == "done" and typed == (asked.schema is not None):
         print(text)
         return 0
@@ -65,7 +65,7 @@ async def ask_command(engine: Engine, asked: Namespace, options: AskOptions) -> 
     return 1
 
 
-def _tell_provenance(told: Provenance) -> None:
+def tell_provenance(told: Provenance) -> None:
     """Say on standard error what the answer is drawn from, and what of it can't be found."""
     if sentence := figures.drawn(told):
         print(sentence, file=sys.stderr)

@@ -43,7 +43,7 @@ from rlm_server.protocol import (
     SubcallStarted,
     Usage,
 )
-from rlm_server.runs.recorded import PastCall
+from rlm_server.runs.recorded import PastCall, PastCell
 from rlm_server.sandbox import Batching, Call, CallReply, Sure
 from rlm_server.text import clip, pieces
 
@@ -336,9 +336,7 @@ class Calls:
     async def recorded(self, past: PastCall) -> CallReply:
         """The recorded answer to a call; one that was cut off with its cell never comes."""
         assert past.done is not None
-        assert self.replay is not None
-        counted = 0 if past.error and past.error.kind == "limit" else self.replay.below(past)
-        self._ledger.restore(past.node, past.done.usage, counted)
+        self._count(past)
         if past.done.status == "cancelled" and not past.child:
             await asyncio.Event().wait()
         error = past.error
@@ -349,6 +347,18 @@ class Calls:
             usage=past.done.usage,
             cached=getattr(past.done, "cached", False),
         )
+
+    def count_unasked(self, past: PastCell) -> None:
+        """Count what was paid while a recorded cell ran, and what its code has not asked again."""
+        for call in self.replay.unasked(past) if self.replay else ():
+            self._count(call)
+
+    def _count(self, past: PastCall) -> None:
+        """Count a call that the record has."""
+        if past.done is not None and self.replay is not None:
+            refused = past.error is not None and past.error.kind == "limit"
+            counted = 0 if refused else self.replay.below(past)
+            self._ledger.restore(past.node, past.done.usage, counted)
 
     def finish(self) -> None:
         """Write the totals one last time."""

@@ -64,6 +64,7 @@ async def run_again(
             "The model goes by what it was told then.",
         )
     recorded.answer, recorded.ready = result.answer, result.ready
+    recorded.read, recorded.looked_at = result.read, result.looked_at
     return recorded
 
 
@@ -76,12 +77,11 @@ async def _run(repl: Repl, run: Run, past: PastCell, done: CellDone, replay: Rep
 
     if done.status in ("ok", "error"):
         return await run(timeout=SECONDS, on_output=count)
-    asked = replay.asked(past.started.node)
-
+    asked = replay.asked(past.started.node) + len(past.calls) - done.in_vain
     length = sum(len(output.text) for output in _before_its_end(past))
 
     def there() -> bool:
-        return printed >= length and replay.asked(past.started.node) - asked >= past.calls
+        return printed >= length and replay.asked(past.started.node) >= asked
 
     async def stop() -> None:
         while not there():  # noqa: ASYNC110 - two things to wait for, and soon over

@@ -15,10 +15,11 @@ import msgspec
 from rlm_server.context.build import build_corpus
 from rlm_server.context.corpus import Corpus
 from rlm_server.engine.past import Fork, Past, Rerun
+from rlm_server.engine.places import Moved, places_of
 from rlm_server.engine.program import Program
 from rlm_server.engine.reply import ReplyParser
 from rlm_server.engine.run import Run, merge_limits
-from rlm_server.engine.watching import OnChange, Watch, places_of
+from rlm_server.engine.watching import OnChange, Watch
 from rlm_server.errors import BusyError, ContextChangedError, NotResumableError
 from rlm_server.protocol import (
     AskOptions,
@@ -93,7 +94,7 @@ class Durable:
                     "The run was cut short before its answer.", cure="Resume it first."
                 )
             seq = (await asyncio.to_thread(numbers, path)).free
-            asked = await self._params(record, run_id, params.sources)
+            asked = await self._params(record, run_id, places=params.places)
             past = await self._past(record, asked, run_id, seq, params.limits)
         except BaseException:
             log.close()
@@ -122,7 +123,7 @@ class Durable:
             given[node] = edited(reply.text if reply else "", params.code)
         options = changed(_options(record), params.options)
         run_id = new_run_id()
-        asked = await self._params(record, run_id, None, options)
+        asked = await self._params(record, run_id, options)
         if params.options.root_model or params.options.sub_model:
             named = params.options
             models = (named.root_model or record.root_model, named.sub_model or record.sub_model)
@@ -149,7 +150,7 @@ class Durable:
             raise NotResumableError("The run has no program yet.", cure="Ask the question again.")
         options = changed(_options(record), AskOptions(limits=params.limits))
         run_id = new_run_id()
-        asked = await self._params(record, run_id, None, options)
+        asked = await self._params(record, run_id, options)
         kept = await asyncio.to_thread(self._engine.keep, asked)
         rerun = Rerun(params.run_id, Program.of(record), record.answer)
         log = self._engine.new_log(run_id)
@@ -173,7 +174,7 @@ class Durable:
         """Whether a run's sources give another text now. Raises SourceError, NotResumableError."""
         record = await read_record(self._engine.path(run_id))
         spare = new_run_id()  # its directory is its own, whatever else is going on
-        asked = await self._params(record, spare, None)
+        asked = await self._params(record, spare)
         try:
             corpus = await self._corpus(record, asked, spare)
         except ContextChangedError:
@@ -207,26 +208,26 @@ class Durable:
         self,
         record: Record,
         run_id: str,
-        sources: Sequence[Source] | None,
         options: AskOptions | None = None,
+        places: Sequence[str] = (),
     ) -> AskParams:
         """What was asked, with the texts that came along where they are kept."""
         started = record.started
-        if started is None or not (started.sources or sources):
+        if started is None or not started.sources:
             raise NotResumableError(
                 "The log does not say what the question was about: its beginning is damaged, or an "
                 "earlier version wrote it.",
                 cure="Ask the question again.",
             )
         directory = self._engine.directory(run_id) / "spools"
-        texts = self._texts
+        texts, moved = self._texts, Moved(started.sources, places)
 
         def find() -> tuple[str, list[Source], list[Overlay]]:
             question = texts.question(started.question_hash) or started.question
             for further in record.further:
                 further.text = texts.question(further.event.question_hash) or further.text
-            found = sources or texts.sources(started.sources, directory)
-            return question, list(found), texts.overlays(started.overlays)
+            found = texts.sources(moved.sources(started.sources), directory)
+            return question, found, texts.overlays(moved.overlays(started.overlays))
 
         question, found, overlays = await asyncio.to_thread(find)
         return AskParams(

@@ -159,6 +159,7 @@ class Loop:
                 await run_again(self.repl, run, past, replay, self._notice, SHOWN)
             finally:
                 self.users_cell = None
+                self._calls.count_unasked(past)
 
     @property
     def _iterations_left(self) -> int:
@@ -290,6 +291,7 @@ class Loop:
             output_characters=result.output_characters,
             kept=result.kept,
             undone=result.undone,
+            in_vain=result.in_vain,
             early=sure is not None,
         )
         if self.stopping:
@@ -327,10 +329,14 @@ class Loop:
             self._enter()
         else:
             sure.add_done_callback(lambda sure: self._enter() if sure.result() else None)
+        replay = self._calls.replay
+        past = replay.begun(node, number) if replay else None
         try:
             result = await self._run_code(node, number, code, reply, started.time, sure)
         finally:
             self._running = self._in_cell = False
+            if past is not None:
+                self._calls.count_unasked(past)
         assert self.repl is not None
         result.number, result.edited = self.repl.cells, code if edited else ""
         return result

@@ -130,6 +130,14 @@ class Replay:
         """How often something was asked in an iteration."""
         return self._asked[parent]
 
+    def unasked(self, past: PastCell) -> Iterator[PastCall]:
+        """What was asked while a recorded cell ran, and was not asked this time; given once."""
+        waiting = self._calls.get(past.started.node, {})
+        for call in past.calls:
+            if any(call is each for each in waiting.get(call.name, ())):
+                waiting[call.name].remove(call)
+                yield call
+
     def foreign(self, parent: str) -> bool:
         """Whether a call that is not in the record is a surprise, for the first time there."""
         if parent not in self.running or parent in self.diverged:

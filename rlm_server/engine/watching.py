@@ -10,15 +10,7 @@ from typing import TYPE_CHECKING
 
 from rlm_server.errors import RlmError
 from rlm_server.models import add
-from rlm_server.protocol import (
-    FileSource,
-    KeptSource,
-    LimitOverrides,
-    RerunParams,
-    TreeSource,
-    Usage,
-    Watched,
-)
+from rlm_server.protocol import LimitOverrides, RerunParams, Usage, Watched
 from rlm_server.text import dollars
 
 if TYPE_CHECKING:
@@ -104,15 +96,6 @@ class Watch:
             reason=reason,
         )
         self._on_change(told, run)
-
-
-def places_of(sources: Sequence[KeptSource]) -> list[str]:
-    """The files and directories that sources reach; texts that came along never change."""
-    return [
-        source.root if isinstance(source, TreeSource) else source.path
-        for source in sources
-        if isinstance(source, TreeSource | FileSource)
-    ]
 
 
 async def changes(places: Sequence[str]) -> AsyncIterator[None]:

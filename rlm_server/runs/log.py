@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from rlm_server.runs.lines import mark_of
 from rlm_server.text import to_json
 
 _CHUNK = 1 << 18
+
+LOCK_SECONDS = 0.1
+"""How long it is tried to lock a log: who looks whether it is in use has it for a moment."""
 
 GATHER_SECONDS = 0.01
 """What a follower waits for more, so that a burst of events is one read and one message out."""
@@ -42,7 +46,7 @@ class RunLog:
         except OSError as error:
             raise _unwritable(path, error) from error
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(self._fd)
             self.size = mend(self._fd) if again else 0
         except BlockingIOError as error:
             os.close(self._fd)
@@ -79,11 +83,11 @@ class RunLog:
         if self.closed:
             raise _elsewhere(self.path)
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(self._fd)
         except OSError as error:
             raise _elsewhere(self.path) from error
         found = os.fstat(self._fd)
-        if found.st_nlink == 0 or found.st_size != self.size:
+        if found.st_size != self.size:
             self.release()
             raise _elsewhere(self.path)
 
@@ -117,6 +121,40 @@ def mend(descriptor: int) -> int:
     if end != size:
         os.ftruncate(descriptor, end)
     return end
+
+
+def _lock(descriptor: int) -> None:
+    """Lock a log against other servers. Raises OSError where one has it, or it was removed."""
+    until = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(0.001)
+        else:
+            if os.fstat(descriptor).st_nlink == 0:
+                raise BlockingIOError("it was removed")
+            return
+
+
+def remove(path: Path) -> int:
+    """Remove a log that no server is writing, and give its bytes. Raises LogError."""
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    try:
+        _lock(descriptor)  # so that nobody begins to write it meanwhile
+        path.unlink()
+        return os.fstat(descriptor).st_size
+    except BlockingIOError as error:
+        raise _elsewhere(path) from error
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    finally:
+        os.close(descriptor)
 
 
 def in_use(path: Path) -> bool:

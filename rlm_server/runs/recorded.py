@@ -78,8 +78,8 @@ class PastCell:
     started: CellStarted
     printed: list[Output] = field(default_factory=list)
     done: CellDone | None = None
-    calls: int = 0
-    """Sub-calls that it made."""
+    calls: list[PastCall] = field(default_factory=list)
+    """What was asked while it ran, in that order."""
 
 
 @dataclass
@@ -314,7 +314,8 @@ class Record:
         iteration = self._iteration(event.node.rpartition(".")[0])
         iteration.calls.append(call)
         for cell in iteration.cells.values():
-            cell.calls += cell.done is None
+            if cell.done is None:
+                cell.calls.append(call)
 
     def _iteration(self, node: str) -> PastIteration:
         if node not in self.iterations:
@@ -395,11 +396,19 @@ def ranges(numbers: Iterable[int]) -> list[tuple[int, int]]:
 
 
 def by_name(calls: Iterable[PastCall]) -> dict[str, deque[PastCall]]:
-    """Calls by what they asked, in the order in which they were made."""
+    """Calls by what they asked, in the order in which they were made.
+
+    But for those that a limit refused, which come last: where one was made ahead of its loop, it
+    was made once more when its turn came.
+    """
     found: dict[str, deque[PastCall]] = {}
-    for call in calls:
+    for call in sorted(calls, key=_refused):
         found.setdefault(call.name, deque()).append(call)
     return found
+
+
+def _refused(call: PastCall) -> bool:
+    return call.error is not None and call.error.kind in ("limit", "budget")
 
 
 def kinds(events: Iterable[Event]) -> Counter[tuple[str, str, object]]:

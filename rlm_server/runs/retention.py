@@ -10,7 +10,7 @@ from typing import NamedTuple
 from rlm_server.errors import LogError
 from rlm_server.protocol import RunsParams, RunSummary
 from rlm_server.runs.index import EVERY, Index
-from rlm_server.runs.log import in_use
+from rlm_server.runs.log import in_use, remove
 from rlm_server.runs.place import logs
 from rlm_server.runs.summary import kept_texts
 from rlm_server.runs.texts import Texts, owner
@@ -71,12 +71,15 @@ class Retention:
     def remove(self, path: Path) -> int:
         """Remove one run; give the bytes freed. Raises what ``check`` does."""
         self.check(path)
-        freed = self._unlink(path)
+        freed = remove(path)
         return freed + self.sweep()
 
     def remove_all(self, chosen: list[RunSummary]) -> int:
         """Remove runs that ``choose`` has found; give the bytes freed."""
-        freed = sum(self._unlink(Path(run.log)) for run in chosen if not in_use(Path(run.log)))
+        freed = 0
+        for run in chosen:
+            with contextlib.suppress(LogError):  # it is written again, or gone
+                freed += remove(Path(run.log))
         return freed + self.sweep()
 
     def sweep(self) -> int:
@@ -84,11 +87,3 @@ class Retention:
         paths = list(logs(self._index.directory))
         wanted = {name for path in paths for name in kept_texts(path)}
         return self._texts.remove_all_but(wanted, {owner(path.stem) for path in paths})
-
-    @staticmethod
-    def _unlink(path: Path) -> int:
-        with contextlib.suppress(OSError):
-            size = path.stat().st_size
-            path.unlink()
-            return size
-        return 0

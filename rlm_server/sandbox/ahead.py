@@ -75,6 +75,7 @@ class Ahead:
         self._channel = channel
         self._streams: list[_Stream] = []
         self._sent = 0
+        self._in_vain = 0
         self._thread = threading.get_ident()
 
     def expect(
@@ -103,14 +104,19 @@ class Ahead:
         refused = [n for n, reply in enumerate(replies) if is_refused(reply)]
         if refused and self._land():
             # What was set aside for calls made ahead is free again, as if they were yet to come.
+            self._in_vain += len(refused)
             again = self._channel.ask([calls[n] for n in refused])
             for number, reply in zip(refused, again, strict=True):
                 replies[number] = reply
         return replies
 
-    def end(self) -> None:
-        """The cell has ended: nobody will ask for what is left."""
-        self._streams = []
+    def end(self) -> int:
+        """The cell has ended, and nobody asks for what is left; give how many calls were in vain.
+
+        Those that its code never came to, and those that a limit refused and that were repeated.
+        """
+        in_vain, self._in_vain, self._streams = self._in_vain, 0, []
+        return in_vain
 
     def _take(self, call: Call) -> Reply | None:
         """The answer to a call that was made ahead; None where there is none."""
@@ -126,13 +132,17 @@ class Ahead:
         if found is None:
             return None
         stream, flight = found
+        self._in_vain -= 1
         self._fill(stream, but_one=True)
         begun = clock()
         reply = self._channel.finish(flight.batch)
         stream.waited(clock() - begun)
         stream.flights.remove(flight)
         stream.taken += 1
-        return None if is_refused(reply) else reply
+        if is_refused(reply):
+            self._in_vain += 1
+            return None
+        return reply
 
     def _flights_of(self, key: _Key) -> Iterator[tuple[_Stream, _Flight]]:
         for stream in self._streams:
@@ -163,6 +173,7 @@ class Ahead:
                 stream.calls = iter(())
                 return
             self._sent += 1
+            self._in_vain += 1
             stream.flights.append(_Flight(_key(call), batch, self._sent))
 
     def _land(self) -> bool:

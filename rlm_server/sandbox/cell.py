@@ -283,6 +283,7 @@ class Cell:
         result.answer = clean(done.answer) if done.answer else None
         result.ready = done.ready
         result.read, result.looked_at = done.read, done.looked_at
+        result.in_vain = done.in_vain
         return result
 
     def _died(self, undone: Undone, broken: str) -> CellResult:

@@ -123,7 +123,7 @@ class Repl:
         sys.stdout, sys.stderr = self._stdout, self._stderr
         self._waiting.end()
         self._channel.abandon()
-        self._helpers.asking.ahead.end()
+        done["in_vain"] = self._helpers.asking.ahead.end()
         _reset_timers()
         done["memory"] = _short_of_memory(after_error=done["memory"])
         output = Shown(self._recorder.finish())

@@ -94,6 +94,8 @@ class Done(Message, tag="done"):
     """Stretches of the context that stand in what it printed and the model is shown."""
     looked_at: Stretches = []
     """Stretches of the context that its code looked through."""
+    in_vain: Number = 0
+    """Sub-calls that were made ahead of its loops and that its code did not come to."""
 
 
 class Seen(msgspec.Struct, forbid_unknown_fields=True):
@@ -242,6 +244,8 @@ class CellResult(msgspec.Struct):
     """Stretches of the context, in characters, that stand in what the model is shown."""
     looked_at: list[tuple[int, int]] = []
     """Stretches of the context that the code looked through."""
+    in_vain: int = 0
+    """Sub-calls that were made ahead of loops and that the code did not come to."""
     number: int = 0
     """The cell's number in its namespace: ``_result_N`` is its output."""
     edited: str = ""

@@ -4,7 +4,8 @@ A call counts as paid when the provider has sent its whole answer. What was sent
 into the log before the kill can't be known afterwards, and is asked again: kills are made at points
 where there is nothing of that kind, where the sums must be equal, and at any other points, where
 they must differ by exactly those calls. After the kill just those calls are asked that the log has
-no answer to, each once. Kept answers are off: only the log counts.
+no answer to, each once. Kept answers are off: only the log counts. What was shown is in the log, so
+that what was lost had not been shown: it was on its way.
 
 20 points by default; as many as ``RLM_KILLS`` says, in shares that can go on beside each other.
 """
@@ -138,6 +139,8 @@ async def killed_and_resumed(home: Path, kill, most: int, cut: int) -> tuple[dic
             await kill(client, process, provider)
         for request in provider.requests:
             await request.closed.wait()
+        shown = [json.dumps(event) for event in client.of(run_id)]
+        assert shown == [json.dumps(json.loads(line)) for line in whole_lines(log)[: len(shown)]]
         if cut:
             os.truncate(log, max(len(log.read_bytes()) - cut, len(whole_lines(log)[0]) + 1))
         known, before = logged(log), len(provider.requests)
@@ -213,8 +216,10 @@ async def test_a_changed_context_can_not_be_resumed_and_the_cure_is_told(tmp_pat
             elsewhere = tmp_path / "elsewhere" / "a.txt"  # as on another machine
             elsewhere.parent.mkdir()
             elsewhere.write_text("alpha\n")
-            there = [{"kind": "file", "path": str(elsewhere)}]
-            await client.request("rlm/resume", {"runId": run_id, "sources": there})
+            there = [str(elsewhere)]
+            both = {"runId": run_id, "places": there * 2}
+            assert str(source) in (await client.error("rlm/resume", both))["data"]["cure"]
+            await client.request("rlm/resume", {"runId": run_id, "places": there})
             assert (await client.event(run_id, "runEnded"))["status"] == "done"
             error = await client.error("rlm/resume", {"runId": run_id})
             assert error["data"]["kind"] == "notResumable"

@@ -104,6 +104,29 @@
       (let ((run (rlm-test-wait-end buffer)))
         (should (equal '("done" "alpha") (list (rlm-run-status run) (rlm-run-answer run))))))))
 
+(ert-deftest rlm-durable-run-goes-on-with-its-files-elsewhere ()
+  (rlm-test-with-models
+      (vector (list :role "root" :match "The context holds" :times 1
+                    :reply "```repl\nx = context[:5]\nprint('begun')\n```\n")
+              (list :role "root" :match "Output of cell 1" :times 1
+                    :reply "```repl\nFINAL(x)\n```\n"))
+    (let* ((rlm-limits '((iterations . 1)))
+           (file (rlm-durable-test-file "alpha\n"))
+           (buffer (rlm-ask-files "What?" (list file)))
+           (elsewhere (expand-file-name "doc.txt" (make-temp-file "rlm-moved-" t)))
+           asked)
+      (should (equal "limit" (rlm-run-status (rlm-test-wait-end buffer))))
+      (rename-file file elsewhere)
+      (cl-letf (((symbol-function 'completing-read) (lambda (&rest more) (nth 6 more)))
+                ((symbol-function 'read-number) (lambda (_prompt default) default))
+                ((symbol-function 'read-file-name)
+                 (lambda (prompt &rest _) (setq asked prompt) elsewhere)))
+        (with-current-buffer buffer (call-interactively #'rlm-resume-run)))
+      (should (equal (format "%s is not there; where is it now: " file) asked))
+      (rlm-test-wait-text buffer "/Resumed on")
+      (let ((run (rlm-test-wait-end buffer)))
+        (should (equal '("done" "alpha") (list (rlm-run-status run) (rlm-run-answer run))))))))
+
 (ert-deftest rlm-durable-limits-are-known-by-the-words-of-the-server ()
   (pcase-dolist (`(,name . ,words)
                  '((:iterations . "Stopped: the limit of 12 iterations is reached.")

@@ -9,6 +9,7 @@ import pytest
 
 from engine_harness import Played, ScriptedModels, cell, final, prepare, resume
 from rlm_server.config import Config, ProfileConfig
+from rlm_server.errors import RefusedError
 from rlm_server.protocol import (
     Answer,
     CellDone,
@@ -18,6 +19,7 @@ from rlm_server.protocol import (
     Limits,
     Notice,
     Output,
+    Provenance,
     ReplyDone,
     RunEnded,
     RunResumed,
@@ -57,6 +59,8 @@ class Counted(ScriptedModels):
         return await super()._say(name, messages)
 
     def answer_call(self, prompt: str) -> str:
+        if prompt.startswith("wrong"):
+            raise RefusedError("no")
         self.paid[prompt] += 1
         return prompt.rpartition(" ")[2] if "number" in prompt else f"<{prompt}>"
 
@@ -341,3 +345,120 @@ async def test_it_says_if_the_model_is_told_something_else_than_then(tmp_path: P
         assert again.end.status == "done"
         told = [notice for notice in again.of(Notice) if "has changed since" in notice.text]
         assert len(told) == warnings
+
+
+DIED = "a = llm_query('lost')\nimport os\nos._exit(3)"
+IN_VAIN = "y = [llm_query(f'{word} turn') for word in ('first', 'wrong', 'third', 'fourth')]"
+
+
+@pytest.mark.parametrize(("code", "calls"), [(DIED, 1), (IN_VAIN, 4)])
+async def test_calls_that_no_code_asks_again_count_all_the_same(
+    tmp_path: Path, code: str, calls: int
+) -> None:
+    script = [cell("x = 1"), cell(code), cell("print(x)"), final("x")]
+    (tmp_path / "whole").mkdir()
+    played, lines = await whole(tmp_path / "whole", script)
+    assert (played.end.status, played.end.subcalls) == ("done", calls)
+    cut = next(n for n, line in enumerate(lines) if b'"node":"0.3"' in line)
+    other = await again(tmp_path / "again", b"".join(lines[:cut]), script)
+    assert other.models.paid == Counter({"root 2": 1, "root 3": 1})
+    assert other.end.usage == played.end.usage
+    assert other.end.subcalls == played.end.subcalls
+
+
+LOOP = """
+kept = []
+for number in range(8):
+    kept.append(llm_query(f'turn {number}'))
+    print("had", number)
+"""
+
+
+def printed(played: Played) -> str:
+    return "".join(event.text for event in played.of(Output))
+
+
+async def test_a_cell_that_was_stopped_in_a_batched_loop_is_stopped_there_at_once(
+    tmp_path: Path,
+) -> None:
+    script = [cell(LOOP), cell("print(kept)"), final("len(kept)")]
+    models = Counted(script)
+    (tmp_path / "whole").mkdir()
+    played = prepare(tmp_path / "whole", [])
+    played.run._models = played.run._calls._models = models
+    answer, hung = models.answer_sub, asyncio.Event()
+
+    async def hang() -> str:
+        hung.set()
+        await asyncio.Event().wait()
+        return ""
+
+    models.answer_sub = lambda prompt: hang() if prompt == "turn 3" else answer(prompt)
+    task = played.run.start()
+    await asyncio.wait_for(hung.wait(), 60)
+    while len(played.of(SubcallDone)) < 7 or "had 2" not in printed(played):  # all but one call
+        await played.run.log.grown(played.run.log.size)
+    assert played.run.cancel("0.1")
+    await asyncio.wait_for(task, 60)
+    assert played.end.status == "done"
+    assert (played.answer, played.end.subcalls) == ("3", 8)
+    [stopped, *_] = played.of(CellDone)
+    assert (stopped.status, stopped.in_vain) == ("cancelled", 4)
+    lines = played.run.log.path.read_bytes().splitlines(keepends=True)
+    cut = next(n for n, line in enumerate(lines) if b'"node":"0.2"' in line)
+    # As if it had taken an hour until it was stopped.
+    log = b"".join(lines[:cut]).replace(
+        f'"seconds":{stopped.seconds}'.encode(), b'"seconds":3600.0'
+    )
+    assert b"3600.0" in log
+    other = await again(tmp_path / "again", log, script)
+    assert (other.end.status, other.answer) == ("done", "3")
+    assert other.models.paid == Counter({"root 1": 1, "root 2": 1})
+    assert other.end.usage.completion_tokens == played.end.usage.completion_tokens
+    assert other.end.subcalls == 8
+
+
+async def test_calls_that_a_limit_refused_ahead_of_a_loop_are_answered_as_then(
+    tmp_path: Path,
+) -> None:
+    script = [
+        cell("kept = [llm_query(f'turn {n}') for n in range(4)]"),
+        cell("print(kept)"),
+        final("len(kept)"),
+    ]
+    models = Counted(script)
+    models.prices = {"sub": (1.0, 1.0)}
+    (tmp_path / "whole").mkdir()
+    played = prepare(tmp_path / "whole", [], cost=0.02)  # enough to set aside for two at once
+    played.run._models = played.run._calls._models = models
+    answer = models.answer_sub
+
+    async def after_a_refusal(prompt: str) -> str:
+        while not any(event.error for event in played.of(SubcallDone)):
+            await played.run.log.grown(played.run.log.size)
+        return answer(prompt)
+
+    models.answer_sub = after_a_refusal
+    await asyncio.wait_for(played.run.start(), 60)
+    assert (played.end.status, played.answer) == ("done", "4")
+    lines = played.run.log.path.read_bytes().splitlines(keepends=True)
+    cut = next(n for n, line in enumerate(lines) if b'"node":"0.2"' in line)
+    other = await again(tmp_path / "again", b"".join(lines[:cut]), script)
+    assert (other.end.status, other.answer) == ("done", "4")
+    assert other.models.paid == Counter({"root 1": 1, "root 2": 1})
+    assert other.end.usage.completion_tokens == played.end.usage.completion_tokens
+    assert [event for event in other.of(Notice) if event.level == "warning"] == []
+
+
+async def test_what_was_read_before_counts_for_what_the_answer_is_drawn_from(
+    tmp_path: Path,
+) -> None:
+    script = [cell("print(context[:8], 'gamma' in context)"), cell("x = 1"), final("'It is said.'")]
+    (tmp_path / "whole").mkdir()
+    played, lines = await whole(tmp_path / "whole", script)
+    cut = next(n for n, line in enumerate(lines) if b'"node":"0.2"' in line)
+    other = await again(tmp_path / "again", b"".join(lines[:cut]), script)
+    [drawn], [then] = other.of(Provenance), played.of(Provenance)
+    assert then.looked_through > 0
+    assert (drawn.read, drawn.looked_through) == (then.read, then.looked_through)
+    assert drawn.strip == then.strip

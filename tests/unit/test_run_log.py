@@ -2,7 +2,9 @@
 
 import asyncio
 import errno
+import fcntl
 import os
+import threading
 from pathlib import Path
 
 import msgspec
@@ -19,7 +21,7 @@ from rlm_server.protocol import (
     RunResumed,
 )
 from rlm_server.runs.chain import numbers
-from rlm_server.runs.log import RunLog, follow
+from rlm_server.runs.log import RunLog, follow, in_use, remove
 from rlm_server.runs.summary import summarise
 
 
@@ -227,3 +229,51 @@ async def test_a_fork_of_a_fork_and_one_whose_parent_is_gone(tmp_path: Path) -> 
     events = await read(path)
     assert [e.seq for e in events] == list(range(6))
     assert "2 events are lost" in events[0].text
+
+
+def test_who_only_looks_whether_a_log_is_in_use_is_in_nobodys_way(log: RunLog) -> None:
+    log.append(notice(0))
+    log.close()
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.is_set():
+            in_use(log.path)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        for _ in range(300):
+            again = RunLog(log.path, again=True)
+            again.release()
+            again.claim()
+            again.close()
+    finally:
+        over.set()
+        looking.join()
+
+
+def test_a_log_that_is_written_is_not_removed(log: RunLog) -> None:
+    log.append(notice(0))
+    with pytest.raises(LogError, match="being written"):
+        remove(log.path)
+    log.close()
+    assert remove(log.path) == log.size
+    with pytest.raises(LogError, match="No such file"):
+        remove(log.path)
+
+
+def test_a_log_that_is_removed_while_it_is_opened_is_not_gone_on_with(
+    log: RunLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log.append(notice(0))
+    log.close()
+    lock = fcntl.flock
+
+    def removed_before(descriptor: int, how: int) -> None:
+        log.path.unlink()
+        lock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", removed_before)
+    with pytest.raises(LogError, match="was removed"):
+        RunLog(log.path, again=True)
