@@ -518,7 +518,9 @@ class _RootListener:
             self._emitter.stream(ReplyDelta, self._node, text, part="reasoning")
         else:
             self._show(self.parser.feed(text))
-            if self._early is not None and self.parser.cells:
+            if self._early is not None and self.parser.thought:
+                self._early.void()
+            elif self._early is not None and self.parser.cells:
                 self._early.closed(self.parser.cells[0])
 
     def restarted(self, reason: str) -> None:
