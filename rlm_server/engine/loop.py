@@ -90,6 +90,8 @@ class Loop:
         self.on_cell: Callable[[CellResult], None] = lambda result: None
         """Told of each cell that has ended."""
         self._refused = False
+        self._did: list[tuple[str, str]] = []
+        """Code of the last reply, and what it printed."""
         self._running = False
         self._in_cell = False
         """Whether that cell is sure to be wanted, and can be stopped."""
@@ -134,6 +136,7 @@ class Loop:
         self.model, self.profile = model, profile
         self.best = self.last_prose = ""
         self.stopping = self._refused = False
+        self._did = []
         self._earlier_iterations = self.iterations
         self._nearing = Nearing(self._ledger)
         self._acceptance = Acceptance(answer_type)
@@ -250,8 +253,10 @@ class Loop:
             if results[-1].ready or results[-1].status != "ok":
                 break
         feedback = prompt.outputs(results, len(reply.cells), SHOWN)
+        did = [(code, each.output) for code, each in zip(reply.cells, results, strict=False)]
+        repeated, self._did = did == self._did, did
         if not results[-1].ready:
-            return feedback, False
+            return feedback.and_also(prompt.REPEATED) if repeated else feedback, False
         refusal = self._acceptance.refuse(self.iterations, reply, results[-1].answer)
         if refusal is None:
             return feedback, True
