@@ -222,7 +222,13 @@ class Loop:
             return None
         begin = partial(self._cell, node, 1, reply="")
         unsure = self._calls.unsure
-        return EarlyCell(self._emitter, node, lambda c, sure: begin(code=c, sure=sure), unsure)
+        return EarlyCell(
+            self._emitter,
+            node,
+            lambda c, sure: begin(code=c, sure=sure),
+            unsure,
+            may_begin=lambda: not self._steering.paused,
+        )
 
     async def _first(self, node: str, code: str, text: str, early: EarlyCell | None) -> CellResult:
         """Run the first cell of a reply, unless it runs already."""
@@ -257,7 +263,8 @@ class Loop:
         repeated, self._did = did == self._did, did
         if not results[-1].ready:
             return feedback.and_also(prompt.REPEATED) if repeated else feedback, False
-        refusal = self._acceptance.refuse(self.iterations, reply, results[-1].answer)
+        ran = [each.edited or code for code, each in zip(reply.cells, results, strict=False)]
+        refusal = self._acceptance.refuse(self.iterations, ran, results[-1].answer)
         if refusal is None:
             return feedback, True
         self._refused = True
@@ -354,7 +361,9 @@ class Loop:
         if (replay := self._calls.replay) and (past := replay.cell(node, number)):
             return await run_again(self.repl, run, past, replay, self._notice, SHOWN)
         return await run(
-            batching=self._calls.batching(partial(self._notice, node, level="info")),
+            batching=self._calls.batching(
+                node, partial(self._notice, node, level="info"), self.profile.most_calls
+            ),
             sure=sure,
             timeout=self._cell_seconds(),
             on_output=lambda stream, text: self._emitter.stream(

@@ -26,10 +26,13 @@ def makes_objects(tree: ast.Module) -> bool:
 
     Such are those of classes with methods, and generators that wait.
     """
-    called_with = set[int]()
-    for node in ast.walk(tree):  # a call comes before its arguments
-        if isinstance(node, ast.Call):
-            called_with.update(map(id, node.args))
+    used_up = set[int]()
+    for node in ast.walk(tree):  # what uses a generator up comes before it
+        found = False
+        if isinstance(node, (ast.For, ast.comprehension)):
+            used_up.add(id(node.iter))
+        elif isinstance(node, ast.Call):
+            used_up.update(map(id, node.args))
             found = (
                 isinstance(node.func, ast.Name) and node.func.id == "type" and len(node.args) > 1
             )
@@ -37,8 +40,8 @@ def makes_objects(tree: ast.Module) -> bool:
             found = not _holds_data_only(node)
         elif isinstance(node, ast.Attribute):
             found = isinstance(node.ctx, ast.Store) and node.attr.startswith("__")
-        else:
-            found = isinstance(node, ast.GeneratorExp) and id(node) not in called_with
+        elif isinstance(node, ast.GeneratorExp):
+            found = id(node) not in used_up
         if found:
             return True
     return not _LIFETIMES.isdisjoint(_names(tree))
