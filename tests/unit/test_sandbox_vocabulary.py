@@ -34,6 +34,14 @@ async def test_the_helpers_find_places(tmp_path: Path) -> None:
         )
 
 
+async def test_a_path_or_a_pattern_stands_for_documents(tmp_path: Path) -> None:
+    async with bench(tmp_path, DOCS) as b:
+        assert await b.ok("grep('Limits', 'docs/guide.md')") == "docs/guide.md:5: ## Limits\n"
+        assert await b.ok("grep('class|Limits', within='*.py')") == "src/pool.py:3: class Pool:\n"
+        assert await b.ok("len(grep('Limits', 'The Limits * of it'))") == "1\n"
+        assert await b.ok("search('pool', 5, 'src/pool.py')[0].path") == "'src/pool.py'\n"
+
+
 async def test_a_name_of_the_context_does_not_matter_to_the_helpers(tmp_path: Path) -> None:
     async with bench(tmp_path, DOCS) as b:
         await b.ok("context = 'something else'")
