@@ -262,7 +262,7 @@ class Loop:
         did = [(code, each.output) for code, each in zip(reply.cells, results, strict=False)]
         repeated, self._did = did == self._did, did
         if not results[-1].ready:
-            return feedback.and_also(prompt.REPEATED) if repeated else feedback, False
+            return feedback.for_now(prompt.REPEATED) if repeated else feedback, False
         ran = [each.edited or code for code, each in zip(reply.cells, results, strict=False)]
         refusal = self._acceptance.refuse(self.iterations, ran, results[-1].answer)
         if refusal is None:

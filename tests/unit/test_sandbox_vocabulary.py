@@ -34,6 +34,19 @@ async def test_the_helpers_find_places(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("grep(['a', 'b'])", "join several by |"),
+        ("map_reduce(['a'], lambda item: f'Is it {item}?')", "the items are put below it"),
+        ("map_reduce('Is it?', ['a'])", "have to be lists"),
+    ],
+)
+async def test_wrong_use_is_told(tmp_path: Path, code: str, told: str) -> None:
+    async with bench(tmp_path, DOCS) as b:
+        assert told in (await b.run(code)).error
+
+
 async def test_a_path_or_a_pattern_stands_for_documents(tmp_path: Path) -> None:
     async with bench(tmp_path, DOCS) as b:
         assert await b.ok("grep('Limits', 'docs/guide.md')") == "docs/guide.md:5: ## Limits\n"
