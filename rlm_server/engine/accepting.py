@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from rlm_server.engine import prompt, typed
-from rlm_server.engine.reply import ReplyParser
 from rlm_server.engine.typed import AnswerType
 
-READING = frozenset(("context", "grep", "search", "cite"))
+READING = frozenset(("context", "grep", "search", "cite", "rlm_query", "rlm_query_batched"))
 """Names in the REPL by which a cell reads the context."""
 
 
@@ -29,12 +29,12 @@ class Acceptance:
         self._type = answer_type
         self._refused_unread = self._refused_empty = False
 
-    def refuse(self, iteration: int, reply: ReplyParser, answer: str | None) -> Refusal | None:
+    def refuse(self, iteration: int, ran: Sequence[str], answer: str | None) -> Refusal | None:
         """Why the answer that a reply has made ready is not taken; None where it is.
 
-        Raises SchemaError once too many answers did not fit.
+        ``ran`` is the code of it that did. Raises SchemaError once too many answers did not fit.
         """
-        if iteration == 1 and not self._refused_unread and _nothing_read(reply):
+        if iteration == 1 and not self._refused_unread and not any(map(_reads_context, ran)):
             self._refused_unread = True
             return Refusal("An answer that read nothing of the context was refused.", prompt.UNREAD)
         if not self._type and not self._refused_empty and not (answer or "").strip():
@@ -44,10 +44,6 @@ class Acceptance:
             notice = f"An answer was refused, since it does not fit the schema: {wrong[0]}."
             return Refusal(notice, typed.feedback(wrong))
         return None
-
-
-def _nothing_read(reply: ReplyParser) -> bool:
-    return not any(_reads_context(code) for code in reply.cells)
 
 
 def _reads_context(code: str) -> bool:

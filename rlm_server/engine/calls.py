@@ -28,6 +28,7 @@ from rlm_server.models import (
     Priority,
     add,
     most_tokens,
+    without_thoughts,
 )
 from rlm_server.protocol import (
     MAX_EVENT_TEXT,
@@ -130,15 +131,17 @@ class Calls:
     ) -> tuple[str, ReplyParser]:
         """Ask a root model; its reply streams into events. Returns the reply, whole and parsed.
 
+        Thoughts that it begins with stay in the events alone.
+
         ``early`` is told of the first cell as soon as it is whole.
 
         Raises LimitReached, ModelError.
         """
         if self.replay is not None and (past := self.replay.reply(node)):
             self._ledger.restore(node, past.done.usage)
-            return past.text, past.parser
+            return without_thoughts(past.text, begun=True), past.parser
         if self.program is not None and (given := self._given(node, model)) is not None:
-            return given
+            return without_thoughts(given[0], begun=True), given[1]
         started = time.monotonic()
         listener, fate = _RootListener(self._emitter, node, early), Fate()
         reservation = self._reserve(node, model, messages, subcall=False)
@@ -162,7 +165,7 @@ class Calls:
             characters=listener.parser.characters,
             cached=completion.cached,
         )
-        return completion.text, listener.parser
+        return without_thoughts(completion.text, begun=True), listener.parser
 
     def _given(self, node: str, model: str) -> tuple[str, ReplyParser] | None:
         """A reply that is not asked for, because the run's program has it; it is told as others."""
@@ -282,9 +285,13 @@ class Calls:
             self._settle(reservation, used)
         return embedding.numbers
 
-    def batching(self, tell: Callable[[str], None]) -> Batching | None:
-        """How a cell that begins now may make the sub-calls of its loops ahead, if at all."""
-        return self.speculation.batching(self._ledger, tell)
+    def batching(self, node: str, tell: Callable[[str], None], most: int | None) -> Batching | None:
+        """How a cell that begins now may make the sub-calls of its loops ahead, if at all.
+
+        ``most`` calls may be made in its iteration, ``node``.
+        """
+        left = None if most is None else most - self._numbers.get(node, 0)
+        return self.speculation.batching(self._ledger, tell, left)
 
     def gives(self, node: str) -> bool:
         """Whether the run's program has the reply of an iteration, which is code then."""
@@ -537,7 +544,9 @@ class _RootListener:
             self._emitter.stream(ReplyDelta, self._node, text, part="reasoning")
         else:
             self._show(self.parser.feed(text))
-            if self._early is not None and self.parser.cells:
+            if self._early is not None and self.parser.thought:
+                self._early.void()
+            elif self._early is not None and self.parser.cells:
                 self._early.closed(self.parser.cells[0])
 
     def restarted(self, reason: str) -> None:

@@ -23,12 +23,21 @@ Begin = Callable[[str, Sure], Awaitable[CellResult]]
 class EarlyCell:
     """At most one of a reply; one that had to be undone is not begun early again."""
 
-    def __init__(self, emitter: Emitter, node: str, begin: Begin, unsure: dict[str, Sure]) -> None:
+    def __init__(
+        self,
+        emitter: Emitter,
+        node: str,
+        begin: Begin,
+        unsure: dict[str, Sure],
+        *,
+        may_begin: Callable[[], bool],
+    ) -> None:
         """``begin`` runs code until it is sure, or void; ``unsure`` has such cells by node."""
         self._emitter = emitter
         self._node = node
         self._begin = begin
         self._unsure = unsure
+        self._may_begin = may_begin
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[CellResult] | None = None
         self._sure: Sure | None = None
@@ -73,6 +82,8 @@ class EarlyCell:
         return await self._task
 
     def _start(self, code: str) -> None:
+        if not self._may_begin():
+            return
         self._sure = asyncio.get_running_loop().create_future()
         self._unsure[self._node] = self._sure
         self._emitter.hold(self._node)

@@ -19,6 +19,7 @@ import msgspec
 
 from rlm_server.engine.reply import ReplyParser
 from rlm_server.models import Message
+from rlm_server.text import clip
 
 WINDOW = 32_768
 """Tokens, where a model's window is unknown."""
@@ -48,6 +49,10 @@ class Feedback:
 
     now: str
     later: str
+
+    def for_now(self, text: str) -> Feedback:
+        """The same, with a paragraph that is not repeated later."""
+        return Feedback(f"{self.now}\n\n{text}", self.later)
 
     def and_also(self, text: str) -> Feedback:
         """The same, with a paragraph more."""
@@ -104,7 +109,9 @@ class History:
         else an empty string.
         """
         self._count += 1
-        self._turns.append(_Turn(self._count, reply or "(empty reply)", told))
+        # A model that repeats itself without end must not fill its own window.
+        reply = clip(reply or "(empty reply)", self._room // 2)
+        self._turns.append(_Turn(self._count, reply, told))
         size = sum(turn.size for turn in self._turns) + len(self._told())
         # The newest is shown at length for once, and counted so.
         if size + len(told.now) - len(told.later) <= self._room:
@@ -123,9 +130,9 @@ class History:
         """Sum up all turns but the newest; in a big step, so that it is seldom done."""
         keep, kept = 1, self._turns[-1].size
         for turn in reversed(self._turns[:-1]):
-            kept += turn.size
-            if kept > self._room // KEPT:
+            if kept + turn.size > self._room // KEPT:
                 break
+            kept += turn.size
             keep += 1
         old, self._turns = self._turns[:-keep], self._turns[-keep:]
         if not old:
@@ -136,7 +143,7 @@ class History:
             del self._summary[0]
         now = kept + len(self._told())
         return (
-            f"The model's replies up to the {self._turns[0].number - 1}th are summed up for it: "
+            f"The model's replies before number {self._turns[0].number} are summed up for it: "
             f"{size:,} characters of conversation are {now:,} now. `history` in its REPL has them."
         )
 

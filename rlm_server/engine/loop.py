@@ -90,6 +90,8 @@ class Loop:
         self.on_cell: Callable[[CellResult], None] = lambda result: None
         """Told of each cell that has ended."""
         self._refused = False
+        self._did: list[tuple[str, str]] = []
+        """Code of the last reply, and what it printed."""
         self._running = False
         self._in_cell = False
         """Whether that cell is sure to be wanted, and can be stopped."""
@@ -134,6 +136,7 @@ class Loop:
         self.model, self.profile = model, profile
         self.best = self.last_prose = ""
         self.stopping = self._refused = False
+        self._did = []
         self._earlier_iterations = self.iterations
         self._nearing = Nearing(self._ledger)
         self._acceptance = Acceptance(answer_type)
@@ -220,7 +223,13 @@ class Loop:
             return None
         begin = partial(self._cell, node, 1, reply="")
         unsure = self._calls.unsure
-        return EarlyCell(self._emitter, node, lambda c, sure: begin(code=c, sure=sure), unsure)
+        return EarlyCell(
+            self._emitter,
+            node,
+            lambda c, sure: begin(code=c, sure=sure),
+            unsure,
+            may_begin=lambda: not self._steering.paused,
+        )
 
     async def _first(self, node: str, code: str, text: str, early: EarlyCell | None) -> CellResult:
         """Run the first cell of a reply, unless it runs already."""
@@ -251,9 +260,12 @@ class Loop:
             if results[-1].ready or results[-1].status != "ok":
                 break
         feedback = prompt.outputs(results, len(reply.cells), SHOWN)
+        did = [(code, each.output) for code, each in zip(reply.cells, results, strict=False)]
+        repeated, self._did = did == self._did, did
         if not results[-1].ready:
-            return feedback, False
-        refusal = self._acceptance.refuse(self.iterations, reply, results[-1].answer)
+            return feedback.for_now(prompt.REPEATED) if repeated else feedback, False
+        ran = [each.edited or code for code, each in zip(reply.cells, results, strict=False)]
+        refusal = self._acceptance.refuse(self.iterations, ran, results[-1].answer)
         if refusal is None:
             return feedback, True
         self._refused = True
@@ -355,7 +367,9 @@ class Loop:
         if (replay := self._calls.replay) and (past := replay.cell(node, number)):
             return await run_again(self.repl, run, past, replay, self._notice, SHOWN)
         return await run(
-            batching=self._calls.batching(partial(self._notice, node, level="info")),
+            batching=self._calls.batching(
+                node, partial(self._notice, node, level="info"), self.profile.most_calls
+            ),
             sure=sure,
             timeout=self._cell_seconds(),
             on_output=lambda stream, text: self._emitter.stream(

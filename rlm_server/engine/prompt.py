@@ -183,8 +183,9 @@ def no_code(reply: ReplyParser, profile: Profile) -> str:
         found = "Your reply has no code block, so nothing was run"
     how = {"dict": 'answer["content"] = ...; answer["ready"] = True', "final": "FINAL(...)"}
     return (
-        f"{found}. Write your code in a block that starts with ```{profile.fence}. If you have the "
-        f"answer, give it in such a block: {how[profile.answer]}"
+        f"{found}. Write your code in a block: a line ```{profile.fence}, the code on the lines "
+        f"below it, and a line ``` at the end. If you have the answer, give it in such a block: "
+        f"{how[profile.answer]}"
     )
 
 
@@ -200,6 +201,13 @@ EMPTY = (
     "nothing can be found."
 )
 """Feedback on a ready answer without content."""
+
+
+REPEATED = (
+    "That was the same code as in your last reply, and it printed the same. Do something else, or "
+    "give the answer that you have."
+)
+"""Feedback on a reply that repeats the one before it."""
 
 
 def nearing(text: str) -> str:

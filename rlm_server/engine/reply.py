@@ -8,9 +8,12 @@ import textwrap
 import warnings
 from typing import Literal, NamedTuple
 
-CODE_LANGUAGES = frozenset({"repl", "python", "py", "python3", "ipython"})
+CODE_LANGUAGES = frozenset(
+    {"repl", "python", "python3", "py", "py3", "ipython", "ipython3", "tool_code"}
+)
 
-_OPENING = re.compile(r"[ \t]*(`{3,}|~{3,})[ \t]*([\w+#.-]*)")
+_OPENING = re.compile(r"[ \t]*(`{3,}|~{3,})[ \t]*\{?([\w+#.-]*)")
+_THOUGHT = ("</think>", "</thinking>")
 _TRIPLE = ('"""', "'''")
 _MAYBE_FENCE = re.compile(r"[ \t]*(?:`+|~+|\Z)")
 
@@ -33,6 +36,9 @@ class ReplyParser:
     A cell opens with a fence line that names Python and closes with a fence line of the same
     sign, at least as long, that stands outside any triple-quoted string of the cell. A cell that
     the reply leaves open ends with the reply.
+
+    Some models think aloud first, often without saying that they begin to: what stands before the
+    end of that is prose, fenced or not.
     """
 
     def __init__(self) -> None:
@@ -42,6 +48,8 @@ class ReplyParser:
         """Languages of fenced blocks that are not run; empty string where none was named."""
         self.unclosed = False
         """Whether the reply ended within a cell."""
+        self.thought = False
+        """Whether thinking aloud has ended, so that the cells before are none."""
         self.characters = 0
         """Length of all pieces so far."""
         self._line = ""
@@ -100,7 +108,13 @@ class ReplyParser:
             self._held = self._line
 
     def _end_line(self, line: str, newline: str, pieces: list[Piece]) -> None:
-        if self._held:
+        if not self.thought and self._ends_thought(line):
+            self._show(line[len(self._held) :] + newline, pieces)
+            self.thought, self._fence, self._code = True, "", None
+            self._inside = self._quoted = False
+            self.cells.clear()
+            self.other_fences.clear()
+        elif self._held:
             self._body(line + newline, line[len(self._held) :] + newline, pieces)
         elif self._fence:
             if _closes(line, self._fence) and not self._in_string():
@@ -111,6 +125,12 @@ class ReplyParser:
             self._open_block(opening, line + newline, pieces)
         else:
             self._show(line + newline, pieces)
+
+    def _ends_thought(self, line: str) -> bool:
+        line = line.strip()
+        if self._fence:
+            return line in _THOUGHT and not self._in_string()
+        return line.startswith(_THOUGHT) or line.endswith(_THOUGHT)
 
     def _open_block(self, opening: re.Match[str], line: str, pieces: list[Piece]) -> None:
         self._fence = opening[1]

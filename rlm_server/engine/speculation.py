@@ -42,11 +42,17 @@ class Speculation:
         """Whether a cell may begin early: not where the reply has money set aside that it needs."""
         return self.cells and not ledger.bounded and not self.limited
 
-    def batching(self, ledger: Ledger, tell: Callable[[str], None]) -> Batching | None:
-        """How loops may make their sub-calls ahead; ``tell`` tells a person. None: not at all."""
+    def batching(
+        self, ledger: Ledger, tell: Callable[[str], None], most: int | None = None
+    ) -> Batching | None:
+        """How loops may make their sub-calls ahead; ``tell`` tells a person. None: not at all.
+
+        ``most`` is what else bounds the calls of a reply.
+        """
         if not self.loops:
             return None
-        left = max(0, ledger.limits.subcalls - ledger.subcalls_started)
+        left = ledger.limits.subcalls - ledger.subcalls
+        left = max(0, left if most is None else min(left, most))
         spare = 0 if ledger.bounded or self.limited else left // SPARE
         return Batching(lambda line: tell(_told(line)), spare)
 

@@ -5,6 +5,7 @@ from rlm_server.models.calls import Completion, Listener, Message, Part, most_to
 from rlm_server.models.fate import Fate, add
 from rlm_server.models.pool import Priority
 from rlm_server.models.registry import Models
+from rlm_server.models.thoughts import without_thoughts
 
 __all__ = [
     "Account",
@@ -17,4 +18,5 @@ __all__ = [
     "Priority",
     "add",
     "most_tokens",
+    "without_thoughts",
 ]

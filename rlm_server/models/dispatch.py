@@ -15,6 +15,7 @@ from rlm_server.models.deployments import Deployment
 from rlm_server.models.health import Watch
 from rlm_server.models.pool import Group
 from rlm_server.models.secret import Secret
+from rlm_server.models.thoughts import Thoughts
 
 T = TypeVar("T")
 Light = Callable[[Deployment], Transport | None]
@@ -100,10 +101,13 @@ class Dispatch:
     async def _send(self, deployment: Deployment, ask: Ask, stream: Stream) -> Reply:
         """One try at one deployment."""
         transport = self._carriers.light(deployment) or self._carriers.heavy()
-        delta = stream.delta if ask.listener else None
-        return await self._with_key(
+        thoughts = Thoughts(stream.delta)
+        delta = thoughts.delta if ask.listener else None
+        reply = await self._with_key(
             deployment, lambda key: transport.send(_request(deployment, ask, key, delta))
         )
+        thoughts.end()
+        return reply
 
     async def _embed(self, deployment: Deployment, ask: Ask, _: Stream) -> Vector:
         """One try at one vector."""

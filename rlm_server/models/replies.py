@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 from rlm_server.errors import ModelError
-from rlm_server.models.calls import Part, Reply, Request
+from rlm_server.models.calls import Part, Reply, Request, estimated_tokens
 from rlm_server.models.deployments import Deployment
 from rlm_server.models.faults import CUT_OFF, GARBLED, POLICY, SLOW, tell
+from rlm_server.models.thoughts import without_thoughts
 from rlm_server.models.used import usage_of
 from rlm_server.text import clean
 
@@ -65,7 +66,14 @@ def pass_on(request: Request, part: Part, text: str) -> None:
 
 
 def checked(reply: Reply, finish: str | None, request: Request) -> Reply:
-    """The reply. Raises ModelError where nothing is in it, with what it has used all the same."""
+    """The reply without the thoughts in it.
+
+    Raises ModelError where nothing else is in it, with what it has used all the same.
+    """
+    said = without_thoughts(reply.text, begun=request.delta is None)
+    if len(said) < len(reply.text) and reply.completion_tokens is None:
+        reply.completion_tokens = estimated_tokens(len(reply.text))  # thoughts are paid for
+    reply.text = said
     if reply.text.strip():
         return reply
     detail = ""

@@ -18,7 +18,7 @@ from types import MethodType
 from typing import Any
 
 from .asking import Asking
-from .asks import Loop
+from .asks import CALL, Loop
 from .chunks import Pieces
 from .documents import Documents, foreseeing
 from .foreseen import Foreseen
@@ -26,6 +26,7 @@ from .foresight import Patience, foreseen_calls
 from .known import ATOMS, VIEWS, UnknownError, elements
 from .loops import AHEAD, LOCALS, find_loops
 from .turns import Turns
+from .watchful import makes_objects, may_make_objects, watches_frames
 
 _SAMPLES: tuple[Any, ...] = ([], (), "", {}, {}.values(), {}.items(), set(), range(0))
 _ITERATORS = frozenset(
@@ -47,19 +48,23 @@ class Batching:
         self._asking = asking
         self._namespace = namespace
         self._loops: list[Loop] = []
+        self._possible = True
         self.spare = 0
         """Turns whose calls may be made ahead though they may be in vain, far from any limit."""
         setattr(builtins, AHEAD, self.told)
         setattr(builtins, LOCALS, locals)
 
-    def prepare(self, tree: ast.Module) -> None:
-        """Have the loops of a cell tell what they go through."""
-        self._loops += find_loops(tree, len(self._loops))
+    def prepare(self, tree: ast.Module, code: str, *, batch: bool) -> None:
+        """Have the loops of a cell tell what they go through, where that is wanted and safe."""
+        self._possible = self._possible and not (may_make_objects(code) and makes_objects(tree))
+        if batch and self._possible and CALL in code and not watches_frames(tree):
+            self._loops += find_loops(tree, len(self._loops))
 
     def told(self, number: int, iterable: Any, names: Mapping[str, Any]) -> Any:
         """Expect the calls of a loop that begins, and return what it goes through."""
         with contextlib.suppress(Exception):  # whatever it is, the loop can do without
-            self._expect(self._loops[number], iterable, names)
+            if self._possible:
+                self._expect(self._loops[number], iterable, names)
         return iterable
 
     def _expect(self, loop: Loop, iterable: Any, names: Mapping[str, Any]) -> None:

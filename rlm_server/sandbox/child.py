@@ -7,6 +7,7 @@ that it runs; the server believes none of it.
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found] # without the enumerations, which take longer
+import _sitebuiltins
 import ast
 import builtins
 import io
@@ -17,11 +18,10 @@ import resource
 import signal
 import sys
 import traceback
-from types import CodeType
+from types import CodeType, ModuleType
 from typing import Any
 
 from .answer import bounded
-from .asks import CALL
 from .batching import Batching
 from .channel import Channel, Interrupts, clean
 from .describe import look
@@ -40,6 +40,7 @@ from .waiting import Waiting
 _RESERVE = 8 << 20
 _VALUE_LIMIT = 200_000
 _OURS = os.path.dirname(__file__)
+_LIBRARY = os.path.dirname(os.__file__) + "/"
 _USUAL = "x = len('context')\nfor y in [x]:\n    print(f'{y}', 'characters')\nx"
 
 
@@ -60,8 +61,10 @@ class Repl:
         self._stdout = Printed(self._recorder, "stdout")
         self._stderr = Printed(self._recorder, "stderr")
         builtins.print = print_whole
+        builtins.help = _sitebuiltins._Helper()  # which comes with ``site``, left out here
         self._final: list[Any] = []
-        self.namespace: dict[str, Any] = {"__name__": "__main__", "__doc__": None}
+        main = sys.modules["__main__"] = ModuleType("__main__")
+        self.namespace: dict[str, Any] = vars(main)  # where pickle looks for classes of cells
         self._reading = Reading(context)
         self._helpers = Helpers(context, channel, self._reading)
         self._batching = Batching(self._helpers.asking, self.namespace)
@@ -164,11 +167,10 @@ class Repl:
         linecache.cache[name] = (len(code), None, code.splitlines(keepends=True), name)
         tree = ast.parse(code, name)
         self._reading.begin(code, tree)
-        if batch and CALL in code:
-            try:
-                self._batching.prepare(tree)
-            except RecursionError:  # deeper than can be walked, though not than can be compiled
-                tree = ast.parse(code, name)
+        try:
+            self._batching.prepare(tree, code, batch=batch)
+        except RecursionError:  # deeper than can be walked, though not than can be compiled
+            tree = ast.parse(code, name)
         body, last = _compile(tree, name)
         exec(body, self.namespace)  # noqa: S102 - running the model's code is what this is for
         if last is None:
@@ -197,9 +199,12 @@ class Repl:
 
     def _answer(self) -> tuple[str | None, bool]:
         """Read the answer as it stands now; FINAL wins over the variable."""
-        if self._final:
-            return bounded(self._final[0]), True
         answer = self.namespace.get("answer")
+        if self._final:
+            value = self._final[0]
+            if isinstance(value, dict) and value.keys() == {"content", "ready"}:
+                value = value["content"]  # what is in the answer is meant, not its dict
+            return bounded(value), True
         if isinstance(answer, dict):
             return bounded(answer.get("content")), bool(answer.get("ready"))
         return bounded(answer), False
@@ -220,10 +225,14 @@ class Repl:
             self._say_final(name)
             return
         key = name.strip().strip("'\"")
-        if key not in self.namespace:
+        if key in self.namespace:
+            self._say_final(self.namespace[key])
+        elif _is_part(key, self.namespace):
+            self._say_final(eval(key, self.namespace))  # noqa: S307 - as the code itself could
+        else:
             own = ", ".join(sorted(self._variables.own())) or "none yet"
-            raise NameError(f"FINAL_VAR: there is no variable {key!r}; there are: {own}")
-        self._say_final(self.namespace[key])
+            instead = "" if key.isidentifier() else "; for a text or a value there is FINAL(...)"
+            raise NameError(f"FINAL_VAR: there is no variable {key!r}; there are: {own}{instead}")
 
 
 def _ignore(*values: Any) -> None:
@@ -244,13 +253,32 @@ def _compile(tree: ast.Module, name: str) -> tuple[CodeType, CodeType | None]:
     return compile(tree, name, "exec", dont_inherit=True), last
 
 
+def _is_part(expression: str, namespace: dict[str, Any]) -> bool:
+    """Whether it is an item or an attribute of a variable."""
+    try:
+        node = ast.parse(expression, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    whole = node
+    while isinstance(node, (ast.Subscript, ast.Attribute)):
+        node = node.value
+    return node is not whole and isinstance(node, ast.Name) and node.id in namespace
+
+
 def _without_our_frames(report: traceback.TracebackException | None) -> None:
-    """Drop what the model can't have written from a traceback and those it is chained to."""
+    """Drop what the model can't have written from a traceback and those it is chained to.
+
+    What leads to its own code goes too, and where the library is.
+    """
     seen = 0
     while report is not None and seen < 20:
-        report.stack[:] = [
-            frame for frame in report.stack if os.path.dirname(frame.filename) != _OURS
-        ]
+        begun, frames = False, []
+        for frame in report.stack:
+            begun = begun or frame.filename.startswith("<")
+            if begun and os.path.dirname(frame.filename) != _OURS:
+                frame.filename = frame.filename.removeprefix(_LIBRARY)
+                frames.append(frame)
+        report.stack[:] = frames
         report = report.__cause__ or report.__context__
         seen += 1
 

@@ -89,10 +89,10 @@ class Delegating(Asking):
 
     def _consecutive(self, documents: Sequence[Any]) -> list[int]:
         """The part of the context that these documents make; they must stand side by side."""
-        items = sorted(documents, key=lambda document: document.start)
-        if not items:
+        if not documents:
             raise ValueError("the list of documents for a child run is empty")
-        if not all(self._stands_at(item, item.start) for item in items):
+        items = sorted(documents, key=lambda document: getattr(document, "start", -1))
+        if not all(self._stands_at(item, getattr(item, "start", -1)) for item in items):
             raise ValueError(
                 "the documents for a child run are not the context's; join their texts"
             )

@@ -83,6 +83,11 @@ class Document(str):
                 _cut_out(base + start, base + end)
         return _item(self, which)
 
+    @property
+    def text(self) -> Document:
+        """The text, which is the document itself."""
+        return self
+
     def line_at(self, offset: int) -> int:
         """Return the line, counted from 1 as in the original, that holds this offset."""
         return self.first_line + self.count("\n", 0, offset)
@@ -173,6 +178,10 @@ class Documents(Sequence[Document]):
         return [entry["path"] for entry in self.entries()]
 
     keys = paths  # so that dict(documents) works
+
+    def values(self) -> Documents:
+        """Return the documents, as a mapping does."""
+        return self
 
     def items(self) -> Iterator[tuple[str, Document]]:
         """Yield each path with its document."""

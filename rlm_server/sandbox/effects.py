@@ -11,7 +11,7 @@ from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from .foreseen import Foreseen
-from .known import ATOMS, KNOWN, READING, UNKNOWN, UnknownError
+from .known import ATOMS, READING, UNKNOWN, UnknownError
 from .reach import Reach
 from .simple_functions import definition_of
 
@@ -82,8 +82,8 @@ class Effects:
                 self.change(each.target)
             elif isinstance(each, ast.NamedExpr):
                 self._foreseen.bound[each.target.id] = UNKNOWN
-            elif isinstance(each, ast.FormattedValue):
-                self._note_shown(each.value)
+            elif isinstance(each, ast.Name) and hasattr(type(self.callee(each)), "__next__"):
+                raise EndError  # what waits in it runs where it is gone on with
 
     def note_call(self, node: ast.Call) -> None:
         """Note what a call may change, besides what its arguments do. Raises EndError."""
@@ -93,35 +93,23 @@ class Effects:
                 self._note_called_by(node)
                 return
             if function.attr not in READING:
-                self.note_method(function.value, function.attr)
                 self.change(function.value)
                 self._change_arguments(node)
             return
         if not isinstance(function, ast.Name):
             raise EndError
         if function.id in _BUILTINS and self._is_builtin(function):
-            for each in node.args:
-                self._note_shown(each)
             self._note_called_by(node)
             return
         callee = self.callee(function)
         if isinstance(callee, FunctionType) and callee.__module__ == "__main__":
             self._change_arguments(node)
             self._note_function(callee)
+        elif isinstance(callee, type) and callee.__module__ == "__main__":
+            self._change_arguments(node)  # one of data alone, which keeps them
         elif not _is_ours(callee):
             raise EndError
         self.asks = self.asks or function.id in ASKING
-
-    def _note_shown(self, node: ast.expr) -> None:
-        """Raise EndError where showing an object, or the like, runs code of a cell's."""
-        value = self.callee(node) if isinstance(node, ast.Name) else None
-        if type(value) in KNOWN or type(value) is type:
-            return
-        for one in type(value).__mro__:
-            own = vars(one).items() if one.__module__ == "__main__" else ()
-            special = {name for name, what in own if type(what) is FunctionType}
-            if any(name.startswith("__") for name in special - {"__init__"}):
-                raise EndError
 
     def _note_called_by(self, node: ast.Call) -> None:
         """Note what functions may change that are given to be called."""
@@ -141,19 +129,6 @@ class Effects:
                 if not _is_ours(value) and not (each.id in _BUILTINS and self._is_builtin(each)):
                     raise EndError
             elif isinstance(each, (ast.Call, ast.Subscript, ast.Attribute)):
-                raise EndError
-
-    def note_method(self, node: ast.expr, name: str) -> None:
-        """Note what a method may change that a class of a cell defines."""
-        value = self.callee(node) if isinstance(node, ast.Name) else None
-        for one in type(value).__mro__:
-            if one.__module__ != "__main__" or type(value) in KNOWN:
-                continue
-            method = vars(one).get(name)
-            if isinstance(method, FunctionType):
-                self._note_function(method)
-                return
-            if method is not None:
                 raise EndError
 
     def _note_function(self, function: FunctionType) -> None:

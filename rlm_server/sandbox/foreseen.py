@@ -32,7 +32,6 @@ from .known import (
     as_made,
     bounded,
     elements,
-    looked_up,
     plain,
     short,
 )
@@ -207,8 +206,6 @@ class Foreseen:
         value, key = self.value(node.value), self._plainly(self.value(node.slice))
         if type(value) not in ATOMS | TEXTS | LISTS | {dict}:
             raise UnknownError
-        if type(value) is dict:
-            looked_up(value, key)
         return value[key]
 
     def _slice(self, node: ast.Slice) -> Any:
@@ -277,8 +274,6 @@ class Foreseen:
             raise UnknownError
         if name in ("index", "count"):  # which compare
             self._plainly(value)
-        if type(value) is dict and args:
-            looked_up(value, args[0])
         if name == "format" and _WIDE.search(value):
             raise UnknownError
         if name == "format" and re.search(r"[.\[]", value):  # may reach for attributes

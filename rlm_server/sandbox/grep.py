@@ -49,6 +49,8 @@ def _compiled(pattern: str | re.Pattern[str], ignore_case: bool) -> re.Pattern[s
     flags = re.MULTILINE | (re.IGNORECASE if ignore_case else 0)
     if isinstance(pattern, re.Pattern):
         return re.compile(pattern.pattern, pattern.flags | flags)
+    if not isinstance(pattern, str):
+        raise TypeError("pattern has to be a regular expression; join several by |")
     return re.compile(pattern, flags)
 
 

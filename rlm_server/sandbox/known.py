@@ -106,13 +106,6 @@ def plain(value: Any, changed: dict[int, Any]) -> Any:
     return value
 
 
-def looked_up(value: dict[Any, Any], key: Any) -> None:
-    """Raise UnknownError where looking up a key may run code of a cell's."""
-    if len(value) > _MANY or not all(type(each) in ATOMS or each is key for each in value):
-        for each in value:
-            plain(each, {})
-
-
 _MADE = {
     kind: {name: what for base in reversed(kind.__mro__) for name, what in vars(base).items()}
     for kind in (*TEXTS, Documents, Pieces, FoundList)

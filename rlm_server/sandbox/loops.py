@@ -28,8 +28,6 @@ _USED_UP_BY = frozenset(
 
 def find_loops(tree: ast.Module, number: int) -> list[Loop]:
     """Return the loops of a cell as they were written, numbered from ``number``; change them."""
-    if CALL not in {node.id for node in walk(tree) if isinstance(node, ast.Name)}:
-        return []
     used_up = {
         id(node.args[0])
         for node in walk(tree)

@@ -17,7 +17,7 @@ import mmap
 import os
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from .documents import Document, Documents, cut_out
@@ -45,6 +45,24 @@ class Context(str):
             start, end, _ = which.indices(len(self))
             cut_out(start, end)
         return _item(self, which)
+
+    def paths(self) -> list[str]:
+        """Return the paths of all documents, in order."""
+        return self.documents.paths()
+
+    keys = paths  # so that it is a mapping of documents too
+
+    def values(self) -> Documents:
+        """Return the documents."""
+        return self.documents
+
+    def items(self) -> Iterator[tuple[str, Document]]:
+        """Yield each path with its document."""
+        return self.documents.items()
+
+    def get(self, path: str, default: Any = None) -> Any:
+        """Return the document of this path, or the default."""
+        return self.documents.get(path, default)
 
     def __repr__(self) -> str:
         if len(self) <= 10_000:

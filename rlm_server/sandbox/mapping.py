@@ -42,6 +42,8 @@ class Mapping:
         """
         if isinstance(items, str) or isinstance(labels, str):
             raise TypeError("items and labels have to be lists, not text")
+        if not isinstance(prompt, str):
+            raise TypeError("prompt has to be a text; the items are put below it")
         if batch < 1:
             raise ValueError("batch has to be positive")
         work = _Work(list(items), prompt, None if labels is None else list(labels))

@@ -5,9 +5,9 @@ Runs inside the sandbox: standard library only.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 from .ahead import Ahead
 from .channel import AbandonedError, Channel, clean
@@ -15,7 +15,10 @@ from .channel import AbandonedError, Channel, clean
 MAX_PROMPT = 8_000_000
 """Characters."""
 
+_LONGEST_NAME = 200  # characters of a model's
+
 _len, _str, _isinstance = len, str, isinstance
+_T = TypeVar("_T")
 
 
 class SubcallError(Exception):
@@ -27,18 +30,26 @@ class SubcallError(Exception):
         self.cure = cure
 
 
+def _awaited(text: _T) -> Generator[None, None, _T]:
+    """What awaiting gives, as some models do with every call: it is there already."""
+    yield from ()
+    return text
+
+
 class SubcallAnswer(str):
     """A model's answer: a ``str`` that knows what it cost."""
 
     usage: SimpleNamespace
     model: str
     cached: bool
+    __await__ = _awaited
 
 
 class SubcallFailure(str):
     """Stands in a batch's list for an answer that never came; ``error`` says why."""
 
     error: SubcallError
+    __await__ = _awaited
 
 
 for _class in (SubcallError, SubcallAnswer, SubcallFailure):
@@ -84,13 +95,17 @@ class Calls:
 
 
 def plain_call(prompt: Any, model: Any) -> dict[str, Any]:
-    """A call of the sub model, as it goes over the channel."""
-    name = None if model is None else clean(_str(model))
+    """A call of the sub model, as it goes over the channel. Raises TypeError, ValueError."""
+    if model is not None and (not _isinstance(model, str) or _len(model) > _LONGEST_NAME):
+        raise TypeError("model is the name of a model; put what it shall read into the prompt")
+    name = None if model is None else clean(model)
     return {"function": "llm_query", "prompt": checked(prompt), "model": name}
 
 
 def checked(prompt: object) -> str:
-    """A prompt as text; raises ValueError where it is too long to be sent."""
+    """A prompt as text; raises ValueError where it is too long to be sent, TypeError for None."""
+    if prompt is None:
+        raise TypeError("the prompt is None; it has to be a text")
     text: str = prompt if isinstance(prompt, str) else _str(prompt)
     if _len(text) > MAX_PROMPT:
         raise ValueError(

@@ -155,9 +155,7 @@ class Turns:
     def _append(self, target: ast.Name, node: ast.expr) -> Iterator[dict[str, Any]]:
         value = yield from self._follow(node)
         holder = self._effects.callee(target)
-        if type(holder) is not list:
-            self.certain = False
-            self._effects.note_method(target, "append")
+        self.certain = self.certain and type(holder) is list
         self._effects.change(target)
         self._effects.keep(value)
         if value is UNKNOWN:

@@ -20,6 +20,7 @@ from .mapped_text import Context
 from .mapping import Mapping
 from .reading import Reading
 
+_LONGEST_PATH = 4096  # characters
 _SHOWN = 4000  # characters of an earlier cell's output that ``history`` keeps
 
 for _class in (Document, Piece, Found, Passage, Citation, NotFound):
@@ -89,7 +90,8 @@ class Helpers:
     ) -> FoundList[Found]:
         r"""Return the lines that match a regular expression; each prints as ``path:line: text``.
 
-        ``within`` is a text, a document or a list of them, by default the whole context. Each
+        ``within`` is a text, a document or a list of them, or the path of a document or a pattern
+        such as ``*.py``; by default the whole context. Each
         line has ``.path``, ``.line``, ``.text``, ``.document`` and ``.offset`` (in the document).
         Lines are matched one by one unless the pattern names ``\n``.
         """
@@ -118,4 +120,13 @@ class Helpers:
         return cite.cite(quote, self._in(within))
 
     def _in(self, within: Any) -> Any:
-        return self._context if within is None else within
+        """What is looked at: a path or a pattern of paths stands for those documents."""
+        if within is None:
+            return self._context
+        if type(within) is str and len(within) <= _LONGEST_PATH:
+            documents = self._context.documents
+            if within in documents:
+                return documents[within]
+            if "*" in within and (matching := documents.glob(within)):
+                return matching
+        return within

@@ -298,6 +298,7 @@ async def test_a_cell_of_a_child_can_be_interrupted_alone(tmp_path: Path) -> Non
         ("rlm_query_batched(['a'], [context, context])", "1 questions but 2 contexts"),
         ("rlm_query('a', 5)", "is a document, documents, or a text"),
         ("rlm_query('a', [])", "is empty"),
+        ("rlm_query('a', ['one', 'two'])", "join their texts"),
         ("rlm_query('a', [context.documents[0], context.documents[2]])", "consecutive"),
         ("rlm_query('a', model='nonsense')", "no model nonsense"),
     ],

@@ -55,6 +55,12 @@ async def test_the_run_says_so_and_streams_the_reply(tmp_path: Path) -> None:
     assert run.end.usage.prompt_tokens == 10
 
 
+@pytest.mark.parametrize("begins", ["", "<think>"])
+async def test_thoughts_are_no_part_of_the_answer(tmp_path: Path, begins: str) -> None:
+    run = await ask(tmp_path, [f"{begins}Perhaps gamma?\n</think>\n\nIt is beta."])
+    assert run.answer == "It is beta."
+
+
 async def test_every_document_is_there_with_the_lines_of_its_origin(tmp_path: Path) -> None:
     sources = [TextSource(text="one\n\nthree", name="a"), TextSource(text="", name="b")]
     run = await ask(tmp_path, ["Two."], sources=sources)

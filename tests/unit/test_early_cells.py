@@ -11,6 +11,7 @@ import pytest
 
 from engine_harness import cell, final, prepare
 from rlm_server.config import Config, CostsConfig, SpeculationConfig
+from rlm_server.engine.early import PATIENCE_SECONDS
 from rlm_server.errors import TransientError
 from rlm_server.models import Listener
 from rlm_server.protocol import (
@@ -73,6 +74,19 @@ async def test_where_it_is_not_wanted_it_waits(
     await stream(played, in_two(ASKING, a_while, "It asks.\n"), whole(final("told")))
     assert played.answer == "a list"
     assert not any(e.early for e in played.of(CellDone))
+
+
+async def test_a_pause_while_the_model_writes_keeps_its_code_back(tmp_path: Path) -> None:
+    played = prepare(tmp_path, [])
+
+    async def pause() -> None:
+        played.run.steering.pause(True)
+        await asyncio.sleep(3 * PATIENCE_SECONDS)
+        asyncio.get_running_loop().call_soon(played.run.steering.pause, False)
+
+    await stream(played, in_two(cell("print(context)"), pause, "Done.\n"), whole(final("'42'")))
+    assert played.answer == "42"
+    assert [e.early for e in played.of(CellDone)] == [False, False]
 
 
 async def test_a_cell_whose_reply_breaks_off_never_happened(tmp_path: Path) -> None:

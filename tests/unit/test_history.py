@@ -1,5 +1,6 @@
 """The history: what a conversation costs, what stays as it was, and what is summed up."""
 
+import re
 from pathlib import Path
 
 from hypothesis import given
@@ -99,6 +100,21 @@ def test_summing_up_is_rare_and_keeps_the_newest() -> None:
         assert messages[-1]["content"].startswith(f"{number} ")
         assert messages[0] == OPENING[0]
     assert 1 <= changes <= 10
+
+
+def test_a_reply_without_end_does_not_fill_the_window() -> None:
+    history = History(OPENING, None)
+    assert history.add("The same. " * 50_000, same("short")) == ""
+    assert size(history.messages) < 50_000
+    assert "left out" in history.messages[2]["content"]
+
+
+def test_what_summing_up_saves_is_told() -> None:
+    history = History(OPENING, None)
+    told = [history.add("r" * 9_000, same("f" * 1_000)) for _ in range(20)]
+    [said, *_] = filter(None, told)
+    before, now = (int(n.replace(",", "")) for n in re.findall(r"([\d,]+) (?:char|are)", said))
+    assert now < before / 2
 
 
 def test_a_summary_does_not_grow_without_end() -> None:

@@ -148,7 +148,7 @@ async def test_the_run_tells_its_profile_and_a_question_may_name_another(tmp_pat
     by_code = AskOptions(direct=False)
     run = await play(tmp_path / "a", ["only prose", final()], ids=ids, options=by_code)
     assert run.of(RunStarted)[0].profile == "claude"
-    assert "starts with ```python" in run.told(1)
+    assert "a line ```python, the code" in run.told(1)
     run = await play(
         tmp_path / "b",
         ["only prose", final()],

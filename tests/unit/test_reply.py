@@ -82,10 +82,12 @@ def test_a_hostile_line_or_cell_takes_linear_time() -> None:
     assert parse('```repl\nx = """\n' + "```\n" * 50_000).unclosed
 
 
+LINES = [
+    *("```", "```repl", "```python", "```{python}", "~~~", "````", "  ```"),
+    *("x = 1", '"""', "'''", "", "prose", "<think>", "</think>", "so </think>"),
+]
 FENCED = st.lists(
-    st.sampled_from(
-        ["```", "```repl", "```python", "~~~", "````", "x = 1", '"""', "'''", "  ```", "", "prose"]
-    ),
+    st.sampled_from(LINES),
     max_size=30,
 ).map("\n".join)
 
@@ -126,6 +128,13 @@ def test_fences_stand_between_adjacent_cells() -> None:
     assert [piece.part for piece in pieces] == ["fence", "code", "fence", "code", "fence"]
 
 
+@given(st.lists(st.sampled_from(["```", "```repl", "x = 1", "````", "prose", ""])), FENCED)
+def test_of_thoughts_nothing_is_run(thoughts: list[str], reply: str) -> None:
+    after = parse("\n".join([*thoughts, "</think>", reply]))
+    assert after.thought
+    assert after.cells == parse(f"</think>\n{reply}").cells
+
+
 PROSE = st.text(alphabet=st.characters(exclude_characters="`~\r", exclude_categories=("Cs",)))
 CODE = st.lists(
     st.text(alphabet=st.characters(min_codepoint=32, exclude_characters="`~'\"\\"), min_size=1),
@@ -153,6 +162,7 @@ def test_no_reply_crashes_and_none_has_more_cells_than_openings(reply: str) -> N
     parser = ReplyParser()
     pieces = parser.feed(reply) + parser.close()
     named = "|".join(CODE_LANGUAGES)
-    openings = re.findall(rf"^[ \t]*(?:`{{3,}}|~{{3,}})[ \t]*(?:{named})\b", reply, re.M | re.I)
+    fence = r"(?:`{3,}|~{3,})[ \t]*\{?"
+    openings = re.findall(rf"^[ \t]*{fence}(?:{named})\b", reply, re.M | re.I)
     assert len(parser.cells) <= len(openings)
     assert "".join(piece.text for piece in pieces) == reply.replace("\r\n", "\n")

@@ -19,6 +19,7 @@ from rlm_server.sandbox import Batching, Call, CallReply, CellResult, foresight
 from sandbox_support import PATIENCE, Bench, bench
 
 PRELUDE = """
+from fractions import Fraction
 run, n, s, out, log, p = {run}, 0, "", [], {{}}, "{run} p"
 xs, ys = {xs!r}, list("pqrst")
 d = {{x: i for i, x in enumerate(xs)}}
@@ -35,11 +36,11 @@ def count(x):
     global n
     n += 1
     return f"{{x}}{{n}}"
-class Sly:
-    def __str__(self):
-        note("seen")
-        return "sly"
-sly = Sly()
+def goes_on():
+    while True:
+        yield note(n)
+going = goes_on()
+odd = Fraction(1, 3)
 """
 
 SHOW = "repr((run, n, s, out, log, xs, d, rows, list(shared)))"
@@ -55,7 +56,7 @@ PROMPTS = [
     'f"{run} {s} {x}"', 'f"{run} {out[-1:]} {x}"', 'f"{run} same"', 'f"{run} {xs[0]} {x}"',
     'note(f"{run} {x}")', 'f"{run} {count(x)}"', 'f"{run} {rows[0].get(\'a\')} {x}"',
     'f"{run} {x!r:>6}"', '"%s %s" % (run, x)', '" ".join([str(run), *map(str, [x])])',
-    'f"{run} {sly} {x}"', 'f"{run} {1 / len(str(x)[1:])}"', "mk(str(x)[1:])", 'f"{run} {log} {x}"',
+    'f"{run} {odd} {x}"', 'f"{run} {1 / len(str(x)[1:])}"', "mk(str(x)[1:])", 'f"{run} {log} {x}"',
     'f"{run} {[y for y in ys if y != x]}"', 'f"{run} {missing}"', 'f"{run} {d.get(x)} {x}"',
 ]  # fmt: skip
 TESTS = ["x", "n > 1", "len(out) < 3", "'1' in s", "str(x) > 'b'", "x in d", "out", "True"]
@@ -81,6 +82,7 @@ def statements(draw: st.DrawFn, depth: int = 2, loop: bool = True) -> list[str]:
         f"out += [{call}]", f"x = {call}", "del p", f"out.append({call} if {test} else 0)",
         f"out.append({test} and {call})", f"out.append([{call} for x in ys[:2]])",
         "len(xs) < 9 and xs.append(x)", f"assert {test}", "mk = count", "llm = llm_query",
+        "next(going)", "p = list(zip(ys, going))", "p = n in going or x", "a, b = zip(going, 'ab')",
     ]  # fmt: skip
     if loop:
         simple += [f"if {test}: {word}" for word in ("break", "continue", "raise ValueError(x)")]
@@ -272,6 +274,83 @@ for x in range(40):
     a = llm_query(f"{x} {len(seen)}")
     b = f"{sly}"
     str(sly)
+""",
+    "a method of an attribute": """
+notes = []
+class State:
+    def add(self, a): notes.append(a)
+class Box: pass
+box = Box(); box.state = State()
+for x in range(40):
+    box.state.add(llm_query(f"{x} {len(notes)}"))
+""",
+    "a method of an item": """
+notes = []
+class State:
+    def add(self, a): notes.append(a)
+states = [State()]
+for x in range(40):
+    states[0].add(llm_query(f"{x} {len(notes)}"))
+""",
+    "a method called like one of texts": """
+notes = []
+class State:
+    def count(self, a): notes.append(a)
+state = State()
+for x in range(40):
+    state.count(llm_query(f"{x} {len(notes)}"))
+""",
+    "an operator": """
+notes = []
+class State:
+    def __iadd__(self, a): notes.append(a); return self
+state = State()
+for x in range(40):
+    a = llm_query(f"{x} {len(notes)}")
+    state += a
+""",
+    "an operator of an item": """
+notes = []
+class State:
+    def __lt__(self, a): notes.append(a); return True
+states = [State()]
+for x in range(40):
+    a = llm_query(f"{x} {len(notes)}")
+    b = states[0] < a
+""",
+    "a property": """
+notes = []
+class State:
+    @property
+    def last(self): notes.append(1); return 1
+state = State()
+for x in range(40):
+    a = llm_query(f"{x} {len(notes)}")
+    b = state.last
+""",
+    "a generator that goes on": """
+notes = []
+def going():
+    while True: notes.append(1); yield 1
+going = going()
+for x in range(40):
+    a = llm_query(f"{x} {len(notes)}")
+    for b in going: break
+""",
+    "a generator that is used up": """
+notes = []
+lists = [(notes.append(n) for n in range(3)) for m in range(40)]
+for x in range(40):
+    a = llm_query(f"{x} {len(notes)}")
+    b = list(lists[x])
+""",
+    "a mapped function that is used up": """
+notes = []
+def note(a): notes.append(a); return a
+noted = map(note, range(80))
+for x in range(40):
+    a = llm_query(f"{x} {len(notes)}")
+    b = a in noted
 """,
     "a method that is mapped": """
 seen = []
@@ -491,6 +570,88 @@ async def test_foreseeing_runs_no_code_of_a_cell(tmp_path: Path, name: str) -> N
         logs.append((result.status, result.output))
     assert logs[0][0] == "ok"
     assert logs[1] == logs[0]
+
+
+WATCHED = {
+    "local variables": """
+def go():
+    seen, x = locals(), 0
+    for x in range(3):
+        llm_query(str(x))
+        log.append(seen.get("x"))
+go()
+""",
+    "the end of an object": """
+class Kept:
+    def __init__(self, n): self.n = n
+    def __del__(self): log.append(self.n)
+    def __str__(self): return str(self.n)
+for x in map(Kept, range(3)):
+    llm_query("one")
+    log.append("asked")
+kept = [Kept(n) for n in range(3)]
+for x in [1, 2, 3]:
+    kept.pop()
+    llm_query(f"{x}")
+""",
+    "an object that goes with its last name": """
+import weakref
+class Plain: pass
+def ended(ref): log.append("ended")
+plain = Plain()
+ref = weakref.ref(plain, ended)
+for x in range(3):
+    llm_query(f"{x}")
+    plain = x
+    log.append(x)
+""",
+}
+
+
+@pytest.mark.parametrize("name", WATCHED)
+async def test_code_that_watches_what_is_foreseen_sees_nothing_of_it(
+    tmp_path: Path, name: str
+) -> None:
+    logs = []
+    for ahead in (False, True):
+        (tmp_path / str(ahead)).mkdir()
+        async with bench(tmp_path / str(ahead)) as one:
+            result = await one.repl.run(
+                f"log = []\n{WATCHED[name]}\nlog", timeout=PATIENCE,
+                on_output=lambda stream, text: None,
+                batching=Batching(lambda line: None) if ahead else None,
+            )  # fmt: skip
+        logs.append((result.status, result.output))
+    assert logs[0][0] == "ok"
+    assert logs[1] == logs[0]
+
+
+DATA_ONLY = """
+from dataclasses import dataclass
+@dataclass
+class Finding:
+    "What was found."
+    text: str
+    page: int = 0
+def pages(text):
+    for n in range(4):
+        yield text + str(n)
+total = sum(n for n in range(4))
+"""
+
+
+async def test_classes_without_methods_and_generators_that_are_used_up_leave_loops_batched(
+    tmp_path: Path,
+) -> None:
+    lines = list[int]()
+    code = "found = []\nfor p in list(pages('a')):\n    found.append(Finding(llm_query(p)))"
+    async with bench(tmp_path) as one:
+        for cell in (DATA_ONLY, code):
+            result = await one.repl.run(
+                cell, timeout=PATIENCE, on_output=lambda stream, text: None,
+                batching=Batching(lines.append),
+            )  # fmt: skip
+    assert (result.status, lines) == ("ok", [2])
 
 
 async def test_a_batched_loop_keeps_no_copy_of_what_it_goes_through(tmp_path: Path) -> None:

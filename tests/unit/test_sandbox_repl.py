@@ -62,6 +62,27 @@ async def test_traceback_shows_the_line_of_an_earlier_cell(tmp_path: Path) -> No
         assert "raise ValueError('why')" in result.output
 
 
+async def test_a_traceback_begins_with_the_cell_and_tells_nothing_of_this_machine(
+    tmp_path: Path,
+) -> None:
+    async with bench(tmp_path) as b:
+        result = await b.run("x = (")
+        assert result.output.startswith('  File "<cell 1>", line 1')
+        result = await b.run("import json\njson.loads('x')")
+        assert result.output.startswith(
+            'Traceback (most recent call last):\n  File "<cell 2>", line 2, in <module>'
+        )
+        assert 'File "json/decoder.py"' in result.output
+        assert 'File "/' not in result.output
+
+
+async def test_classes_of_cells_are_found_by_their_names(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        await b.ok("import pickle\nclass Kept:\n    x = 1")
+        assert await b.ok("type(pickle.loads(pickle.dumps(Kept()))) is Kept") == "True\n"
+        assert await b.ok("__name__") == "'__main__'\n"
+
+
 @pytest.mark.parametrize(
     ("code", "error"),
     [

@@ -34,6 +34,27 @@ async def test_the_helpers_find_places(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("grep(['a', 'b'])", "join several by |"),
+        ("map_reduce(['a'], lambda item: f'Is it {item}?')", "the items are put below it"),
+        ("map_reduce('Is it?', ['a'])", "have to be lists"),
+    ],
+)
+async def test_wrong_use_is_told(tmp_path: Path, code: str, told: str) -> None:
+    async with bench(tmp_path, DOCS) as b:
+        assert told in (await b.run(code)).error
+
+
+async def test_a_path_or_a_pattern_stands_for_documents(tmp_path: Path) -> None:
+    async with bench(tmp_path, DOCS) as b:
+        assert await b.ok("grep('Limits', 'docs/guide.md')") == "docs/guide.md:5: ## Limits\n"
+        assert await b.ok("grep('class|Limits', within='*.py')") == "src/pool.py:3: class Pool:\n"
+        assert await b.ok("len(grep('Limits', 'The Limits * of it'))") == "1\n"
+        assert await b.ok("search('pool', 5, 'src/pool.py')[0].path") == "'src/pool.py'\n"
+
+
 async def test_a_name_of_the_context_does_not_matter_to_the_helpers(tmp_path: Path) -> None:
     async with bench(tmp_path, DOCS) as b:
         await b.ok("context = 'something else'")

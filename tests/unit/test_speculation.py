@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from engine_harness import Played, cell, final, play
-from rlm_server.config import Config, SpeculationConfig
+from engine_harness import played as begun
+from rlm_server.config import Config, ProfileConfig, SpeculationConfig
 from rlm_server.protocol import AskOptions, Notice, SubcallStarted
 
 LOOP = """
@@ -121,3 +122,36 @@ async def test_limits_are_met_where_they_would_be_without(
         assert (sub.most > 1) == (speculate and batch)
     assert answers[0] == answers[1]
     assert "part 0" in answers[0]
+
+
+ENDS_EARLY = """
+found = []
+try:
+    for n in range(40):
+        found.append(int(llm_query(f"{n}")))
+except ValueError:
+    pass
+for n in range(40):
+    found.append(llm_query(f"What is in chapter {n}?"))
+"""
+
+
+async def test_calls_in_vain_do_not_count_against_what_a_reply_may_make(tmp_path: Path) -> None:
+    config = Config(profiles={"careful": ProfileConfig(most_calls=64)})
+    run = await play(
+        tmp_path,
+        [cell(ENDS_EARLY), final("len(found)")],
+        sub=lambda prompt: "7" if len(prompt) == 1 or prompt[0] == "1" else "no",
+        options=AskOptions(profile="careful"),
+        config=config,
+    )
+    assert run.answer == "60"
+
+
+async def test_what_earlier_questions_asked_does_not_keep_loops_alone(tmp_path: Path) -> None:
+    async with begun(
+        tmp_path, [cell(LOOP), final("found[11]"), cell(MAY_FAIL), final("str(found)")], subcalls=48
+    ) as run:
+        await run.ended()
+        await run.ask_on("And then?")
+        assert len(told(run)) == 2
