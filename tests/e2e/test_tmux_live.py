@@ -81,7 +81,8 @@ async def test_code_of_a_child_run_that_has_ended(terminal: Terminal) -> None:
         await terminal.ask("d", "Who?")
         await terminal.shows(r"^ ?done .*\? help")
         terminal.keys("C-x", "1", "M-<", "4", "C-s")
-        await terminal.shows("^I-search")
+        # In the mode line: python-mode, which colours the code, speaks where the prompt was.
+        await terminal.shows(r"\(rlm Isearch\)")
         terminal.type("y = 5")
         terminal.keys("Enter", "C-c", "C-c")
         await terminal.shows("^The variables of this child run are gone; use those of the run")
