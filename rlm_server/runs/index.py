@@ -60,7 +60,14 @@ class Index:
                 return self._find(wanted, live, file=":memory:")
 
     def refresh(self) -> None:
-        """Take over what has changed, so that the next list need not wait for it."""
+        """Take over what has changed, so that the next list need not wait for it.
+
+        Damage that no list would come upon, such as a row that is not found, is looked for as well.
+        """
+        with self._lock, contextlib.suppress(*_BROKEN), self._open(str(self.file)) as database:
+            if database.execute("PRAGMA integrity_check(1)").fetchone() != ("ok",):
+                logger.warning("%s is made anew: it is damaged", self.file)
+                self._discard()
         self.find(RunsParams(limit=1), ())
 
     def forks(self, run_id: str) -> list[str]:
@@ -76,15 +83,17 @@ class Index:
             self._update(database)
             # The conditions are words of ours; what a client sends goes as arguments.
             count = f"SELECT count(*) FROM run {where}"  # noqa: S608
-            page = f"SELECT summary FROM run {where} ORDER BY {_order(wanted)}"  # noqa: S608
+            page = f"SELECT id, summary FROM run {where} ORDER BY {_order(wanted)}"  # noqa: S608
             [total] = database.execute(count, arguments).fetchone()
             rows = database.execute(
                 f"{page} LIMIT ? OFFSET ?", [*arguments, wanted.limit, wanted.offset]
             ).fetchall()
-        return RunsResult(runs=[self._summary(row[0], live) for row in rows], total=total)
+        return RunsResult(runs=[self._summary(*row, live) for row in rows], total=total)
 
-    def _summary(self, encoded: bytes, live: Collection[str]) -> RunSummary:
+    def _summary(self, run_id: str, encoded: bytes, live: Collection[str]) -> RunSummary:
         summary = _decoder.decode(encoded)
+        if summary.run_id != run_id:
+            raise sqlite3.DatabaseError("a row is damaged")
         summary.log = str(log_path(self.directory, summary.run_id))
         if summary.run_id in live or (
             summary.status == "interrupted" and in_use(Path(summary.log))

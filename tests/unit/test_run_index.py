@@ -1,6 +1,7 @@
 """The index over all runs: as true as the logs, made anew from them, quick for ten thousand."""
 
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,23 @@ def test_a_damaged_index_is_made_anew(state: Path, index: Index, damage: str) ->
         index.file.write_bytes(bytes(data))
     found = index.find(RunsParams(limit=1000), ())
     assert [run.run_id for run in found.runs] == [name(n) for n in reversed(range(300))]
+
+
+def test_damage_that_hides_or_renames_a_run_is_found_at_the_start(
+    state: Path, index: Index
+) -> None:
+    fill(state, 30)
+    index.refresh()
+    sound = index.file.read_bytes()
+    places = [found.end() - 1 for found in re.finditer(name(29).encode(), sound)]
+    assert len(places) > 3  # the row, what is searched and shown of it, and both ways to it
+    for place in places:
+        damaged = bytearray(sound)
+        damaged[place] ^= 1
+        index.file.write_bytes(bytes(damaged))
+        index.refresh()
+        found = index.find(RunsParams(limit=1000), ())
+        assert [run.run_id for run in found.runs] == [name(n) for n in reversed(range(30))]
 
 
 def test_without_a_place_for_the_index_there_is_a_list_all_the_same(state: Path) -> None:
