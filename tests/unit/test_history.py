@@ -113,7 +113,8 @@ def test_what_summing_up_saves_is_told() -> None:
     history = History(OPENING, None)
     told = [history.add("r" * 9_000, same("f" * 1_000)) for _ in range(20)]
     [said, *_] = filter(None, told)
-    before, now = (int(n.replace(",", "")) for n in re.findall(r"([\d,]+) (?:char|now)", said))
+    figures = re.findall(r"([\d,]+) (?:characters|now)", said)
+    before, now = (int(figure.replace(",", "")) for figure in figures)
     assert now < before / 2
 
 
