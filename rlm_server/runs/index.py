@@ -88,7 +88,9 @@ class Index:
             rows = database.execute(
                 f"{page} LIMIT ? OFFSET ?", [*arguments, wanted.limit, wanted.offset]
             ).fetchall()
-        return RunsResult(runs=[self._summary(*row, live) for row in rows], total=total)
+        return RunsResult(
+            runs=[self._summary(run_id, summary, live) for run_id, summary in rows], total=total
+        )
 
     def _summary(self, run_id: str, encoded: bytes, live: Collection[str]) -> RunSummary:
         summary = _decoder.decode(encoded)
