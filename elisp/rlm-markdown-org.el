@@ -222,9 +222,14 @@ Links that would run something become text."
    (rlm-markdown-org--guarded
     (rlm-markdown-org--assembled (rlm-markdown-org--pieces nodes nil)))))
 
+(defconst rlm-markdown-org--looked-at
+  (rx (or (any "*/_=~+[<{@#:&%`|\\-") (seq bol (* (any " \t")) (any digit "CSD"))))
+  "Regexp for text of which `rlm-markdown-org--guarded' asks what it is.")
+
 (defun rlm-markdown-org--assembled (pieces)
   "Return PIECES as one string.
-Its text has the property `rlm-text' with the marks around it."
+Its text has the property `rlm-text' with the marks around it, where anyone
+asks for that: a property of each word would be ten times as big as they are."
   (let ((last ?\n) opened closed strings)
     (cl-flet ((add (string)
                 (unless (string-empty-p string)
@@ -239,7 +244,9 @@ Its text has the property `rlm-text' with the marks around it."
                          (not (memq last rlm-markdown-org--before))))
             (add rlm-org-guard))
           (pcase kind
-            ('text (add (propertize text 'rlm-text (or around t))))
+            ('text (add (if (string-match-p rlm-markdown-org--looked-at text)
+                            (propertize text 'rlm-text (or around t))
+                          text)))
             ('break (add "\\\\\n"))
             (_ (add text)))
           (when (or next (eq kind 'break))
@@ -262,7 +269,7 @@ Its text has the property `rlm-text' with the marks around it."
 
 (defun rlm-markdown-org--sign-guards (string)
   "Return an alist of places in STRING and guards against emphasis there."
-  (let ((ends (make-vector 128 -1)) (start 0) signs guards)
+  (let ((start 0) ends signs guards)
     (while (string-match "[*/_=~+]" string start)
       (setq start (match-end 0))
       (let* ((at (match-beginning 0))
@@ -273,14 +280,14 @@ Its text has the property `rlm-text' with the marks around it."
              (ends-p (and (not (memq before '(?\s ?\t ?\n ?\u200b)))
                           (memq behind rlm-markdown-org--behind))))
         (when ends-p
-          (aset ends sign at)
+          (setf (alist-get sign ends) at)
           (when (and (consp around) (member (string sign) around))
             (push (cons start rlm-markdown-org-joiner) guards)))
         (when (and around (not (memq behind '(?\s ?\t ?\n ?\u200b)))
                    (memq before rlm-markdown-org--before))
           (push (cons at sign) signs))))
     (pcase-dolist (`(,at . ,sign) signs)
-      (when (> (aref ends sign) (1+ at))
+      (when (> (alist-get sign ends -1) (1+ at))
         (push (cons at rlm-markdown-org-joiner) guards)))
     guards))
 

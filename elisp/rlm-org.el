@@ -59,11 +59,41 @@ Lines are cut at LIMIT characters, if that is non-nil."
   "Give TEXT to FILTER; return what can be inserted of it now."
   (let* ((text (rlm-org-plain (concat (rlm-org-filter-held filter) text)))
          (end (rlm-org-last-line text))
-         (parts (and (> end 0) (split-string (substring text 0 (1- end)) "\n")))
          (rest (substring text end)))
     (setf (rlm-org-filter-held filter) "")
-    (concat (mapconcat (lambda (line) (rlm-org--end-line filter line)) parts "")
-            (rlm-org--partial filter rest))))
+    (if (rlm-org--harmless-p filter text)
+        (let ((column (rlm-org-filter-column filter)))
+          (when (> end 0)
+            (setf (rlm-org-filter-bol filter) t
+                  (rlm-org-filter-column filter) 0))
+          (let ((shown (rlm-org--showable filter rest)))
+            (setf (rlm-org-filter-held filter) (substring rest shown))
+            (when (> shown 0)
+              (setf (rlm-org-filter-bol filter) nil
+                    (rlm-org-filter-column filter)
+                    (+ shown (if (> end 0) 0 column))))
+            (substring text 0 (+ end shown))))
+      (concat (and (> end 0)
+                   (mapconcat (lambda (line) (rlm-org--end-line filter line))
+                              (split-string (substring text 0 (1- end)) "\n") ""))
+              (rlm-org--partial filter rest)))))
+
+(defconst rlm-org--harmful
+  (rx (or (seq bol (* (any " \t")) (or (any "*#:,&%") "```" "~~~"))
+          "<%%("
+          (seq (or "src" "call") "_")
+          (seq (or "elisp" "shell" "file+sys") ":")))
+  "Regexp for all that a filter might change, and some more.")
+
+(defun rlm-org--harmless-p (filter text)
+  "Return non-nil if FILTER would change nothing of TEXT, its lines included.
+Most text is such, and to look line by line makes garbage of many times its
+size."
+  (and (not (rlm-org-filter-fence filter))
+       (< (+ (rlm-org-filter-column filter) (length text))
+          (min rlm-org--prose-line (or (rlm-org-filter-limit filter) rlm-org--prose-line)))
+       (let ((case-fold-search nil))
+         (not (string-match-p rlm-org--harmful text)))))
 
 (defun rlm-org-finish (filter)
   "End the stream of FILTER; return the rest of its text, ending its last line.
@@ -88,7 +118,9 @@ The text that FILTER has given out in all is empty or ends in a newline."
 
 (defun rlm-org-line (text &optional length)
   "Return TEXT as one line of at most LENGTH characters, fit for any Org line."
-  (let ((line (string-trim (replace-regexp-in-string "[ \t\n\r\f]+" " " text))))
+  (let ((line (if (string-match-p "[\t\n\r\f]\\|  \\|\\` \\| \\'" text)
+                  (string-trim (replace-regexp-in-string "[ \t\n\r\f]+" " " text))
+                text)))
     (rlm-org-inline
      (if (and length (> (length line) length))
          (concat (string-trim-right (substring line 0 (1- length))) "…")

@@ -42,8 +42,11 @@ that are not on show."
 (defvar-local rlm-trajectory--incoming nil
   "Events that have come in since, newest first.")
 
-(defvar-local rlm-trajectory--burst 0
-  "How many events had come in when they were drawn last.")
+(defvar-local rlm-trajectory--waited 0
+  "For how many seconds events are collected now.")
+
+(defvar-local rlm-trajectory--rate 0
+  "How many events a second had come in when they were drawn last.")
 
 (defvar-local rlm-trajectory--seq -1
   "Number of the newest event that was taken.")
@@ -70,7 +73,8 @@ come; EVENT is dropped then, as it is if it has come before."
             (t (setq rlm-trajectory--seq seq) ; a damaged log has gaps
                (push event rlm-trajectory--incoming)
                (unless (memq buffer rlm-trajectory--dirty)
-                 (rlm-trajectory--arm buffer (rlm-trajectory--patience)))
+                 (rlm-trajectory--arm
+                  buffer (setq rlm-trajectory--waited (rlm-trajectory--patience))))
                nil)))))
 
 (defun rlm-trajectory-replaying-p (buffer)
@@ -82,7 +86,8 @@ come; EVENT is dropped then, as it is if it has come before."
   "Return the next event to be drawn, or nil."
   (unless rlm-trajectory--queue
     (when rlm-trajectory--incoming
-      (setq rlm-trajectory--burst (length rlm-trajectory--incoming)))
+      (setq rlm-trajectory--rate (/ (length rlm-trajectory--incoming)
+                                    (max 0.01 rlm-trajectory--waited))))
     (setq rlm-trajectory--queue (rlm-trajectory--joined (nreverse rlm-trajectory--incoming))
           rlm-trajectory--incoming nil))
   (car rlm-trajectory--queue))
@@ -127,15 +132,17 @@ To insert often costs more than to insert much."
 (defconst rlm-trajectory--slice 0.012
   "Seconds for which one buffer is drawn at once.")
 
-(defconst rlm-trajectory--flood 10
-  "More events than this at once are more than anybody reads.")
+(defconst rlm-trajectory--flood 40
+  "More events a second than this are more than anybody reads.
+A model that writes as fast as it can makes half as many, for the server
+joins small pieces.")
 
 (defun rlm-trajectory--patience ()
   "Return for how many seconds the events of the current buffer are collected.
 Most of what drawing costs is to show it, whether it is much or little."
   (* rlm-flush-seconds
      (cond ((not (get-buffer-window nil 'visible)) 5)
-           ((> rlm-trajectory--burst rlm-trajectory--flood) 3)
+           ((> rlm-trajectory--rate rlm-trajectory--flood) 4)
            (t 1))))
 
 (defun rlm-trajectory--arm (buffer seconds)

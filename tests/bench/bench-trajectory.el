@@ -2,11 +2,13 @@
 
 ;;; Commentary:
 
-;; Loaded by bench_trajectory.py in an Emacs on a terminal.  The events of a
-;; log are given to a buffer at the rate of BENCH_RATE a second: at real pace
-;; for its first and its last part, as fast as it goes between them.  What
-;; Emacs has to do at once, with redisplay, is a block.  BENCH_WAY is `rlm',
-;; `naive' (each piece is inserted and shown at once) or `comint'.
+;; Loaded by bench_trajectory.py in an Emacs on a terminal.  player.py, in the
+;; place of the server, plays a recorded run over a real connection: at the
+;; rate of BENCH_RATE a second for its first and its last part, as fast as it
+;; goes between them.  BENCH_WAY is what becomes of the events: `rlm',
+;; `pieces' (the same, but the player joins nothing), `naive' (each piece is
+;; inserted and shown at once) or `comint'.  What Emacs has to do at once,
+;; with redisplay, is a block.
 
 ;;; Code:
 
@@ -17,35 +19,32 @@
 
 (defconst bench-rate (string-to-number (getenv "BENCH_RATE")))
 (defconst bench-part (string-to-number (getenv "BENCH_PART")) "Events at real pace.")
+(defconst bench-events (string-to-number (getenv "BENCH_EVENTS")) "All that there are.")
 (defconst bench-way (intern (getenv "BENCH_WAY")))
+(defconst bench-rlm (memq bench-way '(rlm pieces)))
 
-(defvar bench-log nil "Buffer with the lines of the log that wait.")
-(defvar bench-left 0 "How many there are.")
 (defvar bench-buffer nil "The buffer that they go to.")
 (defvar bench-blocks nil "Milliseconds of each block, without garbage collection.")
 (defvar bench-gcs nil "Milliseconds of each garbage collection.")
-(defvar bench-results nil "What was measured.")
 
 (defun bench-cpu ()
   "Return the seconds of processor time that Emacs has used."
   (float-time (get-internal-run-time)))
 
-(defun bench-block (function &rest arguments)
-  "Call FUNCTION with ARGUMENTS, show the result, and note how long it took.
+(defun bench-timed (function &rest arguments)
+  "Call FUNCTION with ARGUMENTS, and note how long it took.
 That is processor time: what other programs do meanwhile is not ours."
   (let ((begun (bench-cpu)) (collected gc-elapsed))
-    (apply function arguments)
-    (redisplay)
-    (let ((gc (- gc-elapsed collected)))
-      (when (> gc 0) (push (* 1000 gc) bench-gcs))
-      (push (* 1000 (max 0 (- (bench-cpu) begun gc))) bench-blocks))))
+    (prog1 (apply function arguments)
+      (let ((gc (- gc-elapsed collected)))
+        (when (> gc 0) (push (* 1000 gc) bench-gcs))
+        (push (* 1000 (max 0 (- (bench-cpu) begun gc))) bench-blocks)))))
 
-(defun bench-next ()
-  "Return the next event of the log."
-  (setq bench-left (1- bench-left))
-  (with-current-buffer bench-log
-    (prog1 (json-parse-buffer :object-type 'plist :null-object nil :false-object :json-false)
-      (forward-line))))
+(defun bench-block (function &rest arguments)
+  "Call FUNCTION with ARGUMENTS, show the result, and note how long it took."
+  (bench-timed (lambda ()
+                 (apply function arguments)
+                 (redisplay))))
 
 (defun bench-text (event)
   "Return what a naive client would insert for EVENT."
@@ -59,67 +58,52 @@ That is processor time: what other programs do meanwhile is not ours."
     (_ "")))
 
 (defun bench-give (event)
-  "Give EVENT to the buffer, in the way that is measured."
-  (pcase bench-way
-    ('rlm (rlm-trajectory-push bench-buffer event))
-    ('naive (bench-block (lambda ()
-                           (with-current-buffer bench-buffer
-                             (goto-char (point-max))
-                             (insert (bench-text event))))))
-    ('comint (bench-block #'comint-output-filter (get-buffer-process bench-buffer)
-                          (bench-text event)))))
+  "Give EVENT to the buffer, in a way that is not ours."
+  (if (eq bench-way 'comint)
+      (bench-block #'comint-output-filter (get-buffer-process bench-buffer)
+                   (bench-text event))
+    (bench-block (lambda ()
+                   (with-current-buffer bench-buffer
+                     (goto-char (point-max))
+                     (insert (bench-text event)))))))
+
+(defun bench-ask (method &optional params)
+  "Ask the player METHOD with PARAMS, and wait, as one who looks at the run."
+  (let (result)
+    (rlm-rpc-request method params :timeout 'never
+                     :success (lambda (value) (setq result (list value)))
+                     :error (lambda (problem) (error "%S" problem)))
+    (while (not result)
+      (sit-for 0.2))
+    (while rlm-trajectory--dirty
+      (sit-for 0.01))
+    (car result)))
+
+(defun bench-play (count &optional fast)
+  "Let COUNT events come at real pace; return what was measured as an alist.
+If FAST, they come as fast as it goes."
+  (setq bench-blocks nil bench-gcs nil)
+  (let* ((cpu (bench-cpu)) (begun (float-time)) (gcs gcs-done)
+         (given (bench-ask 'bench/play
+                           (list :count count :rate (if fast 0 bench-rate)
+                                 :join (if (eq bench-way 'rlm) t :json-false))))
+         (used (- (bench-cpu) cpu))
+         (seconds (- (float-time) begun))
+         (sorted (sort (copy-sequence bench-blocks) #'<)))
+    (list (cons 'busy (/ (* 100 used) seconds))
+          (cons 'chunk (/ (* 1000 used) given))
+          (cons 'p99 (or (nth (floor (* 0.99 (length sorted))) sorted) 0))
+          (cons 'block (or (car (last sorted)) 0))
+          (cons 'over (seq-count (lambda (ms) (> ms 16)) sorted))
+          (cons 'gc (if bench-gcs (apply #'max bench-gcs) 0))
+          (cons 'gcs (- gcs-done gcs)))))
 
 (defun bench-receive ()
   "Return how busy Emacs is with receiving alone, in percent.
-The same events come at the same pace, are parsed, and dropped."
-  (let ((bench-give #'ignore) (left bench-left))
-    (prog1 (alist-get 'busy (bench-play (/ bench-part 4)))
-      (setq bench-left left)
-      (with-current-buffer bench-log
-        (goto-char (point-min))))))
-
-(defvar bench-give #'bench-give "Function that gets each event.")
-
-(defun bench-play (count)
-  "Give COUNT events at real pace; return what was measured as an alist."
-  (let* ((cpu (bench-cpu)) (begun (float-time)) (given 0) (gcs gcs-done)
-         (timer (run-at-time 0 (/ 1.0 bench-rate)
-                             (lambda ()
-                               (while (and (< given count) (> bench-left 0)
-                                           (< given (* bench-rate (- (float-time) begun))))
-                                 (setq given (1+ given))
-                                 (funcall bench-give (bench-next)))))))
-    (setq bench-blocks nil bench-gcs nil)
-    (while (and (< given count) (> bench-left 0))
-      (sit-for 0.2))
-    (cancel-timer timer)
-    (let ((used (- (bench-cpu) cpu))
-          (sorted (sort (copy-sequence bench-blocks) #'<)))
-      (list (cons 'busy (/ (* 100 used) (- (float-time) begun)))
-            (cons 'chunk (/ (* 1000 used) given))
-            (cons 'p99 (or (nth (floor (* 0.99 (length sorted))) sorted) 0))
-            (cons 'block (or (car (last sorted)) 0))
-            (cons 'over (seq-count (lambda (ms) (> ms 16)) sorted))
-            (cons 'gc (if bench-gcs (apply #'max bench-gcs) 0))
-            (cons 'gcs (- gcs-done gcs))
-            (cons 'seconds (- (float-time) begun))))))
-
-(defun bench-hurry (count)
-  "Give events until COUNT are left, as fast as it goes."
-  (while (> bench-left count)
-    (dotimes (_ 500)
-      (when (> bench-left count)
-        (pcase bench-way
-          ('rlm (rlm-trajectory-push bench-buffer (bench-next)))
-          ('naive (with-current-buffer bench-buffer
-                    (goto-char (point-max))
-                    (insert (bench-text (bench-next)))))
-          (_ (comint-output-filter (get-buffer-process bench-buffer)
-                                   (bench-text (bench-next)))))))
-    (when (eq bench-way 'rlm)
-      (rlm-trajectory-flush bench-buffer)))
-  (redisplay t)
-  (garbage-collect))
+The same events come over the same connection, and are dropped."
+  (let ((rlm-rpc-event-function #'ignore))
+    (prog1 (alist-get 'busy (bench-play (/ bench-part 2)))
+      (bench-ask 'bench/rewind))))
 
 (defun bench-time (function)
   "Return the milliseconds that FUNCTION takes, with redisplay, without collection.
@@ -160,50 +144,52 @@ That is processor time, as for a block."
   "Make the buffer that is measured."
   (setq bench-buffer
         (pcase bench-way
-          ('rlm (rlm-trajectory-create "Bench?"))
           ('naive (with-current-buffer (get-buffer-create "*naive*")
                     (let ((org-modules-loaded t)) (org-mode))
                     (current-buffer)))
-          (_ (let ((buffer (make-comint "bench" "cat")))
-               (set-process-query-on-exit-flag (get-buffer-process buffer) nil)
-               buffer))))
+          ('comint (let ((buffer (make-comint "bench" "cat")))
+                     (set-process-query-on-exit-flag (get-buffer-process buffer) nil)
+                     buffer))
+          (_ (rlm-client-adopt-new (getenv "BENCH_RUN") nil "Bench?"))))
+  (unless bench-rlm
+    (setq rlm-rpc-event-function #'bench-give))
   (switch-to-buffer bench-buffer)
   (goto-char (point-max))
   (redisplay t))
 
 (defun bench-run ()
   "Measure everything, write it down, and end Emacs."
-  ;; One buffer is no burden to the garbage collector; thousands of events would be.
-  (with-current-buffer (setq bench-log (generate-new-buffer " *log*"))
-    (insert-file-contents (getenv "BENCH_LOG"))
-    (setq bench-left (count-lines (point-min) (point-max))))
+  (bench-ask 'rlm/status)
   (let ((receive (bench-receive)) first last)
     (bench-begin)
+    (advice-add 'jsonrpc--process-filter :around #'bench-timed)
     (advice-add 'rlm-trajectory--tick :around #'bench-block)
     ;; What is loaded with the first text of a session does not count.
     (bench-play 200)
     (garbage-collect)
     (setq first (bench-play bench-part))
-    (bench-hurry bench-part)
+    (bench-play (- bench-events 200 (* 2 bench-part)) t)
+    (redisplay t)
+    (garbage-collect)
     (when (getenv "BENCH_PROFILE") (profiler-start 'cpu))
     (setq last (bench-play bench-part))
     (when (getenv "BENCH_PROFILE")
       (profiler-stop)
       (profiler-write-profile (profiler-cpu-profile) (getenv "BENCH_PROFILE")))
-    (when (eq bench-way 'rlm)
-      (advice-remove 'rlm-trajectory--tick #'bench-block)
-      (rlm-trajectory-flush bench-buffer))
+    (advice-remove 'jsonrpc--process-filter #'bench-timed)
+    (advice-remove 'rlm-trajectory--tick #'bench-block)
     (let ((file (getenv "BENCH_RESULT"))
           (json (json-encode
                  `((version . ,emacs-version) (receive . ,receive)
                    (size . ,(buffer-size bench-buffer))
                    (first . ,first) (last . ,last)
-                   (transcript . ,(when (eq bench-way 'rlm) (bench-transcript)))))))
+                   (transcript . ,(when bench-rlm (bench-transcript)))))))
       (write-region json nil (concat file "~") nil 'silent)
       (rename-file (concat file "~") file)
       (kill-emacs))))
 
-(setq inhibit-startup-screen t rlm-transcript-directory nil rlm-notify-seconds nil)
+(setq inhibit-startup-screen t rlm-transcript-directory nil rlm-notify-seconds nil
+      rlm-server-command (split-string-and-unquote (getenv "BENCH_PLAYER")))
 (run-with-timer 0.3 nil #'bench-run)
 
 (provide 'bench-trajectory)

@@ -54,6 +54,25 @@
       (should (equal block (rlm-test-filtered (rlm-org-block-filter 30) rlm-test-nasty
                                               (1+ size)))))))
 
+(ert-deftest rlm-test-what-passes-a-filter-whole-is-what-passes-it-by-lines ()
+  (let ((lines (split-string (concat rlm-test-nasty "\nplain words\n, and 'signs'\n  within;\n") "\n"))
+        (whole 0))
+    (dotimes (seed 300)
+      (random (format "%d" seed))
+      (let* ((text (mapconcat (lambda (_) (if (zerop (random 6)) (seq-random-elt lines)
+                                            (seq-random-elt (last lines 4))))
+                              (number-sequence 0 8) (if (zerop (random 4)) " " "\n")))
+             (size (1+ (random 80)))
+             (make (seq-random-elt (list #'rlm-org-prose-filter
+                                         (lambda () (rlm-org-block-filter 30))
+                                         (lambda () (rlm-org-block-filter 2000)))))
+             (taken (rlm-test-filtered (funcall make) text size)))
+        (when (rlm-org--harmless-p (funcall make) text)
+          (cl-incf whole))
+        (should (equal taken (cl-letf (((symbol-function 'rlm-org--harmless-p) #'ignore))
+                               (rlm-test-filtered (funcall make) text size))))))
+    (should (> whole 20))))
+
 (ert-deftest rlm-test-prose-is-only-paragraphs-lists-tables-and-blocks ()
   (with-temp-buffer
     (let ((org-inhibit-startup t)) (org-mode))
