@@ -809,7 +809,7 @@ class StatusResult(Wire):
     seconds: float
     """Since the server started."""
     models_ready: bool
-    """Whether litellm has been imported."""
+    """Whether what the models need has been imported: aiohttp, and litellm for some."""
     isolation: Isolation | None
     """Null before it was found out, and where the model's code can't be contained."""
     live_runs: list[RunSummary]

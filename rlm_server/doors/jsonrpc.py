@@ -262,7 +262,7 @@ class Session:
             server_version=__version__,
             pid=os.getpid(),
             seconds=time.monotonic() - STARTED,
-            models_ready=models.ready,
+            models_ready=models.prepared,
             isolation=last(),
             live_runs=self._engine.live_runs(),
             resting_runs=self._engine.resting_runs(),

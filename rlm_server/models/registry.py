@@ -77,6 +77,8 @@ class Models:
         )
         self.semantic = open_semantic(config.cache, self._kept, self._catalogue)
         self.costs = Costs(config.costs)
+        self.prepared = False
+        """Whether what the models need has been imported: aiohttp, and litellm for some."""
         self._warming: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
 
@@ -97,6 +99,7 @@ class Models:
         members = (each for model in self._catalogue.there() for each in able(model.name))
         if await self._carriers.load_light(members, self.embedding):
             await self.warm()
+        self.prepared = True
 
     async def warm(self) -> None:
         """Import litellm in a thread and look for servers on this machine. Never raises."""

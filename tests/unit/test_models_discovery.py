@@ -179,6 +179,7 @@ async def test_litellm_is_imported_ahead_only_where_a_model_needs_it(
     entries = msgspec.convert({"m": model}, dict[str, ModelConfig])
     models = Models(Config(discover=False, models=entries), {"KEY": "sk-x"})
     await models.prepare()
+    assert models.prepared
     assert bool(asked) == needed
     assert models._carriers._http._aiohttp is not None or needed
     await models.close()
