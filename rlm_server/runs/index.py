@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 VERSION = 2
 EVERY = 1 << 40
 """A limit that leaves nothing out."""
+LOCK_SECONDS = 10.0
+"""What another process may keep the index locked, before a list does without it."""
 _SCHEMA = """
 CREATE TABLE run (
     id TEXT PRIMARY KEY, modified INTEGER NOT NULL, size INTEGER NOT NULL, started REAL NOT NULL,
@@ -51,6 +53,9 @@ class Index:
             try:
                 return self._find(wanted, live)
             except _BROKEN as error:
+                if _is_locked(error):
+                    logger.info("%s is locked by another process", self.file)
+                    return self._find(wanted, live, file=":memory:")
                 logger.warning("%s is made anew: %s", self.file, error)
                 self._discard()
             try:
@@ -146,7 +151,7 @@ class Index:
         if file != ":memory:":
             self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
-        database = sqlite3.connect(file, timeout=10.0, isolation_level=None)
+        database = sqlite3.connect(file, timeout=LOCK_SECONDS, isolation_level=None)
         try:
             database.execute("PRAGMA synchronous = OFF")  # it can be made anew at any time
             [version] = database.execute("PRAGMA user_version").fetchone()
@@ -165,6 +170,11 @@ class Index:
         for ending in ("", "-journal", "-wal", "-shm"):
             with contextlib.suppress(OSError):
                 self.file.with_name(self.file.name + ending).unlink()
+
+
+def _is_locked(error: Exception) -> bool:
+    """Whether nothing is wrong but that another process uses the file."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def _row(summary: RunSummary, modified: int, size: int) -> tuple[Any, ...]:

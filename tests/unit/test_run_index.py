@@ -1,7 +1,9 @@
 """The index over all runs: as true as the logs, made anew from them, quick for ten thousand."""
 
+import contextlib
 import os
 import re
+import sqlite3
 import time
 from pathlib import Path
 from typing import Any
@@ -139,6 +141,19 @@ def test_damage_that_hides_or_renames_a_run_is_found_at_the_start(
         index.refresh()
         found = index.find(RunsParams(limit=1000), ())
         assert [run.run_id for run in found.runs] == [name(n) for n in reversed(range(30))]
+
+
+def test_an_index_that_another_process_uses_is_left_alone(
+    state: Path, index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(state, 3)
+    index.find(RunsParams(), ())
+    kept = index.file.stat().st_ino
+    monkeypatch.setattr(index_module, "LOCK_SECONDS", 0.0)
+    with contextlib.closing(sqlite3.connect(index.file, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        assert index.find(RunsParams(), ()).total == 3
+    assert index.file.stat().st_ino == kept
 
 
 def test_without_a_place_for_the_index_there_is_a_list_all_the_same(state: Path) -> None:
