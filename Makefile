@@ -33,8 +33,8 @@ no_trampolines = (setq comp-enable-subr-trampolines nil native-comp-enable-subr-
 # Runs in the Emacs that is named above and, where that could be had, in Emacs 30 beside it.
 in_each_emacs = @sh .ci/emacsen "$$EMACS" "$(CURDIR)/.cache/emacs-30/emacs" -Q --batch $(1)
 
-# Most tests wait for other processes, so that the processors have room for more than one each.
-workers := $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
+# Most tests wait for other processes, so that the processors have room for one more.
+workers := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 
 .PHONY: help demo try test lint bench info pictures proxy ert pytest clean lock setup-demo setup-test
 .DEFAULT_GOAL := help
