@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ast
 
+from .nodes import walk
+
 CALL = "llm_query"
 
 Loop = ast.For | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
@@ -51,4 +53,4 @@ def _is_kept(node: ast.expr) -> bool:
 
 
 def _asks(node: ast.AST) -> bool:
-    return any(isinstance(each, ast.Name) and each.id == CALL for each in ast.walk(node))
+    return any(isinstance(each, ast.Name) and each.id == CALL for each in walk(node))

@@ -12,6 +12,7 @@ from typing import Any
 
 from .foreseen import Foreseen
 from .known import ATOMS, READING, UNKNOWN, UnknownError
+from .nodes import walk
 from .reach import Reach
 from .simple_functions import definition_of
 
@@ -51,7 +52,7 @@ class Effects:
 
     def forget_names(self, node: ast.AST) -> None:
         """Count every name as unknown that a piece of code may bind."""
-        for each in ast.walk(node):
+        for each in walk(node):
             if isinstance(each, ast.Name) and isinstance(each.ctx, (ast.Store, ast.Del)):
                 self._foreseen.bound[each.id] = UNKNOWN
             elif isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
@@ -72,7 +73,7 @@ class Effects:
 
     def note(self, node: ast.AST) -> None:
         """Take note of whatever a piece of code may change."""
-        for each in ast.walk(node):
+        for each in walk(node):
             if isinstance(each, ast.Call):
                 self.note_call(each)
             elif isinstance(each, (ast.Subscript, ast.Attribute)):
@@ -137,7 +138,7 @@ class Effects:
         if definition is None:
             raise EndError
         self._mark(function)
-        for each in ast.walk(definition):
+        for each in walk(definition):
             if isinstance(each, (ast.Global, ast.Nonlocal)):
                 raise EndError
             if isinstance(each, ast.Name):

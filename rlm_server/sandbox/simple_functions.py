@@ -12,6 +12,7 @@ from types import CodeType, FunctionType
 from typing import Any
 
 from .known import UnknownError
+from .nodes import walk
 
 
 def definition_of(function: FunctionType) -> ast.FunctionDef | None:
@@ -28,7 +29,7 @@ def _definition(code: CodeType) -> ast.FunctionDef | None:
         return None
     found = [
         node
-        for node in ast.walk(tree)
+        for node in walk(tree)
         if isinstance(node, ast.FunctionDef)
         and (node.name, node.lineno) == (code.co_name, code.co_firstlineno)
     ]

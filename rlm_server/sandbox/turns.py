@@ -17,6 +17,7 @@ from .asks import CALL, appended_to, only_asks
 from .effects import Effects, EndError
 from .foreseen import Foreseen
 from .known import ATOMS, TEXTS, UNKNOWN, UnknownError
+from .nodes import walk
 
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
@@ -329,7 +330,7 @@ class Turns:
 def _calls_in(node: ast.AST) -> bool:
     return any(
         isinstance(each, ast.Call) and isinstance(each.func, ast.Name) and each.func.id == CALL
-        for each in ast.walk(node)
+        for each in walk(node)
     )
 
 

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator
 from types import NoneType
 
+from .nodes import walk
+
 _FRAMES = frozenset(("locals", "vars", "f_locals", "_getframe", "currentframe", "settrace"))
 _LIFETIMES = frozenset(("weakref", "gc", "getrefcount", "tracemalloc"))
 may_make_objects = re.compile(rf"class|for|type|__|{'|'.join(_LIFETIMES)}").search
@@ -27,7 +29,7 @@ def makes_objects(tree: ast.Module) -> bool:
     Such are those of classes with methods, and generators that wait.
     """
     used_up = set[int]()
-    for node in ast.walk(tree):  # what uses a generator up comes before it
+    for node in walk(tree):  # what uses a generator up comes before it
         found = False
         if isinstance(node, (ast.For, ast.comprehension)):
             used_up.add(id(node.iter))
@@ -57,7 +59,7 @@ def _holds_data_only(node: ast.ClassDef) -> bool:
 
 
 def _names(tree: ast.Module) -> Iterator[str]:
-    for node in ast.walk(tree):
+    for node in walk(tree):
         if isinstance(node, ast.Name):
             yield node.id
         elif isinstance(node, ast.Attribute):
