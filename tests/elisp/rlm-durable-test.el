@@ -68,12 +68,16 @@
           (should (= 1 (how-many "^\\*\\* Iteration 1" (point-min) (point-max))))
           (should (= 0 (how-many "^\\*\\* Cancelled" (point-min) (point-max)))))))))
 
+(defconst rlm-durable-test-two-replies
+  (vector (list :role "root" :match "The context holds" :times 1
+                :reply "```repl\nx = context[:5]\nprint('begun')\n```\n")
+          (list :role "root" :match "Output of cell 1" :times 1
+                :reply "```repl\nFINAL(x)\n```\n"))
+  "A model that answers in its second reply.")
+
 (ert-deftest rlm-durable-run-that-a-limit-has-ended-goes-on-with-a-larger-one ()
   (rlm-test-with-models
-      (vector (list :role "root" :match "The context holds" :times 1
-                    :reply "```repl\nx = context[:5]\nprint('begun')\n```\n")
-              (list :role "root" :match "Output of cell 1" :times 1
-                    :reply "```repl\nFINAL(x)\n```\n"))
+      rlm-durable-test-two-replies
     (let* ((rlm-limits '((iterations . 1)))
            (buffer (rlm-ask-files "What?" (list (rlm-durable-test-file "alpha\n"))))
            asked)
@@ -106,10 +110,7 @@
 
 (ert-deftest rlm-durable-run-goes-on-with-its-files-elsewhere ()
   (rlm-test-with-models
-      (vector (list :role "root" :match "The context holds" :times 1
-                    :reply "```repl\nx = context[:5]\nprint('begun')\n```\n")
-              (list :role "root" :match "Output of cell 1" :times 1
-                    :reply "```repl\nFINAL(x)\n```\n"))
+      rlm-durable-test-two-replies
     (let* ((rlm-limits '((iterations . 1)))
            (file (rlm-durable-test-file "alpha\n"))
            (buffer (rlm-ask-files "What?" (list file)))
