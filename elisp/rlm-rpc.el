@@ -83,7 +83,7 @@ It is looked at only while a run is live.  Nil: never."
 
 ;;;; Constants and variables
 
-(defconst rlm-rpc-protocol-version 1
+(defconst rlm-rpc-protocol-version 2
   "Version of the protocol that this package speaks.")
 
 (defconst rlm-rpc-client-version "0.1.0"
@@ -345,11 +345,12 @@ Signal `rlm-rpc-error' while runs are going on at another one."
   "Function called with method and parameters of notifications that are no events.")
 
 (defun rlm-rpc--on-notification (_connection method params)
-  "Give PARAMS of a notification METHOD on, most often an event."
-  (if (not (eq method 'rlm/event))
+  "Give PARAMS of a notification METHOD on, most often events."
+  (if (not (eq method 'rlm/events))
       (rlm-rpc--safely rlm-rpc-notice-function method params)
     (rlm-rpc--alive)
-    (rlm-rpc--safely rlm-rpc-event-function params)))
+    (seq-doseq (event (plist-get params :events))
+      (rlm-rpc--safely rlm-rpc-event-function event))))
 
 (defun rlm-rpc--on-shutdown (connection)
   "Clean up after CONNECTION, whose process has ended."

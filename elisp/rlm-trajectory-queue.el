@@ -141,9 +141,10 @@ joins small pieces.")
   "Return for how many seconds the events of the current buffer are collected.
 Most of what drawing costs is to show it, whether it is much or little."
   (* rlm-flush-seconds
-     (cond ((not (get-buffer-window nil 'visible)) 5)
-           ((> rlm-trajectory--rate rlm-trajectory--flood) 4)
-           (t 1))))
+     (if (or (> rlm-trajectory--rate rlm-trajectory--flood)
+             (not (get-buffer-window nil 'visible)))
+         5
+       1)))
 
 (defun rlm-trajectory--arm (buffer seconds)
   "Let BUFFER be drawn in SECONDS, or sooner."

@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+from rlm_server.protocol import PROTOCOL_VERSION
+
 Message = dict[str, Any]
 
 
@@ -100,8 +102,8 @@ class Client:
                 length = int(header.split(b":")[1])
                 message = json.loads(await self._reader.readexactly(length))
                 self.messages.append(message)
-                if message.get("method") == "rlm/event":
-                    self.events.append(message["params"])
+                if message.get("method") == "rlm/events":
+                    self.events.extend(message["params"]["events"])
                 elif message.get("id") in self._replies:
                     self._replies[message["id"]].set_result(message)
                 self._news.set()
@@ -152,4 +154,4 @@ async def start_server(
 
 
 def initialize_params(**more: Any) -> Message:
-    return {"protocolVersion": 1, "clientInfo": {"name": "tests"}, **more}
+    return {"protocolVersion": PROTOCOL_VERSION, "clientInfo": {"name": "tests"}, **more}

@@ -76,7 +76,7 @@ class Protocol(JsonRPCProtocol):
 
     def event(self, line: bytes) -> None:
         """Send an event of a run, which is JSON already."""
-        self.wire.write(b'{"jsonrpc":"2.0","method":"rlm/event","params":%b}' % line)
+        self.wire.event(line)
 
     def tell(self, method: str, params: Any) -> None:
         """Send a notification."""

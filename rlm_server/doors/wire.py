@@ -9,6 +9,9 @@ MAX_BODY = 64 << 20
 
 MAX_HEADER = 4096
 
+EVENTS_SIZE = 64 << 10
+"""Bytes after which no more events go into one message: it keeps Emacs busy for a millisecond."""
+
 
 class TooLong(Exception):  # noqa: N818 - named for what the message is
     """A message exceeds ``MAX_BODY``; it was read past, and the connection is in step."""
@@ -23,6 +26,8 @@ class Wire:
         self._reader = reader
         self._writer = writer
         self._unsent: list[bytes] = []
+        self._events: list[bytes] = []
+        self._size = 0
 
     async def read(self) -> bytes | None:
         """The next message's body; None at the end of the stream. Raises TooLong.
@@ -49,10 +54,17 @@ class Wire:
 
     def write(self, body: bytes) -> None:
         """Send a message; it waits in memory while the other side does not read."""
-        if not self._unsent:
-            # What is written in one go is sent in one go: each wakes the other side once.
-            asyncio.get_running_loop().call_soon(self._send)
-        self._unsent.append(b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
+        self._pack()
+        self._send_soon()
+        self._frame(body)
+
+    def event(self, line: bytes) -> None:
+        """Send an event of a run, which is JSON already, in one message with those beside it."""
+        self._send_soon()
+        self._events.append(line)
+        self._size += len(line)
+        if self._size >= EVENTS_SIZE:
+            self._pack()
 
     async def drain(self) -> None:
         """Wait until the other side has read most of what was sent. Raises ConnectionError."""
@@ -63,7 +75,23 @@ class Wire:
         self._send()
         self._writer.close()
 
+    def _send_soon(self) -> None:
+        # What is written in one go is sent in one go: each wakes the other side once.
+        if not self._unsent and not self._events:
+            asyncio.get_running_loop().call_soon(self._send)
+
+    def _pack(self) -> None:
+        if self._events:
+            events, self._events, self._size = b",".join(self._events), [], 0
+            self._frame(
+                b'{"jsonrpc":"2.0","method":"rlm/events","params":{"events":[%b]}}' % events
+            )
+
+    def _frame(self, body: bytes) -> None:
+        self._unsent.append(b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
+
     def _send(self) -> None:
+        self._pack()
         unsent, self._unsent = self._unsent, []
         if unsent and not self._writer.is_closing():
             self._writer.write(b"".join(unsent))

@@ -24,6 +24,13 @@ LOCK_SECONDS = 0.1
 GATHER_SECONDS = 0.01
 """What a follower waits for more, so that a burst of events is one read and one message out."""
 
+PACE_SECONDS = 0.1
+"""How far apart those bursts are while they go on and on: to wake a client costs it more than
+what it is told."""
+
+AHEAD = 5
+"""So many of them come as fast as they can before that, so that what is short is prompt."""
+
 
 class RunLog:
     """The log of a live run, locked against other servers. Not for use from several threads."""
@@ -180,6 +187,7 @@ async def follow(path: Path, log: RunLog | None, from_seq: int) -> AsyncIterator
     events or belong to another run are passed over, and a notice in their place says so.
     """
     reader = await asyncio.to_thread(read, path)
+    due, clock = float("-inf"), asyncio.get_running_loop().time
     for number, line in enumerate(reader.earlier()):
         if _is_wanted(line, reader.run_id, from_seq):
             yield line
@@ -198,7 +206,8 @@ async def follow(path: Path, log: RunLog | None, from_seq: int) -> AsyncIterator
                 break
             await log.grown(offset)
             if not log.closed:
-                await asyncio.sleep(GATHER_SECONDS)
+                due = max(due + PACE_SECONDS, clock() - (AHEAD - 1) * PACE_SECONDS)
+                await asyncio.sleep(max(GATHER_SECONDS, due - clock()))
     for line in reader.finish():
         if _is_wanted(line, reader.run_id, from_seq):
             yield line

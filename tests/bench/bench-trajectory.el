@@ -6,8 +6,9 @@
 ;; place of the server, plays a recorded run over a real connection: at the
 ;; rate of BENCH_RATE a second for its first and its last part, as fast as it
 ;; goes between them.  BENCH_WAY is what becomes of the events: `rlm',
-;; `pieces' (the same, but the player joins nothing), `naive' (each piece is
-;; inserted and shown at once) or `comint'.  What Emacs has to do at once,
+;; `text' (their text alone is inserted, as seldom as rlm draws), `pieces' (rlm,
+;; but the player joins nothing), `naive' (each piece is inserted and shown at
+;; once) or `comint'.  What Emacs has to do at once,
 ;; with redisplay, is a block.
 
 ;;; Code:
@@ -44,7 +45,9 @@ That is processor time: what other programs do meanwhile is not ours."
   "Call FUNCTION with ARGUMENTS, show the result, and note how long it took."
   (bench-timed (lambda ()
                  (apply function arguments)
-                 (redisplay))))
+                 ;; It would run what jsonrpc.el has put off, within this, and that again.
+                 (let ((timer-list nil))
+                   (redisplay)))))
 
 (defun bench-text (event)
   "Return what a naive client would insert for EVENT."
@@ -57,26 +60,46 @@ That is processor time: what other programs do meanwhile is not ours."
     ("subcallDone" (plist-get event :answer))
     (_ "")))
 
+(defun bench-insert (text)
+  "Insert TEXT at the end of the buffer, and show it."
+  (bench-block (lambda ()
+                 (with-current-buffer bench-buffer
+                   (goto-char (point-max))
+                   (insert text)))))
+
+(defvar bench-collected nil "Texts that wait to be inserted, newest first.")
+
+(defun bench-collect (text)
+  "Insert TEXT, with others, half a second after the first of them."
+  (unless bench-collected
+    (run-at-time (* 5 rlm-flush-seconds) nil
+                 (lambda ()
+                   (bench-insert (apply #'concat (nreverse bench-collected)))
+                   (setq bench-collected nil))))
+  (push text bench-collected))
+
 (defun bench-give (event)
   "Give EVENT to the buffer, in a way that is not ours."
-  (if (eq bench-way 'comint)
-      (bench-block #'comint-output-filter (get-buffer-process bench-buffer)
-                   (bench-text event))
-    (bench-block (lambda ()
-                   (with-current-buffer bench-buffer
-                     (goto-char (point-max))
-                     (insert (bench-text event)))))))
+  (pcase bench-way
+    ('comint (bench-block #'comint-output-filter (get-buffer-process bench-buffer)
+                          (bench-text event)))
+    ('text (bench-collect (bench-text event)))
+    (_ (bench-insert (bench-text event)))))
+
+(defvar bench-answered nil "Time of the newest answer.")
 
 (defun bench-ask (method &optional params)
-  "Ask the player METHOD with PARAMS, and wait, as one who looks at the run."
+  "Ask the player METHOD with PARAMS, and wait, as one who looks at the run.
+Each wait shows what there is, so they are few."
   (let (result)
     (rlm-rpc-request method params :timeout 'never
-                     :success (lambda (value) (setq result (list value)))
+                     :success (lambda (value)
+                                (setq result (list value) bench-answered (float-time)))
                      :error (lambda (problem) (error "%S" problem)))
     (while (not result)
-      (sit-for 0.2))
+      (sit-for 1))
     (while rlm-trajectory--dirty
-      (sit-for 0.01))
+      (sit-for 0.5))
     (car result)))
 
 (defun bench-play (count &optional fast)
@@ -86,9 +109,9 @@ If FAST, they come as fast as it goes."
   (let* ((cpu (bench-cpu)) (begun (float-time)) (gcs gcs-done)
          (given (bench-ask 'bench/play
                            (list :count count :rate (if fast 0 bench-rate)
-                                 :join (if (eq bench-way 'rlm) t :json-false))))
+                                 :join (if (memq bench-way '(rlm text)) t :json-false))))
          (used (- (bench-cpu) cpu))
-         (seconds (- (float-time) begun))
+         (seconds (- bench-answered begun))
          (sorted (sort (copy-sequence bench-blocks) #'<)))
     (list (cons 'busy (/ (* 100 used) seconds))
           (cons 'chunk (/ (* 1000 used) given))
@@ -144,9 +167,9 @@ That is processor time, as for a block."
   "Make the buffer that is measured."
   (setq bench-buffer
         (pcase bench-way
-          ('naive (with-current-buffer (get-buffer-create "*naive*")
-                    (let ((org-modules-loaded t)) (org-mode))
-                    (current-buffer)))
+          ((or 'text 'naive) (with-current-buffer (get-buffer-create "*text*")
+                               (let ((org-modules-loaded t)) (org-mode))
+                               (current-buffer)))
           ('comint (let ((buffer (make-comint "bench" "cat")))
                      (set-process-query-on-exit-flag (get-buffer-process buffer) nil)
                      buffer))

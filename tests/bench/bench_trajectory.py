@@ -12,9 +12,10 @@ All is processor time of Emacs, garbage collection included but for blocks and s
 Other programs make it longer too, so there are rounds, in which the ways take turns, and the
 least of each figure counts.
 
-Beside it, without a promise: the same with 200 messages a second, none of them joined; and what
-clients do otherwise with these, inserting each piece and showing it at once, and comint, the
-streaming buffer that comes with Emacs. No client for language models is in Debian.
+Beside it, without a promise: as a limit the text alone, received in the same way and inserted as
+seldom, of which nothing is made, neither headings nor Org; then rlm with none of the pieces
+joined; and what clients do otherwise with these, inserting each and showing it at once, and
+comint, the streaming buffer that comes with Emacs. No client for language models is in Debian.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ PART = 2_000
 """Pieces at real pace, at the beginning and at the end; those between come faster."""
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "2"))
 WAYS = {
-    "rlm": "rlm", "pieces": "rlm, nothing joined", "naive": "insert and show", "comint": "comint",
+    "rlm": "rlm", "text": "text alone", "pieces": "rlm, nothing joined",
+    "naive": "insert and show", "comint": "comint",
 }  # fmt: skip
 NEWER = ROOT / ".cache/emacs-30/emacs"
 

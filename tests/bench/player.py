@@ -77,7 +77,7 @@ class Player:
 
     async def _tell(self, log: RunLog) -> None:
         async for line in follow(log.path, log, 0):
-            self._wire.write(b'{"jsonrpc":"2.0","method":"rlm/event","params":%b}' % line)
+            self._wire.event(line)
             self._told += 1
 
 

@@ -111,7 +111,7 @@ async def test_the_reply_comes_before_the_first_event(server, tree: Path) -> Non
     client, _ = server
     request = client.post("rlm/ask", ask(tree))
     await client.until(lambda: client.events)
-    first = next(i for i, m in enumerate(client.messages) if m.get("method") == "rlm/event")
+    first = next(i for i, m in enumerate(client.messages) if m.get("method") == "rlm/events")
     reply = next(i for i, m in enumerate(client.messages) if m.get("id") == request)
     assert reply < first
 

@@ -44,7 +44,7 @@ def events():
             "serverVersion": "0",
             "isolation": "none",
             "project": None,
-            "protocolVersion": 1,
+            "protocolVersion": 2,
         },
         {"kind": "answer", "text": "odd answer", "partial": False, "evidence": [], "more": False},
         {
@@ -64,7 +64,7 @@ def events():
 def tell(first, but=()):
     for event in events()[first:]:
         if event["seq"] not in but:
-            send({"method": "rlm/event", "params": event})
+            send({"method": "rlm/events", "params": {"events": [event]}})
 
 
 def summary():
@@ -86,7 +86,7 @@ def summary():
 def initialize(_):
     wanted = [{"name": "big", "host": "api.example.org"}] if "keys" in WORDS else []
     return {
-        "protocolVersion": 0 if "old" in WORDS else 1,
+        "protocolVersion": 0 if "old" in WORDS else 2,
         "serverVersion": "0",
         "pid": os.getpid(),
         "rootModel": "odd",

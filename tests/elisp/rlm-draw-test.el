@@ -97,7 +97,7 @@
         (dotimes (number (1+ rlm-trajectory--flood))
           (rlm-trajectory-push buffer (list :runId "r" :seq number :kind "void")))
         (rlm-trajectory-flush buffer)
-        (should (= 4 (rlm-trajectory--patience)))
+        (should (= 5 (rlm-trajectory--patience)))
         (rlm-trajectory-push buffer (list :runId "r" :seq 99 :kind "void"))
         (rlm-trajectory-push buffer (list :runId "r" :seq (1+ rlm-trajectory--flood) :kind "void"))
         (rlm-trajectory-flush buffer)

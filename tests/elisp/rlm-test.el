@@ -1354,7 +1354,7 @@ if test \"$2\" = venv; then mkdir -p \"$4/bin\"; cp \"$0\" \"$4/bin/python\"; fi
 for kind in AnyEvent.__args__: print(kind.__struct_config__.tag)")
                        '("initialize" "rlm/keys" "rlm/estimate" "rlm/ask" "rlm/followUp" "rlm/approve" "rlm/pause"
                          "rlm/note" "rlm/variables" "rlm/inspect" "rlm/exec" "rlm/cancel" "rlm/limits" "rlm/attach"
-                         "rlm/runs" "rlm/status" "rlm/costs" "rlm/doctor" "rlm/event" "shutdown" "exit")))))
+                         "rlm/runs" "rlm/status" "rlm/costs" "rlm/doctor" "rlm/events" "shutdown" "exit")))))
 
 (ert-deftest rlm-test-manual-has-every-setting ()
   (let ((settings (rlm-test-python-words "

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import fcntl
+import itertools
 import os
 import threading
 from pathlib import Path
@@ -21,8 +22,9 @@ from rlm_server.protocol import (
     RunResumed,
 )
 from rlm_server.runs.chain import numbers
-from rlm_server.runs.log import RunLog, follow, in_use, remove
+from rlm_server.runs.log import AHEAD, PACE_SECONDS, RunLog, follow, in_use, remove
 from rlm_server.runs.summary import summarise
+from virtual_time import run
 
 
 async def read(path: Path, log: RunLog | None = None, from_seq: int = 0) -> list[AnyEvent]:
@@ -62,6 +64,35 @@ async def test_a_follower_gets_events_as_they_come_and_ends_with_the_log(log: Ru
     log.close()
     await watcher
     assert seen == [0, 1]
+
+
+def test_a_follower_is_told_at_once_what_is_short_and_seldom_of_a_stream(tmp_path: Path) -> None:
+    times: list[float] = []
+
+    async def watch(log: RunLog) -> None:
+        async for _ in follow(log.path, log, 0):
+            now = asyncio.get_running_loop().time()
+            if now not in times:
+                times.append(now)
+
+    async def work() -> None:
+        log = RunLog(tmp_path / f"{RUN}.jsonl")
+        log.append(notice(0))
+        watcher = asyncio.create_task(watch(log))
+        while not times:
+            await asyncio.sleep(0.01)
+        for seq in range(1, 301):
+            log.append(notice(seq))
+            await asyncio.sleep(0.01)
+        log.close()
+        await watcher
+
+    run(work())
+    gaps = [after - before for before, after in itertools.pairwise(times[1:])]
+    assert max(gaps[: AHEAD - 2]) < PACE_SECONDS / 2
+    stream = gaps[AHEAD + 1 : -1]
+    assert len(stream) > 20
+    assert stream == pytest.approx([PACE_SECONDS] * len(stream))
 
 
 async def test_text_no_json_parser_takes_is_replaced(log: RunLog) -> None:
