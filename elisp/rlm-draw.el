@@ -84,7 +84,7 @@ Events of unknown kinds come from newer servers and are passed over."
 
 (defun rlm-draw--parent (id)
   "Return the node above the node ID."
-  (rlm-draw--node (replace-regexp-in-string "\\.[^.]*\\'" "" id)))
+  (rlm-draw--node (substring id 0 (string-match-p "\\.[^.]*\\'" id))))
 
 (defun rlm-draw--item (id label text)
   "Draw TEXT with LABEL as an item of the node ID, or of its newest iteration."

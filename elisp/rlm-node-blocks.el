@@ -78,12 +78,9 @@ Text goes into it through FILTER."
 
 (defun rlm-node-example (node text)
   "Append TEXT to NODE as an example block."
-  (let ((block (rlm-block-open
-                node (rlm-node-body node) "#+begin_example" "#+end_example"
-                (rlm-org-block-filter rlm-line-limit))))
-    (rlm-block-write node block text)
-    (rlm-block-close node block)
-    (set-marker (rlm-block-after block) nil)))
+  (rlm-node-insert node (rlm-node-body node)
+                   (concat (rlm-node-fresh-line (rlm-node-body node)) "#+begin_example\n"
+                           (rlm-org-block text rlm-line-limit) "#+end_example\n")))
 
 ;;;; Cells
 

@@ -114,8 +114,11 @@ That is `prose', which is Markdown, `plain' text, `code', `reasoning', or
 ;;;; Markdown
 ;; The marker REST is where the text begins that is not converted yet.
 
-;; What can't be converted yet is shown as it is; what it becomes takes its
-;; place.  The marker REST is where that text begins.
+;; What can't be converted yet is shown as it is, unless more has come that
+;; waits to be drawn; what it becomes takes its place.
+(defvar-local rlm-node--unshown nil
+  "Nodes whose rest may have to be shown.")
+
 (defun rlm-node--convert (node work text)
   "Do the WORK that the converter of NODE gives, having been fed TEXT.
 TEXT is nil at the end."
@@ -125,9 +128,7 @@ TEXT is nil at the end."
       (setq work (rlm-node--replace-rest node work)))
     (dolist (step work)
       (rlm-node--convert-step node step))
-    (let ((rest (rlm-markdown-rest (rlm-node-markdown node))))
-      (unless (string-blank-p rest)
-        (rlm-node--show-rest node (string-trim-left rest "\n+"))))))
+    (cl-pushnew node rlm-node--unshown)))
 
 (defun rlm-node--convert-step (node step)
   "Take STEP of the converter in NODE."
@@ -145,6 +146,15 @@ TEXT is nil at the end."
     (_ (rlm-block-close node (rlm-node-block node))
        (set-marker (rlm-block-after (rlm-node-block node)) nil)
        (setf (rlm-node-block node) nil))))
+
+(defun rlm-node-show-rests ()
+  "Show what has come for any node, also where it can't be converted yet."
+  (dolist (node rlm-node--unshown)
+    (when-let ((converter (and (not (rlm-node-rest node)) (rlm-node-markdown node))))
+      (let ((rest (rlm-markdown-rest converter)))
+        (unless (string-blank-p rest)
+          (rlm-node--show-rest node (string-trim-left rest "\n+"))))))
+  (setq rlm-node--unshown nil))
 
 (defun rlm-node--show-rest (node text)
   "Show TEXT in NODE, which can't be converted yet."

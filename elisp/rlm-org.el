@@ -57,7 +57,7 @@ Lines are cut at LIMIT characters, if that is non-nil."
 
 (defun rlm-org-feed (filter text)
   "Give TEXT to FILTER; return what can be inserted of it now."
-  (let* ((text (rlm-org-plain (concat (rlm-org-filter-held filter) text)))
+  (let* ((text (rlm-org-plain (rlm-org--joined (rlm-org-filter-held filter) text)))
          (end (rlm-org-last-line text))
          (rest (substring text end)))
     (setf (rlm-org-filter-held filter) "")
@@ -72,11 +72,16 @@ Lines are cut at LIMIT characters, if that is non-nil."
               (setf (rlm-org-filter-bol filter) nil
                     (rlm-org-filter-column filter)
                     (+ shown (if (> end 0) 0 column))))
-            (substring text 0 (+ end shown))))
+            (if (= (+ end shown) (length text)) text
+              (substring text 0 (+ end shown)))))
       (concat (and (> end 0)
                    (mapconcat (lambda (line) (rlm-org--end-line filter line))
                               (split-string (substring text 0 (1- end)) "\n") ""))
               (rlm-org--partial filter rest)))))
+
+(defun rlm-org--joined (held text)
+  "Return HELD and TEXT as one text."
+  (if (string-empty-p held) text (concat held text)))
 
 (defconst rlm-org--harmful
   (rx (or (seq bol (* (any " \t")) (or (any "*#:,&%") "```" "~~~"))

@@ -27,6 +27,7 @@
 (require 'rlm-draw-run)
 (require 'rlm-header)
 (require 'rlm-node)
+(require 'rlm-node-parts)
 (require 'rlm-notify)
 (require 'rlm-restore)
 (require 'rlm-run)
@@ -73,7 +74,8 @@ Then move those who follow the end, and nobody else."
     (save-excursion
       (save-restriction
         (widen)
-        (funcall function)))
+        (funcall function)
+        (rlm-node-show-rests)))
     (set-buffer-modified-p nil)
     (rlm-trajectory--move followers)
     (rlm-header-update)))

@@ -1062,7 +1062,8 @@ machine other.example.org login apikey password other\n"))))
   (rlm-test-with-odd-server '("old")
     (let ((buffer (rlm-test-ask-odd)))
       (rlm-test-wait-end buffer)
-      (should (string-match-p "speaks version 0 of the protocol, Emacs version 1"
+      (should (string-match-p (format "speaks version 0 of the protocol, Emacs version %d"
+                                      rlm-rpc-protocol-version)
                               (rlm-test-buffer-text buffer)))
       (should (string-match-p "rlm-install-server" (rlm-test-buffer-text buffer))))))
 
