@@ -149,12 +149,12 @@ TEXT is nil at the end."
 
 (defun rlm-node-show-rests ()
   "Show what has come for any node, also where it can't be converted yet."
-  (dolist (node rlm-node--unshown)
+  (dolist (node (prog1 rlm-node--unshown
+                  (setq rlm-node--unshown nil)))
     (when-let ((converter (and (not (rlm-node-rest node)) (rlm-node-markdown node))))
       (let ((rest (rlm-markdown-rest converter)))
         (unless (string-blank-p rest)
-          (rlm-node--show-rest node (string-trim-left rest "\n+"))))))
-  (setq rlm-node--unshown nil))
+          (rlm-node--show-rest node (string-trim-left rest "\n+")))))))
 
 (defun rlm-node--show-rest (node text)
   "Show TEXT in NODE, which can't be converted yet."
@@ -179,13 +179,16 @@ somebody may be reading them."
          (same (rlm-node--same-lines old new)))
     (set-marker (rlm-node-rest node) nil)
     (setf (rlm-node-rest node) nil)
-    (goto-char body)
-    (let ((within (not (bolp))))
-      (rlm-fold-delete (+ beg same) body)
-      (goto-char body)
-      (when (and within (bolp) (eq (char-after) ?\n))
-        (rlm-fold-delete (point) (1+ (point)))))
-    (rlm-node-append node (substring new same))
+    (rlm-node-keep-fold
+     node body
+     (lambda ()
+       (goto-char body)
+       (let ((within (not (bolp))))
+         (rlm-fold-delete (+ beg same) body)
+         (goto-char body)
+         (when (and within (bolp) (eq (char-after) ?\n))
+           (rlm-fold-delete (point) (1+ (point)))))
+       (rlm-node-append node (substring new same))))
     work))
 
 (defun rlm-node--same-lines (old new)

@@ -57,11 +57,14 @@ that neighbours which end at the same place do not mingle."
 (defun rlm-node-insert (node marker text)
   "Insert TEXT at MARKER, which is in NODE, and move MARKER behind it."
   (unless (string-empty-p text)
-    (goto-char marker)
-    (rlm-fold-insert text)
-    (set-marker marker (point))
-    (rlm-node--reach (rlm-node-body node))
-    (rlm-node--extend node)))
+    (rlm-node-keep-fold
+     node marker
+     (lambda ()
+       (goto-char marker)
+       (rlm-fold-insert text)
+       (set-marker marker (point))
+       (rlm-node--reach (rlm-node-body node))
+       (rlm-node--extend node)))))
 
 (defun rlm-node--extend (node)
   "Let NODE and those above it reach to point at least."
@@ -108,14 +111,20 @@ PARENT is nil for the run itself."
       (insert "\n")
       (setq beg (point)))
     (rlm-fold-show-newline)
-    (rlm-fold-insert (concat (make-string level ?*) " " title "\n"))
-    (let ((node (rlm-node--make
+    (let ((folded (and parent (rlm-node--folded-to-p parent beg)))
+          (node (rlm-node--make
                  :id id :level level :parent parent
                  :properties (when (string-match-p "\\`0\\.[0-9.]+\\'" id)
-                               (list (cons "RLM_NODE" id))) :start (copy-marker beg t)
-                 :drawer (copy-marker (point)) :body (copy-marker (point))
-                 :end (copy-marker (point)))))
+                               (list (cons "RLM_NODE" id))))))
+      (rlm-fold-insert (concat (make-string level ?*) " " title "\n"))
+      (setf (rlm-node-start node) (copy-marker beg t)
+            (rlm-node-drawer node) (copy-marker (point))
+            (rlm-node-body node) (copy-marker (point))
+            (rlm-node-end node) (copy-marker (point)))
       (rlm-node--extend parent)
+      (when folded
+        (save-excursion
+          (rlm-node--hide parent (point))))
       (puthash id node rlm-node-table)
       (when properties
         (rlm-node-set node properties))
@@ -156,26 +165,51 @@ PARENT is nil for the run itself."
 
 ;;;; Folding
 
-(defvar rlm-node-followers nil
-  "Windows that will be moved to the end of the buffer after drawing.")
+(defvar rlm-node-readers nil
+  "Places of the current buffer where somebody reads while it is drawn.
+To ask for the point of the selected window would give that of drawing.")
+
+(defun rlm-node--folded-to-p (node place)
+  "Return non-nil if NODE is folded, and all of it is hidden up to PLACE.
+What is added there is to be hidden too, unless NODE is folded anew after."
+  (unless rlm-fold-anew
+    (save-excursion
+      (goto-char (rlm-node-start node))
+      (let ((beg (if (invisible-p (point)) (point) (line-end-position))))
+        (when (invisible-p beg)
+          (goto-char place)
+          (skip-chars-backward "\n")    ; those may be shown
+          (>= (rlm-fold--next-change beg place) (point)))))))
+
+(defun rlm-node-keep-fold (node marker function)
+  "Call FUNCTION, which changes the text of NODE before MARKER.
+If NODE is folded, what is there after that is hidden."
+  (let ((folded (rlm-node--folded-to-p node marker)))
+    (funcall function)
+    (when folded
+      (save-excursion
+        (rlm-node--hide node marker)))))
+
+(defun rlm-node--hide (node place)
+  "Hide what follows the heading of NODE up to PLACE.
+The newline before PLACE is shown, unless what follows is hidden too."
+  (goto-char place)
+  (unless (invisible-p (point))
+    (skip-chars-backward "\n"))
+  (let ((to (point)))
+    (goto-char (rlm-node-start node))
+    (when (< (line-end-position) to)
+      (rlm-fold-region (line-end-position) to t 'outline)
+      (rlm-fold--forget-faces (line-end-position) to))))
 
 (defun rlm-node-fold (node)
   "Fold NODE, unless someone is reading in it."
   (let ((beg (marker-position (rlm-node-start node)))
         (end (marker-position (rlm-node-end node))))
-    (unless (seq-some (lambda (window)
-                        (and (not (memq window rlm-node-followers))
-                             (< beg (window-point window) end)))
-                      (get-buffer-window-list nil nil t))
+    (unless (seq-some (lambda (place) (< beg place end)) rlm-node-readers)
+      ;; By the markers, for Org would parse the subtree to find its end.
       (save-excursion
-        ;; By the markers, for Org would parse the subtree to find its end.
-        (goto-char end)
-        (skip-chars-backward "\n")
-        (let ((to (point)))
-          (goto-char beg)
-          (when (< (line-end-position) to)
-            (rlm-fold-region (line-end-position) to t 'outline)
-            (rlm-fold--forget-faces (line-end-position) to)))))))
+        (rlm-node--hide node end)))))
 
 (defun rlm-node-folded-p (node)
   "Return non-nil if the text of NODE is hidden."

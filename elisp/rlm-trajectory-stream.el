@@ -70,12 +70,14 @@ Return non-nil if nothing is left."
 Then move those who follow the end, and nobody else."
   (let* ((inhibit-read-only t)
          (followers (rlm-trajectory--followers))
-         (rlm-node-followers followers))
+         (rlm-node-readers (rlm-trajectory--readers followers)))
     (save-excursion
       (save-restriction
         (widen)
         (funcall function)
         (rlm-node-show-rests)))
+    (dolist (place rlm-node-readers)
+      (set-marker place nil))
     (set-buffer-modified-p nil)
     (rlm-trajectory--move followers)
     (rlm-header-update)))
@@ -114,6 +116,12 @@ Then move those who follow the end, and nobody else."
     (append (and (= (point) (point-max)) '(t))
             (seq-filter (lambda (window) (= (window-point window) (point-max)))
                         (get-buffer-window-list nil nil t)))))
+
+(defun rlm-trajectory--readers (followers)
+  "Return markers where the windows are that are none of FOLLOWERS."
+  (mapcar (lambda (window) (copy-marker (window-point window)))
+          (seq-remove (lambda (window) (memq window followers))
+                      (get-buffer-window-list nil nil t))))
 
 (defun rlm-trajectory--move (followers)
   "Move FOLLOWERS to the end, or to the answer if the run has just ended."
