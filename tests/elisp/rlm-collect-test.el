@@ -580,6 +580,24 @@ End Tag Table
      (with-current-buffer rlm-collection-list--buffer
        ,@body)))
 
+(defun rlm-test-list-marks ()
+  "Return the rows of the list, each a cons of its mark and the base of its name."
+  (let (rows)
+    (goto-char (point-min))
+    (while (tabulated-list-get-id)
+      (push (cons (char-after) (file-name-base (rlm-item-file (tabulated-list-get-id)))) rows)
+      (forward-line))
+    (nreverse rows)))
+
+(defun rlm-test-foot ()
+  "Return what stands below the rows of the list."
+  (mapconcat (lambda (overlay) (or (overlay-get overlay 'after-string) ""))
+             (overlays-in (point-min) (point-max)) ""))
+
+(defun rlm-test-wait-foot (regexp)
+  "Wait until what stands below the rows of the list matches REGEXP."
+  (rlm-test-wait (lambda () (string-match-p regexp (rlm-test-foot)))))
+
 (defun rlm-test-list-row (text)
   "Go to the row that holds TEXT."
   (goto-char (point-min))
@@ -596,8 +614,7 @@ End Tag Table
         (narrow-to-region 5 14)
         (rlm-add)
         (rlm-test-in-list
-          (rlm-test-wait-text (current-buffer)
-                              "In all: 3 files, .*; offline/extractive; free")
+          (rlm-test-wait-foot "In all: 3 files, .*; offline/extractive; free")
           (rlm-test-wait-text (current-buffer) "tree/ +94 bytes +23 +chosen, 2 files$")
           (let ((text (buffer-string)))
             (should (string-match-p "harbour.txt +49 bytes +12 +chosen$" text))
@@ -609,7 +626,27 @@ End Tag Table
           (rlm-test-keys "S")
           (should (< (progn (rlm-test-list-row "a note") (point))
                      (progn (rlm-test-list-row "harbour") (point))
-                     (progn (rlm-test-list-row "tree/ ") (point)))))))))
+                     (progn (rlm-test-list-row "tree/ ") (point))))
+          ;; What stands below the rows stays there.
+          (should (string-match-p "In all: 3 files" (rlm-test-foot))))))))
+
+(ert-deftest rlm-collect-list-marks-stay-when-it-is-sorted ()
+  (rlm-test-collecting
+    (dolist (name '("a" "b" "c"))
+      (rlm-add-files (list (rlm-test-file (concat name ".txt") "text\n"))))
+    (rlm-test-in-list
+      (rlm-test-list-row "b.txt")
+      (rlm-test-keys "d")
+      (move-to-column 4)
+      (rlm-test-keys "S S")
+      (should (equal '((?\s . "c") (?D . "b") (?\s . "a")) (rlm-test-list-marks)))
+      ;; What is taken out and added anew is not marked any more.
+      (rlm-test-list-row "b.txt")
+      (rlm-test-keys "k")
+      (rlm-add-files (list (rlm-test-file "b.txt")))
+      (rlm-test-list-row "b.txt")
+      (should (looking-at-p "  "))
+      (should-error (rlm-test-keys "x") :type 'user-error))))
 
 (ert-deftest rlm-collect-list-prunes ()
   (rlm-test-collecting
@@ -631,7 +668,7 @@ End Tag Table
       (should (looking-at-p "  .*c\\.txt"))
       (should-error (rlm-test-keys "x") :type 'user-error)
       (rlm-test-keys "k")
-      (should (string-match-p "Nothing is collected" (buffer-string)))
+      (should (string-match-p "Nothing is collected" (rlm-test-foot)))
       (should-error (rlm-test-keys "k") :type 'user-error)
       ;; What is added while the list is there appears in it.
       (rlm-add-files (list (rlm-test-file "a.txt")))
@@ -661,7 +698,7 @@ End Tag Table
       (delete-file file)
       (rlm-test-in-list
         (should (string-match-p "a\\.txt +gone" (buffer-string)))
-        (should (string-match-p "In all: .*a\\.txt is gone; remove it" (buffer-string)))
+        (should (string-match-p "In all: .*a\\.txt is gone; remove it" (rlm-test-foot)))
         (should-error (rlm-ask-collection "What?") :type 'user-error)
         (should-error (rlm-test-keys "RET") :type 'user-error))
       (should-not (seq-filter #'rlm-run-in-buffer (buffer-list))))))
