@@ -314,7 +314,8 @@ Why they are there says how often; ONE and MANY are the nouns for it."
                               (save-excursion (org-end-of-subtree t t))
                               (format "subtree %s"
                                       (substring-no-properties
-                                       (org-get-heading t t t t))))))))
+                                       (org-get-heading t t t t)))
+                              t)))))
 
 (defun rlm-add-info ()
   "Return the node of this Info buffer."

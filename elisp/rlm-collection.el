@@ -99,14 +99,15 @@ ITEMS is non-nil if there are other things in it than before."
                     :name (abbreviate-file-name file)
                     :why why)))
 
-(defun rlm-item-of-part (beg end why)
+(defun rlm-item-of-part (beg end why &optional grows)
   "Return the text from BEG to END as an item that is there for WHY.
-The item follows the edits of the current buffer."
+The item follows the edits of the current buffer.  What is inserted right
+after it belongs to it only if it GROWS."
   (rlm-context-check-region beg end)
   (let ((buffer (or (buffer-base-buffer) (current-buffer))))
     (rlm-item--make :kind 'part :why why :name (buffer-name)
                     :beg (copy-marker beg)
-                    :end (with-current-buffer buffer (copy-marker end t)))))
+                    :end (with-current-buffer buffer (copy-marker end grows)))))
 
 (defun rlm-item-of-buffer (why)
   "Return the current buffer, or its visible part, as an item there for WHY.
@@ -114,10 +115,10 @@ It is the buffer's file, if it has one that can be read as it is."
   (rlm-context-check-buffer)
   (let ((file (rlm-context--visited)))
     (cond ((buffer-narrowed-p)
-           (rlm-item-of-part (point-min) (point-max) (concat why ", narrowed")))
+           (rlm-item-of-part (point-min) (point-max) (concat why ", narrowed") t))
           ((and file (rlm-context--plain-p file (rlm-server-host-of file)))
            (rlm-item-of-file file why))
-          (t (rlm-item-of-part (point-min) (point-max) why)))))
+          (t (rlm-item-of-part (point-min) (point-max) why t)))))
 
 (defun rlm-item-of-text (text name origin why)
   "Return TEXT, called NAME, as an item that is there for WHY.

@@ -103,6 +103,9 @@ They are those of the collection; directories give nil for all but the name."
       (insert "zero\n")
       (search-forward "tw")
       (insert "eet-tw")
+      ;; What is written on after it was not selected.
+      (forward-line)
+      (insert "private\n")
       (should (equal `(("a.txt" ,buffer-file-name 3 "tweet-two\n")) (rlm-test-sources)))
       ;; Killed, it is what it was last.
       (set-buffer-modified-p nil)
