@@ -38,6 +38,7 @@
 (require 'seq)
 (require 'subr-x)
 (require 'ob)
+(require 'org-src)
 (require 'org-table)
 (require 'rlm)
 (require 'rlm-client)
@@ -81,6 +82,9 @@ A run that takes longer is cancelled, and its best answer so far is taken."
         (goto-char start)
         (forward-line)
         (not (looking-at-p "[ \t]*$"))))))
+
+;; A question is prose, where it is edited in a buffer of its own.
+(add-to-list 'org-src-lang-modes '("rlm" . text))
 
 ;;;; Questions that are being answered
 
@@ -265,6 +269,8 @@ If it is WRONG, it is not kept as a cached result."
    (lambda ()
      (let ((token (copy-marker (point)))
            (inhibit-read-only t))
+       ;; To be undone by itself, whatever the user has typed meanwhile.
+       (undo-boundary)
        (if (and (not (seq-intersection '("append" "prepend") (rlm-babel--result-params job)))
                 (rlm-babel--go-to-block job token))
            (let ((info (org-babel-get-src-block-info 'light))
@@ -274,6 +280,7 @@ If it is WRONG, it is not kept as a cached result."
                (setq hash nil))
              (org-babel-insert-result result (rlm-babel--result-params job) info hash "rlm"))
          (rlm-babel--replace-link token result))
+       (undo-boundary)
        (set-marker token nil)))))
 
 (defun rlm-babel--go-to-block (job token)
@@ -529,10 +536,10 @@ With a budget in the block, it may; else the user is asked as for any question."
 It is nil, a name, or a list of names."
   (cond ((null context) nil)
         ((listp context) (mapcan #'rlm-babel--items-named context))
-        (t (let ((text (string-trim (format "%s" context) "[ \t\"]+" "[ \t\"]+")))
+        (t (let ((text (string-trim (format "%s" context))))
              (if (file-exists-p text)
                  (rlm-babel--items-named text)
-               (mapcan #'rlm-babel--items-named (split-string text)))))))
+               (mapcan #'rlm-babel--items-named (split-string-and-unquote text)))))))
 
 (defun rlm-babel--items-named (name)
   "Return what NAME, a word of the header argument :context, stands for."
@@ -544,7 +551,7 @@ It is nil, a name, or a list of names."
                  (org-back-to-heading t)
                  (list (rlm-item-of-part (point)
                                          (save-excursion (org-end-of-subtree t t))
-                                         "subtree"))))
+                                         "subtree" t))))
     ("project" (list (rlm-item-of-file (let ((place (rlm-settings-place)))
                                          (if (eq place t)
                                              (user-error "There is no project here")
