@@ -30,6 +30,7 @@
 (require 'transient)
 (require 'rlm)
 (require 'rlm-client)
+(require 'rlm-collection-save)
 (require 'rlm-context)
 (require 'rlm-models)
 (require 'rlm-rpc)

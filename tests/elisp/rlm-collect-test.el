@@ -24,6 +24,7 @@
 (require 'rlm-test-lib)
 (require 'rlm-add)
 (require 'rlm-collection-list)
+(require 'rlm-collection-save)
 (require 'bookmark)
 (require 'compile)
 (require 'dired)
@@ -532,8 +533,7 @@ End Tag Table
       (should (equal "collection old/stuff" (rlm-collection-label)))
       (pcase-let ((`(,_ ,_ (,name ,origin ,line ,_)) (rlm-test-sources)))
         (should (equal '("a-note" "rlm-buffer:*a note*" 2) (list name origin line))))
-      (should (equal odd (rlm-collection--text
-                          (rlm-item-file (nth 2 (rlm-collection-items rlm-collection-current))))))
+      (should (equal odd (rlm-item-text (nth 2 (rlm-collection-items rlm-collection-current)))))
       (rlm-test-keys "M-x rlm-delete-collection RET old TAB RET y")
       (should-not (rlm-collection-names))
       (should (= 3 (length (rlm-test-collected)))))))
