@@ -107,7 +107,7 @@ If other rows are wanted when it answers, it is asked again."
       (rlm-table--say "There is nothing yet."))))
 
 (defun rlm-table-draw (rows)
-  "Show ROWS, with the marks that they had, and everybody where they were.
+  "Show ROWS, each marked as it was, and everybody where they were.
 ROWS are as in `tabulated-list-entries'."
   ;; Windows keep a point of their own beside the buffer's.
   (let ((places (mapcar (lambda (window)

@@ -25,6 +25,7 @@
 (require 'rlm-add)
 (require 'rlm-collection-list)
 (require 'rlm-collection-save)
+(require 'rlm-url)
 (require 'bookmark)
 (require 'compile)
 (require 'dired)
