@@ -38,16 +38,17 @@
 (require 'seq)
 (require 'subr-x)
 (require 'ob)
+(require 'org-src)
 (require 'org-table)
 (require 'rlm)
+(require 'rlm-babel-params)
+(require 'rlm-babel-result)
 (require 'rlm-client)
-(require 'rlm-collection)
 (require 'rlm-context)
 (require 'rlm-ol)
-(require 'rlm-org)
 (require 'rlm-rpc)
+(require 'rlm-options)
 (require 'rlm-run)
-(require 'rlm-settings)
 
 (defcustom rlm-babel-timeout 900
   "Seconds to wait for an answer where it is needed at once.
@@ -81,6 +82,9 @@ A run that takes longer is cancelled, and its best answer so far is taken."
         (goto-char start)
         (forward-line)
         (not (looking-at-p "[ \t]*$"))))))
+
+;; A question is prose, where it is edited in a buffer of its own.
+(add-to-list 'org-src-lang-modes '("rlm" . text))
 
 ;;;; Questions that are being answered
 
@@ -163,10 +167,6 @@ PARAMS are the header arguments of the block."
         (add-hook 'rlm-after-run-functions #'rlm-babel--on-end nil t)
         (add-hook 'kill-buffer-hook #'rlm-babel--on-kill nil t))
       (rlm-babel--link token "being answered"))))
-
-(defun rlm-babel--link (target text)
-  "Return a link to TARGET, the id of a run or the token of a block, with TEXT."
-  (format "[[rlm:%s][%s]]" target text))
 
 (defun rlm-babel--job-in-buffer (buffer)
   "Return the job whose run is in BUFFER, or nil."
@@ -265,6 +265,8 @@ If it is WRONG, it is not kept as a cached result."
    (lambda ()
      (let ((token (copy-marker (point)))
            (inhibit-read-only t))
+       ;; To be undone by itself, whatever the user has typed meanwhile.
+       (undo-boundary)
        (if (and (not (seq-intersection '("append" "prepend") (rlm-babel--result-params job)))
                 (rlm-babel--go-to-block job token))
            (let ((info (org-babel-get-src-block-info 'light))
@@ -274,6 +276,7 @@ If it is WRONG, it is not kept as a cached result."
                (setq hash nil))
              (org-babel-insert-result result (rlm-babel--result-params job) info hash "rlm"))
          (rlm-babel--replace-link token result))
+       (undo-boundary)
        (set-marker token nil)))))
 
 (defun rlm-babel--go-to-block (job token)
@@ -320,78 +323,6 @@ Return nil if it is not found; then point is anywhere."
            (cond ((stringp result) result)
                  ((ignore-errors (consp (car result))) (orgtbl-to-orgtbl result nil))
                  (t (mapconcat (lambda (item) (format "- %s" item)) result "\n"))))))
-
-(defun rlm-babel--result (run problem params &optional inline)
-  "Return the result of RUN, or PROBLEM, a sentence, as PARAMS want it.
-If INLINE is non-nil, this is a single line."
-  (let ((results (cdr (assq :result-params params)))
-        (text (or problem (rlm-run-answer run))))
-    (cond ((and (not problem) (rlm-run-typed run))
-           (let ((value (rlm-run-value run)))
-             (if (stringp value) (string-trim value) (rlm-babel--lisp value))))
-          ((or problem (null text))
-           (rlm-babel--failure run (or problem (rlm-run-reason run))))
-          (inline (rlm-org-line text))
-          ((or (member "raw" results) (member "drawer" results))
-           (concat (rlm-org-prose text) (rlm-babel--evidence run) (rlm-babel--foot run)))
-          ((member "org" results) (rlm-org-prose text))
-          (t (string-trim text)))))
-
-(defun rlm-babel--lisp (value)
-  "Return VALUE, read from JSON, as Org's tables and lists are in Lisp.
-Its strings are a model's, and made fit for an item or a cell."
-  (pcase value
-    ((pred vectorp)
-     (mapcar (lambda (item)
-               (if (vectorp item) (mapcar #'rlm-babel--cell item) (rlm-babel--lisp item)))
-             value))
-    ((pred stringp) (rlm-org-line value))
-    (:json-false "false")
-    ('nil "")
-    ((and (pred consp) (guard (keywordp (car value))))
-     (rlm-babel--lisp (json-serialize value :false-object :json-false)))
-    (_ value)))
-
-(defun rlm-babel--cell (value)
-  "Return VALUE, read from JSON, as a cell of a table."
-  (let ((value (rlm-babel--lisp value)))
-    (if (stringp value) (string-replace "|" "\\vert{}" value) value)))
-
-(defun rlm-babel--failure (run text)
-  "Return what to insert where RUN gave no answer, for the reason TEXT."
-  (let ((id (and run (rlm-run-id run))))
-    (concat "No answer: " (rlm-org-line (or text "") 300)
-            (if id (concat " " (rlm-babel--link id "the run")) ""))))
-
-(defun rlm-babel--evidence (run)
-  "Return the evidence of RUN as a list of links, or the empty string."
-  (if-let ((places (seq-take (rlm-run-evidence run) 10)))
-      (concat "\n"
-              (mapconcat (pcase-lambda (`(,place ,line ,path ,quote))
-                           (concat "- " (rlm-babel--place place line path) " "
-                                   (rlm-org-line quote 80)))
-                         places "\n")
-              "\n")
-    ""))
-
-(defun rlm-babel--place (place line path)
-  "Return a link to LINE of PLACE, a file's name or a URI, with the name PATH."
-  (let ((text (format "%s:%d" (rlm-org-line path) line)))
-    (if (or (string-prefix-p "rlm-buffer:" place) (string-match-p "[][\n]" place))
-        text
-      (format "[[file:%s::%d][%s]]" place line text))))
-
-(defun rlm-babel--foot (run)
-  "Return a line with a link to RUN and what it has used."
-  (format "\n%s\n"
-          (rlm-babel--link (rlm-run-id run)
-                        (format "%s%s, %s, %s"
-                                (if (equal "done" (rlm-run-status run)) ""
-                                  (concat (rlm-run-status run) ": answer so far, "))
-                                (rlm-run-model run)
-                                (if (equal 0.0 (float (or (rlm-run-cost run) 1))) "no cost"
-                                  (rlm-figure-cost (rlm-run-cost run)))
-                                (rlm-figure-seconds (or (rlm-run-elapsed run) 0))))))
 
 ;;;; Where the answer is waited for
 
@@ -454,106 +385,6 @@ With a budget in the block, it may; else the user is asked as for any question."
                 (user-error "This could cost money: %s; give the block a :budget"
                             (rlm-client-estimate-text estimate))
               (y-or-n-p (format "Ask about %s? " (rlm-client-estimate-text estimate))))))))
-
-;;;; Header arguments
-
-(defun rlm-babel--param (name params)
-  "Return the header argument NAME in PARAMS as a string, or nil."
-  (let ((value (cdr (assq name params))))
-    (cond ((null value) nil)
-          ((and (stringp value) (string-blank-p value)) nil)
-          ((stringp value) (string-trim value "[ \t\n\"]+" "[ \t\n\"]+"))
-          (t (format "%s" value)))))
-
-(defun rlm-babel--number (name params &optional default)
-  "Return the header argument NAME in PARAMS as a number, or DEFAULT."
-  (let ((text (rlm-babel--param name params)))
-    (cond ((null text) default)
-          ((string-match-p "\\`\\$?[0-9]*\\.?[0-9]+\\'" text)
-           (string-to-number (string-remove-prefix "$" text)))
-          (t (user-error "The header argument %s has to be a number, not %s" name text)))))
-
-(defun rlm-babel--settings (params)
-  "Return the settings that PARAMS, header arguments, say."
-  (let ((preset (rlm-babel--param :preset params)))
-    (append (list :rootModel (rlm-babel--param :model params)
-                  :subModel (rlm-babel--param :sub-model params)
-                  :maxDepth (rlm-babel--number :depth params)
-                  :cost (rlm-babel--number :budget params)
-                  :seconds (rlm-babel--number :seconds params)
-                  :iterations (rlm-babel--number :iterations params)
-                  :fresh (equal "yes" (rlm-babel--param :fresh params)))
-            (and preset
-                 (or (rlm-preset preset)
-                     (user-error "There is no preset %s" preset))))))
-
-(defun rlm-babel--schema (params)
-  "Return the JSON Schema of the result that PARAMS want, or nil for text."
-  (let ((results (cdr (assq :result-params params)))
-        (cell '(:type ["string" "number"])))
-    (cond ((or (member "table" results) (member "vector" results))
-           `(:type "array" :items (:type "array" :items ,cell)))
-          ((member "list" results)
-           `(:type "array" :items ,cell)))))
-
-(defun rlm-babel--context (params)
-  "Return what the block with PARAMS is about: its :context and its variables."
-  (let ((items (rlm-babel--items (cdr (assq :context params))))
-        (variables (org-babel--get-vars params)))
-    (unless (or items variables)
-      (user-error "What is the question about?  The block needs a :context or a :var"))
-    (let ((context (if items
-                       (rlm-collection-context items (rlm-babel--label items))
-                     (rlm-context-make (buffer-name)))))
-      (rlm-context-guard context
-        (lambda ()
-          (setf (rlm-context-maker context)
-                (lambda () (user-error "To ask it again, execute its block")))
-          (pcase-dolist (`(,name . ,value) variables)
-            (rlm-context-add-text context (format "%s" name) (rlm-babel--text value))))))))
-
-(defun rlm-babel--label (items)
-  "Return a few words for ITEMS."
-  (if (cdr items) (format "%d things" (length items)) (rlm-item-name (car items))))
-
-(defun rlm-babel--text (value)
-  "Return VALUE, that of a variable, as text: tables with tabs between the cells."
-  (cond ((stringp value) value)
-        ((and (consp value) (seq-every-p (lambda (row) (or (eq row 'hline) (listp row))) value))
-         (orgtbl-to-tsv value nil))
-        ((listp value) (mapconcat (lambda (item) (format "%s" item)) value "\n"))
-        (t (format "%s" value))))
-
-(defun rlm-babel--items (context)
-  "Return what CONTEXT, a header argument, names, as a list of items.
-It is nil, a name, or a list of names."
-  (cond ((null context) nil)
-        ((listp context) (mapcan #'rlm-babel--items-named context))
-        (t (let ((text (string-trim (format "%s" context) "[ \t\"]+" "[ \t\"]+")))
-             (if (file-exists-p text)
-                 (rlm-babel--items-named text)
-               (mapcan #'rlm-babel--items-named (split-string text)))))))
-
-(defun rlm-babel--items-named (name)
-  "Return what NAME, a word of the header argument :context, stands for."
-  (pcase name
-    ("buffer" (list (save-restriction
-                      (widen)
-                      (rlm-item-of-buffer "buffer"))))
-    ("subtree" (save-excursion
-                 (org-back-to-heading t)
-                 (list (rlm-item-of-part (point)
-                                         (save-excursion (org-end-of-subtree t t))
-                                         "subtree"))))
-    ("project" (list (rlm-item-of-file (let ((place (rlm-settings-place)))
-                                         (if (eq place t)
-                                             (user-error "There is no project here")
-                                           place))
-                                       "project")))
-    ("collection" (or (rlm-collection-items rlm-collection-current)
-                      (user-error "Nothing is collected")))
-    (_ (mapcar (lambda (file) (rlm-item-of-file file "block"))
-               (rlm--expand-file name)))))
 
 ;;;; Links
 

@@ -18,8 +18,7 @@
 
 ;; `rlm-add' adds to the current collection what is meant where it is
 ;; called: each of `rlm-add-functions' is asked in turn, and the first that
-;; knows an answer gives it.  `rlm-add-url' fetches a page, and Emacs goes
-;; on meanwhile.
+;; knows an answer gives it.
 
 ;;; Code:
 
@@ -29,9 +28,8 @@
 (require 'rlm)
 (require 'rlm-context)
 (require 'rlm-collection)
-
-(eval-when-compile
-  (require 'compile))
+(require 'rlm-item)
+(require 'rlm-matches)
 
 (declare-function bookmark-all-names "bookmark" ())
 (declare-function bookmark-bmenu-bookmark "bookmark" ())
@@ -39,9 +37,6 @@
 (declare-function bookmark-get-handler "bookmark" (bookmark))
 (declare-function bookmark-jump "bookmark" (bookmark &optional display-func))
 (declare-function bookmark-maybe-load-default-file "bookmark" ())
-(declare-function compilation--ensure-parse "compile" (limit))
-(declare-function dom-by-tag "dom" (dom tag))
-(declare-function dom-text "dom" (node))
 (declare-function ibuffer-current-buffer "ibuffer" (&optional must-be-live))
 (declare-function ibuffer-get-marked-buffers "ibuffer" ())
 (declare-function Info-find-file "info" (filename &optional noerror no-pop-to-dir))
@@ -53,17 +48,10 @@
 (declare-function rlm-dired-files "rlm-dired" ())
 (declare-function rlm-dired-marked-p "rlm-dired" ())
 (declare-function rlm-project-root "rlm-project" ())
-(declare-function shr-insert-document "shr" (dom))
-(declare-function xref-item-location "xref" (item))
-(declare-function xref-location-group "xref" (location))
-(declare-function xref-location-marker "xref" (location))
 
 (defvar eww-data)
 (defvar Info-current-file)
 (defvar Info-current-node)
-(defvar shr-inhibit-images)
-(defvar shr-use-fonts)
-(defvar shr-width)
 
 (defcustom rlm-add-functions
   '(rlm-add-region rlm-add-dired rlm-add-ibuffer rlm-add-bookmarks rlm-add-matches
@@ -75,12 +63,6 @@ list of items, as `rlm-item-of-file', `rlm-item-of-part',
 nothing of this place."
   :group 'rlm
   :type 'hook
-  :package-version '(rlm . "0.1.0"))
-
-(defcustom rlm-url-timeout 60
-  "Seconds that `rlm-add-url' waits for a page."
-  :group 'rlm
-  :type 'number
   :package-version '(rlm . "0.1.0"))
 
 ;;;; The commands
@@ -159,23 +141,6 @@ Wildcards are expanded."
   "Return the current buffer, or its visible part if it is narrowed."
   (list (rlm-item-of-buffer "buffer")))
 
-(defun rlm-add--buffer (buffer why)
-  "Return the whole of BUFFER as an item that is there for WHY."
-  (with-current-buffer buffer
-    (save-restriction
-      (widen)
-      (rlm-item-of-buffer why))))
-
-(defun rlm-add--buffers (buffers why)
-  "Return those of BUFFERS that hold any text as items that are there for WHY."
-  (delq nil (mapcar (lambda (buffer)
-                      (with-current-buffer buffer
-                        (save-restriction
-                          (widen)
-                          (and (rlm-context--text-p (point-min) (point-max))
-                               (rlm-item-of-buffer why)))))
-                    buffers)))
-
 ;;;; Lists in which things are marked
 
 (defun rlm-add-dired ()
@@ -189,7 +154,7 @@ Wildcards are expanded."
   "Return the buffers that are marked in this Ibuffer, else the one at point."
   (when (derived-mode-p 'ibuffer-mode)
     (let ((marked (ibuffer-get-marked-buffers)))
-      (rlm-add--buffers (or marked (list (ibuffer-current-buffer t)))
+      (rlm-items-of-buffers (or marked (list (ibuffer-current-buffer t)))
                         (if marked "marked in Ibuffer" "Ibuffer")))))
 
 (defun rlm-add-bookmarks ()
@@ -221,88 +186,6 @@ Wildcards are expanded."
           (setf (rlm-item-why item) why))
         items))))
 
-;;;; Lists of matches
-
-(defun rlm-add-matches ()
-  "Return the files and buffers in which this list of matches leads."
-  (when-let ((places (cond ((derived-mode-p 'grep-mode) (rlm-add--compilation-places))
-                           ((derived-mode-p 'xref--xref-buffer-mode) (rlm-add--xref-places))
-                           ((derived-mode-p 'occur-mode) (rlm-add--occur-places)))))
-    (rlm-add--places places "match" "matches")))
-
-(defun rlm-add--places (places one many)
-  "Return PLACES, a list of files and buffers with repetitions, as items.
-Why they are there says how often; ONE and MANY are the nouns for it."
-  (let ((name (buffer-name)))
-    (mapcan (pcase-lambda (`(,place . ,all))
-              (let ((why (format "%d %s in %s" (length all)
-                                 (if (cdr all) many one) name)))
-                (if (bufferp place)
-                    (rlm-add--buffers (list place) why)
-                  (and (file-exists-p place) (list (rlm-item-of-file place why))))))
-            (seq-group-by #'identity places))))
-
-(defun rlm-add--property-values (property)
-  "Return the values of the text PROPERTY in the current buffer, one for each run."
-  (save-excursion
-    (save-restriction
-      (widen)
-      (let ((position (point-min)) values)
-        (while (< position (point-max))
-          (when-let ((value (get-text-property position property)))
-            (push value values))
-          (setq position (next-single-property-change position property nil (point-max))))
-        (nreverse values)))))
-
-(defun rlm-add--compilation-places ()
-  "Return the files that the messages of this compilation buffer name."
-  (compilation--ensure-parse (point-max))
-  (delq nil (mapcar #'rlm-add--message-file
-                    (delete-consecutive-dups
-                     (rlm-add--property-values 'compilation-message)))))
-
-(defun rlm-add--message-file (message)
-  "Return the file that MESSAGE of a compilation is about."
-  (when-let* ((location (compilation--message->loc message))
-              (file (compilation--loc->file-struct location))
-              (spec (compilation--file-struct->file-spec file))
-              (name (car spec)))
-    (and (stringp name)
-         (expand-file-name name (if (cadr spec)
-                                    (expand-file-name (cadr spec))
-                                  default-directory)))))
-
-(defun rlm-add--xref-places ()
-  "Return the files and buffers that this list of references names."
-  (mapcar (lambda (item)
-            (let* ((location (xref-item-location item))
-                   (group (xref-location-group location)))
-              (if (and (file-name-absolute-p group) (file-exists-p group))
-                  group
-                (rlm-add--buffer-place (marker-buffer (xref-location-marker location))))))
-          (rlm-add--property-values 'xref-item)))
-
-(defun rlm-add--occur-places ()
-  "Return the files and buffers whose lines are in this Occur buffer."
-  (mapcan (lambda (target)
-            (let ((marker (if (consp target) (caar target) target)))
-              (and (markerp marker) (marker-buffer marker)
-                   (list (rlm-add--buffer-place (marker-buffer marker))))))
-          (delete-consecutive-dups (rlm-add--property-values 'occur-target))))
-
-(defun rlm-add--buffer-place (buffer)
-  "Return the file that BUFFER visits, if it can be read as it is, else BUFFER."
-  (let ((file (buffer-file-name buffer)))
-    (if (and file (rlm-context--plain-p file)) (expand-file-name file) buffer)))
-
-(defun rlm-add-compilation ()
-  "Return the output of a compilation, and the files that it names."
-  (when (derived-mode-p 'compilation-mode)
-    (cons (rlm-item-of-text (buffer-substring-no-properties (point-min) (point-max))
-                            (buffer-name) (concat "rlm-buffer:" (buffer-name))
-                            "output of a compilation")
-          (rlm-add--places (rlm-add--compilation-places) "message" "messages"))))
-
 ;;;; Org, Info and pages
 
 (defun rlm-add-subtree ()
@@ -314,7 +197,8 @@ Why they are there says how often; ONE and MANY are the nouns for it."
                               (save-excursion (org-end-of-subtree t t))
                               (format "subtree %s"
                                       (substring-no-properties
-                                       (org-get-heading t t t t))))))))
+                                       (org-get-heading t t t t)))
+                              t)))))
 
 (defun rlm-add-info ()
   "Return the node of this Info buffer."
@@ -375,122 +259,6 @@ Why they are there says how often; ONE and MANY are the nouns for it."
                               (if (string-empty-p title) (or url (buffer-name)) title)
                               (concat "rlm-buffer:" (or url (buffer-name)))
                               (or url "page"))))))
-
-;;;; Fetching pages
-
-;;;###autoload
-(defun rlm-add-url (url)
-  "Fetch the page at URL, and add its text to the collection.
-Emacs goes on meanwhile; a message says when the page is there."
-  (interactive (list (rlm-add--read-url)))
-  (unless (string-match-p "\\`https?://[^/]" url)
-    (user-error "Only addresses that begin with http:// or https:// can be fetched"))
-  (message "Fetching %s..." url)
-  (let* ((state (list nil))
-         (buffer (url-retrieve url #'rlm-add--fetched
-                               (list url rlm-collection-current state) t t)))
-    (unless (car state)                 ; an answer may be there at once
-      (setcar state (run-at-time rlm-url-timeout nil #'rlm-add--give-up url buffer state)))))
-
-(defun rlm-add--read-url ()
-  "Read the address of a page; that of the page or link here is offered."
-  (let ((default (or (get-text-property (point) 'shr-url)
-                     (and (derived-mode-p 'eww-mode) (plist-get eww-data :url))
-                     (thing-at-point 'url t))))
-    (string-trim (read-string (format-prompt "Add the page at" default) nil nil default))))
-
-(defun rlm-add--give-up (url buffer state)
-  "Stop waiting for URL, which BUFFER was to receive; STATE is for its callback."
-  (setcar state 'late)
-  (when (buffer-live-p buffer)
-    (rlm-add--bury buffer))
-  (message "rlm: %s did not answer within %s seconds" url rlm-url-timeout))
-
-(defun rlm-add--bury (buffer)
-  "Kill BUFFER and the process that fills it; nobody is called back."
-  (when-let ((process (get-buffer-process buffer)))
-    (set-process-sentinel process #'ignore)
-    (delete-process process))
-  (let (kill-buffer-query-functions)
-    (kill-buffer buffer)))
-
-(defun rlm-add--fetched (status url collection state)
-  "Add the page in the current buffer, which is the answer to URL.
-STATUS is what url.el says of it, COLLECTION the one to add to, and STATE a
-list of the timer that would give it up, or of the symbol late."
-  (let ((buffer (current-buffer))
-        (late (eq (car state) 'late)))
-    (when (timerp (car state))
-      (cancel-timer (car state)))
-    (setcar state 'answered)
-    (unwind-protect
-        (unless late
-          (condition-case problem
-              (progn
-                (rlm-add--check-answer status)
-                (unless (eq collection rlm-collection-current)
-                  (user-error "The collection it was for is not the current one any more"))
-                (rlm-add-items (list (rlm-add--page-item url))))
-            (error (message "rlm: %s was not added: %s" url
-                            (error-message-string problem)))))
-      (rlm-add--bury buffer))))
-
-(defun rlm-add--check-answer (status)
-  "Signal an error unless STATUS is that of a page that is there."
-  (when-let ((problem (plist-get status :error)))
-    (user-error "%s" (if (and (eq (car problem) 'error) (eq (cadr problem) 'http))
-                         (format "the server says %s" (nth 2 problem))
-                       (error-message-string problem)))))
-
-(defun rlm-add--page-item (url)
-  "Return the page in the current buffer, the answer to URL, as an item."
-  (goto-char (point-min))
-  (let* ((case-fold-search t)
-         (headers (if (re-search-forward "\r?\n\r?\n" nil t) (point) (point-max)))
-         (type (rlm-add--content-type headers))
-         (text (decode-coding-string
-                (buffer-substring-no-properties headers (point-max))
-                (rlm-add--coding (cdr type)))))
-    (pcase-let ((`(,title . ,text)
-                 (cond ((member (car type) '("text/html" "application/xhtml+xml"))
-                        (rlm-add--rendered text))
-                       ((string-match-p "\\`text/\\|[/+]\\(?:json\\|xml\\|javascript\\)\\'"
-                                        (car type))
-                        (cons nil (string-replace "\r\n" "\n" text)))
-                       (t (user-error "It is %s, not text" (car type))))))
-      (rlm-item-of-text text (or title url) (concat "rlm-buffer:" url) url))))
-
-(defun rlm-add--content-type (headers)
-  "Return the type of the answer whose HEADERS end there, and its charset."
-  (goto-char (point-min))
-  (if (re-search-forward
-       "^content-type:[ \t]*\\([^; \t\r\n]+\\)\\(?:.*charset=\"?\\([^\"; \t\r\n]+\\)\\)?"
-       headers t)
-      (cons (downcase (match-string 1)) (match-string 2))
-    (cons "text/plain" nil)))
-
-(defun rlm-add--coding (charset)
-  "Return the coding system for CHARSET, a name or nil."
-  (let ((coding (and charset (intern (downcase charset)))))
-    (if (and coding (coding-system-p coding)) coding 'utf-8)))
-
-(defun rlm-add--rendered (html)
-  "Return a cons of the title and the text of HTML.
-Without the library for it in this Emacs, the text is HTML as it is."
-  (if (not (and (fboundp 'libxml-parse-html-region)
-                (or (not (fboundp 'libxml-available-p)) (libxml-available-p))))
-      (cons nil html)
-    (require 'shr)
-    (with-temp-buffer
-      (insert html)
-      (let* ((dom (libxml-parse-html-region (point-min) (point-max)))
-             (title (car (dom-by-tag dom 'title)))
-             (shr-inhibit-images t) (shr-use-fonts nil) (shr-width 100))
-        (erase-buffer)
-        (shr-insert-document dom)
-        (cons (and title (string-trim (replace-regexp-in-string "[ \t\n]+" " "
-                                                                (dom-text title))))
-              (buffer-substring-no-properties (point-min) (point-max)))))))
 
 (provide 'rlm-add)
 ;;; rlm-add.el ends here

@@ -29,8 +29,10 @@
 (require 'rlm)
 (require 'rlm-add)
 (require 'rlm-collection)
+(require 'rlm-collection-save)
 (require 'rlm-client)
 (require 'rlm-context)
+(require 'rlm-item)
 (require 'rlm-rpc)
 (require 'rlm-run)
 (require 'rlm-table)
@@ -44,6 +46,9 @@
 
 (defvar-local rlm-collection-list--estimate nil
   "What stands below the list: a string.")
+
+(defvar-local rlm-collection-list--foot nil
+  "Overlay of all rows, which shows what stands below them.")
 
 (defvar-local rlm-collection-list--asked nil
   "What the last estimate was asked about; that of an older one is dropped.")
@@ -74,7 +79,10 @@
   (setq tabulated-list-padding 2
         tabulated-list-format
         (rlm-table-columns '("Name" 36) '("Size" 9 number) '("Tokens" 11 number) '("Why" 30)))
-  (setq-local revert-buffer-function (lambda (&rest _) (rlm-collection-list--refresh t)))
+  (setq-local revert-buffer-function (lambda (&rest _) (rlm-collection-list--refresh t))
+              tabulated-list-printer #'rlm-table-print-row
+              ;; Rows are drawn within it, so that it stays below them all.
+              rlm-collection-list--foot (make-overlay (point-min) (point-max) nil nil t))
   (tabulated-list-init-header)
   (add-hook 'rlm-collection-changed-hook #'rlm-collection-list--follow))
 
@@ -118,22 +126,10 @@ Directories are measured anew if AGAIN is non-nil, else only new ones."
 ;;;; Drawing
 
 (defun rlm-collection-list--print ()
-  "Draw the list, leaving everybody in the row where they were."
-  (let ((places (mapcar (lambda (window)
-                          (cons window (save-excursion
-                                         (goto-char (window-point window))
-                                         (rlm-table-place))))
-                        (get-buffer-window-list nil nil t)))
-        (place (rlm-table-place))
-        (flagged (rlm-table-marked)))
-    (setq tabulated-list-entries
-          (mapcar #'rlm-collection-list--row (rlm-collection-items rlm-collection-current)))
-    (tabulated-list-print)
-    (rlm-table-mark-again flagged "D")
-    (rlm-collection-list--draw-foot)
-    (goto-char (rlm-table-position place))
-    (pcase-dolist (`(,window . ,place) places)
-      (set-window-point window (rlm-table-position place)))))
+  "Draw the list."
+  (rlm-table-draw (mapcar #'rlm-collection-list--row
+                          (rlm-collection-items rlm-collection-current)))
+  (overlay-put rlm-collection-list--foot 'after-string (rlm-collection-list--foot-text)))
 
 (defun rlm-collection-list--row (item)
   "Return the row of ITEM."
@@ -171,18 +167,14 @@ Directories are measured anew if AGAIN is non-nil, else only new ones."
       (format "Collection %s" name)
     "In all"))
 
-(defun rlm-collection-list--draw-foot ()
-  "Draw what stands below the rows."
-  (let ((inhibit-read-only t))
-    (save-excursion
-      (goto-char (point-max))
-      (insert (if (rlm-collection-empty-p)
-                  (substitute-command-keys
-                   "Nothing is collected.  \\[rlm-add] adds what is meant where you are.\n")
-                (format "\n  %s: %s\n"
-                        (rlm-collection-list--total)
-                        (or rlm-collection-list--estimate "measuring..."))))
-      (set-buffer-modified-p nil))))
+(defun rlm-collection-list--foot-text ()
+  "Return what stands below the rows."
+  (if (rlm-collection-empty-p)
+      (substitute-command-keys
+       "Nothing is collected.  \\[rlm-add] adds what is meant where you are.\n")
+    (format "\n  %s: %s\n"
+            (rlm-collection-list--total)
+            (or rlm-collection-list--estimate "measuring..."))))
 
 ;;;; Measuring
 
@@ -214,9 +206,11 @@ Directories are measured anew if AGAIN is non-nil, else only new ones."
   (unless (rlm-item-seen-gone-p item)
     (let* ((buffer (current-buffer))
            (context (rlm-context-make "directory" (rlm-item-file item))))
-      (setf (rlm-context-sources context)
-            (list (rlm-context--source context (rlm-item-file item) nil nil)))
-      (ignore-error user-error ; while runs go on at another server, it stays unmeasured
+      ;; What can't be asked about, or only when no run goes on elsewhere, stays
+      ;; unmeasured; what stands below the list says why.
+      (ignore-error user-error
+        (setf (rlm-context-sources context)
+              (list (rlm-context--source context (rlm-item-file item) nil nil)))
         (rlm-client-go-to context)
         (rlm-rpc-ask 'rlm/estimate (rlm-client-params context)
                      (lambda (estimate)
@@ -275,7 +269,7 @@ Directories are measured anew if AGAIN is non-nil, else only new ones."
   (with-current-buffer (get-buffer-create (format "*rlm text: %s*" (rlm-item-name item)))
     (let ((inhibit-read-only t))
       (erase-buffer)
-      (insert (rlm-collection--text (rlm-item-file item))))
+      (insert (rlm-item-text item)))
     (special-mode)
     (goto-char (point-min))
     (current-buffer)))

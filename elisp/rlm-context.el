@@ -189,7 +189,7 @@ Where the buffer is gone, FUNCTION is called in another one, with nil."
   "Return the current buffer's text from BEG to END as a context."
   (rlm-context-check-region beg end)
   (let ((from (copy-marker beg))
-        (to (copy-marker end t)))
+        (to (copy-marker end)))
     (rlm-context--made-by
      (rlm-context--of-part beg end (format "region of %s" (buffer-name)))
      (lambda (live)

@@ -25,6 +25,7 @@
 (require 'subr-x)
 (require 'rlm)
 (require 'rlm-client)
+(require 'rlm-commands)
 (require 'rlm-run)
 
 (defconst rlm-doctor--buffer "*rlm doctor*"

@@ -28,6 +28,7 @@
 (require 'rlm)
 (require 'rlm-add)
 (require 'rlm-collection)
+(require 'rlm-item)
 
 (defvar embark-bookmark-map)
 (defvar embark-buffer-map)

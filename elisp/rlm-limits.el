@@ -26,7 +26,7 @@
 (require 'rlm-run)
 (require 'rlm-rpc)
 
-(declare-function rlm-live-run "rlm" ())
+(declare-function rlm-live-run "rlm-commands" ())
 
 (defun rlm-limits-read (limits &optional reason)
   "Let the user choose one of LIMITS, a plist, and its new value.

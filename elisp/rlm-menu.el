@@ -30,6 +30,7 @@
 (require 'transient)
 (require 'rlm)
 (require 'rlm-client)
+(require 'rlm-collection-save)
 (require 'rlm-context)
 (require 'rlm-models)
 (require 'rlm-rpc)
@@ -144,13 +145,13 @@ It has to pass TEST; WANTED says in words what does."
 (transient-define-infix rlm-menu-root-model ()
   "Choose the root model of the question."
   :class 'rlm-menu-setting :setting :rootModel
-  :description "Root model" :unset "the server's choice"
+  :description "Root model"
   :reader (rlm-menu--model-reader "Root model"))
 
 (transient-define-infix rlm-menu-sub-model ()
   "Choose the model for sub-calls."
   :class 'rlm-menu-setting :setting :subModel
-  :description "Sub model " :unset "the server's choice"
+  :description "Sub model "
   :reader (rlm-menu--model-reader "Sub model"))
 
 (transient-define-infix rlm-menu-depth ()
@@ -189,7 +190,7 @@ It has to pass TEST; WANTED says in words what does."
 (transient-define-infix rlm-menu-profile ()
   "Choose the profile by which the root model is spoken to."
   :class 'rlm-menu-setting :setting :profile
-  :description "Profile   " :unset "by the model's name"
+  :description "Profile   " :unset "by the name"
   :reader (lambda (old)
             (completing-read "Profile (empty: by the model's name): "
                              rlm-menu-profiles nil nil old)))
@@ -197,7 +198,7 @@ It has to pass TEST; WANTED says in words what does."
 (transient-define-infix rlm-menu-direct ()
   "Let a text that fits go straight to the model, without code, or never."
   :class 'rlm-menu-choice :setting :direct
-  :description "Direct    " :unset "as the profile says")
+  :description "Direct    " :unset "by profile")
 
 (transient-define-infix rlm-menu-approve ()
   "Let each piece of code wait for your approval."
@@ -332,9 +333,24 @@ It has to pass TEST; WANTED says in words what does."
 
 ;;;; The menu
 
+(defconst rlm-menu--lines
+  '(:rootModel :subModel :profile :maxDepth :cost :seconds :iterations :approve :direct :fresh
+    :noCache)
+  "The settings that have lines in the menu.")
+
+(defun rlm-menu--heading ()
+  "Return the heading of the menu, with what is set but has no line in it.
+That can be in a preset."
+  (let ((others (cl-loop for (name value) on rlm-menu--settings by #'cddr
+                         when (and value (not (memq name rlm-menu--lines)))
+                         nconc (list name value))))
+    (concat (propertize "Ask" 'face 'transient-heading)
+            (if others (format "  (also set: %s)" (rlm-settings-text others)) ""))))
+
 (transient-define-prefix rlm-menu ()
   "Ask a question: what about, by which models, and at what price."
-  [["Ask"
+  ;; A terminal of 80 columns and 24 lines has room for it.
+  [[:description rlm-menu--heading
     ("q" rlm-menu-question)
     ("w" rlm-menu-subject)]]
   [["Models"
@@ -346,26 +362,25 @@ It has to pass TEST; WANTED says in words what does."
     ("b" rlm-menu-cost)
     ("t" rlm-menu-seconds)
     ("i" rlm-menu-iterations)]
-   ["How"
-    ("A" rlm-menu-approve)
-    ("D" rlm-menu-direct)
-    ("F" rlm-menu-fresh)
-    ("N" rlm-menu-no-cache)]]
-  [["Question"
-    ("RET" rlm-menu-ask)
-    ("e" rlm-menu-estimate)]
-   ["Collection"
-    ("+" rlm-menu-add)
-    ("x" "List it" rlm-context)]
-   ["Presets"
-    ("p" rlm-menu-use-preset)
-    ("P" rlm-menu-save-preset)
-    ("R" rlm-menu-reset)]
    ["Elsewhere"
     ("L" "All runs" rlm-runs)
     ("M" "Models" rlm-models)
     ("C" "Costs" rlm-costs)
     ("?" "Doctor" rlm-doctor)]]
+  [["How"
+    ("A" rlm-menu-approve)
+    ("D" rlm-menu-direct)
+    ("F" rlm-menu-fresh)
+    ("N" rlm-menu-no-cache)]
+   ["Question"
+    ("RET" rlm-menu-ask)
+    ("e" rlm-menu-estimate)
+    ("+" rlm-menu-add)
+    ("x" "List what is collected" rlm-context)]
+   ["Presets"
+    ("p" rlm-menu-use-preset)
+    ("P" rlm-menu-save-preset)
+    ("R" rlm-menu-reset)]]
   (interactive)
   (setq rlm-menu--place (rlm-settings-place)
         rlm-menu--settings (copy-sequence (rlm-settings-remembered rlm-menu--place))

@@ -28,7 +28,7 @@
 (require 'rlm-run)
 (require 'rlm-restore)
 
-(declare-function rlm-read-run "rlm" ())
+(declare-function rlm-read-run "rlm-commands" ())
 
 (defvar rlm-ol-open-functions nil
   "Functions called with the id that a link names, until one has shown it.")

@@ -30,7 +30,7 @@
 (require 'rlm-rpc)
 (require 'rlm-run)
 
-(declare-function rlm-read-run "rlm" ())
+(declare-function rlm-read-run "rlm-commands" ())
 
 ;;;; Marks
 

@@ -29,7 +29,7 @@
 (declare-function bookmark-prop-get "bookmark" (name property))
 (declare-function rlm-client-open "rlm-client" (summary &optional hidden))
 (declare-function rlm-browse--reveal "rlm-browse" ())
-(declare-function rlm-redraw "rlm" ())
+(declare-function rlm-redraw "rlm-commands" ())
 (defvar desktop-buffer-mode-handlers)
 
 (defvar-local rlm-restore--goal nil

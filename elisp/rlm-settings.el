@@ -31,6 +31,7 @@
 (require 'subr-x)
 (require 'rlm)
 (require 'rlm-collection)
+(require 'rlm-collection-save)
 (require 'rlm-context)
 (require 'rlm-options)
 (require 'rlm-private)

@@ -17,8 +17,8 @@
 
 ;; What the lists of models, runs and costs share: a mode whose buffer asks
 ;; the server for its rows and goes on meanwhile, and again while they change
-;; and someone sees it; and cells that show a number for people but are sorted
-;; by its value.
+;; and someone sees it; rows that keep their marks however they are sorted; and
+;; cells that show a number for people but are sorted by its value.
 
 ;;; Code:
 
@@ -45,6 +45,9 @@ The rows are as in `tabulated-list-entries'.")
   "Function that returns non-nil if the rows of this buffer change by themselves.
 Nil: they do not.  While a run of this Emacs goes on, they may in any case.")
 
+(defvar-local rlm-table--marks nil
+  "The rows that are marked: an alist of their ids and letters.")
+
 (defconst rlm-table--garbage 32000000
   "Bytes that may be allocated for a list before garbage is collected.
 Rows are kept: to collect in their midst finds nothing, and takes
@@ -53,7 +56,8 @@ most of the time.")
 (define-derived-mode rlm-table-mode tabulated-list-mode "rlm table"
   "Major mode of lists that the server fills."
   :interactive nil
-  (setq-local revert-buffer-function (lambda (&rest _) (rlm-table-refresh)))
+  (setq-local revert-buffer-function (lambda (&rest _) (rlm-table-refresh))
+              tabulated-list-printer #'rlm-table-print-row)
   (add-hook 'window-buffer-change-functions (lambda (_window) (rlm-table-follow)) nil t))
 
 (defun rlm-table-show (name mode)
@@ -95,21 +99,30 @@ If other rows are wanted when it answers, it is asked again."
           (rlm-table-follow))))))
 
 (defun rlm-table--fill (answer)
-  "Show the rows that ANSWER gives, where everybody was."
-  (setq tabulated-list-entries (funcall rlm-table-rows-function answer))
-  (if (null tabulated-list-entries)
-      (rlm-table--say "There is nothing yet.")
-    ;; Windows keep a point of their own beside the buffer's.
-    (let ((places (mapcar (lambda (window)
-                            (cons window (save-excursion
-                                           (goto-char (window-point window))
-                                           (rlm-table-place))))
-                          (get-buffer-window-list nil nil t)))
-          (marked (rlm-table-marked)))
-      (tabulated-list-print t)
-      (rlm-table-mark-again marked)
-      (pcase-dolist (`(,window . ,place) places)
-        (set-window-point window (rlm-table-position place))))))
+  "Show the rows that ANSWER gives."
+  (let ((rows (funcall rlm-table-rows-function answer)))
+    (if rows
+        (rlm-table-draw rows)
+      (setq tabulated-list-entries nil)
+      (rlm-table--say "There is nothing yet."))))
+
+(defun rlm-table-draw (rows)
+  "Show ROWS, each marked as it was, and everybody where they were.
+ROWS are as in `tabulated-list-entries'."
+  ;; Windows keep a point of their own beside the buffer's.
+  (let ((places (mapcar (lambda (window)
+                          (cons window (save-excursion
+                                         (goto-char (window-point window))
+                                         (rlm-table-place))))
+                        (get-buffer-window-list nil nil t)))
+        (place (rlm-table-place)))
+    (setq tabulated-list-entries rows
+          rlm-table--marks (seq-filter (lambda (mark) (assoc (car mark) rows))
+                                       rlm-table--marks))
+    (tabulated-list-print)
+    (goto-char (rlm-table-position place))
+    (pcase-dolist (`(,window . ,place) places)
+      (set-window-point window (rlm-table-position place)))))
 
 (defun rlm-table-place ()
   "Return where point is: the row, the line and the column."
@@ -180,39 +193,44 @@ If other rows are wanted when it answers, it is asked again."
 
 ;;;; Marks
 
+(defun rlm-table-print-row (id columns)
+  "Draw the row ID with COLUMNS, and its mark: a value of `tabulated-list-printer'."
+  (tabulated-list-print-entry id columns)
+  (when-let ((sign (cdr (assoc id rlm-table--marks))))
+    (save-excursion
+      (forward-line -1)
+      (tabulated-list-put-tag sign))))
+
 (defun rlm-table-mark (&optional sign)
   "Mark the row in this line by SIGN, a letter, and go to the next one."
-  (tabulated-list-put-tag (or sign "*") t))
+  (rlm-table--put-mark (or sign "*")))
 
 (defun rlm-table-unmark ()
   "Remove the mark of the row in this line, and go to the next one."
-  (tabulated-list-put-tag "" t))
+  (rlm-table--put-mark nil))
+
+(defun rlm-table--put-mark (sign)
+  "Let SIGN, a letter or nil, be the mark of the row in this line."
+  (when-let ((id (tabulated-list-get-id)))
+    (setf (alist-get id rlm-table--marks nil t #'equal) sign))
+  (tabulated-list-put-tag (or sign "") t))
 
 (defun rlm-table-unmark-all ()
   "Remove every mark."
+  (setq rlm-table--marks nil)
   (tabulated-list-clear-all-tags))
 
 (defun rlm-table-marked ()
-  "Return the ids of the rows that are marked."
-  (let (ids)
-    (save-excursion
-      (goto-char (point-min))
-      (while (not (eobp))
-        (when (and (not (memq (char-after) '(?\s ?\n))) (tabulated-list-get-id)
-                   (> tabulated-list-padding 0))
-          (push (tabulated-list-get-id) ids))
-        (forward-line)))
-    (nreverse ids)))
-
-(defun rlm-table-mark-again (ids &optional sign)
-  "Mark the rows with IDS, those that are still there, by SIGN."
-  (when ids
-    (save-excursion
-      (goto-char (point-min))
-      (while (not (eobp))
-        (when (member (tabulated-list-get-id) ids)
-          (tabulated-list-put-tag (or sign "*")))
-        (forward-line)))))
+  "Return the ids of the rows that are marked, in the order of the rows."
+  (when rlm-table--marks
+    (let (ids)
+      (save-excursion
+        (goto-char (point-min))
+        (while (not (eobp))
+          (when (assoc (tabulated-list-get-id) rlm-table--marks)
+            (push (tabulated-list-get-id) ids))
+          (forward-line)))
+      (nreverse ids))))
 
 ;;;; Columns and cells
 

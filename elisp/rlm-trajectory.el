@@ -56,14 +56,14 @@
 (declare-function rlm-live-edit "rlm-live" ())
 (declare-function rlm-run-code "rlm-live" (&optional all))
 (declare-function rlm-variables "rlm-variables" (run &optional node))
-(declare-function rlm-redraw "rlm" ())
+(declare-function rlm-redraw "rlm-commands" ())
 (declare-function rlm-resume-run "rlm-durable" (run &optional limits))
 (declare-function rlm-fork-run "rlm-durable" (run iteration &rest changes))
 (declare-function rlm-rerun "rlm-durable" (run))
 (declare-function rlm-watch "rlm-durable" (run &optional budget stop))
 (declare-function rlm-mark-good "rlm-reflect" (run reason))
 (declare-function rlm-mark-bad "rlm-reflect" (run reason))
-(declare-function rlm-ask-anew "rlm" ())
+(declare-function rlm-ask-anew "rlm-commands" ())
 (declare-function rlm-set-limits "rlm-limits" (run limits))
 
 ;;;; Commands of its own

@@ -38,16 +38,9 @@
 
 ;;; Code:
 
-(require 'cl-lib)
 (require 'subr-x)
 
 (declare-function rlm-client-ask "rlm-client" (question context &optional options))
-(declare-function rlm-client-ask-anew "rlm-client" (buffer))
-(declare-function rlm-client-cancel "rlm-client" (id &optional node))
-(declare-function rlm-client-drop "rlm-client" (buffer))
-(declare-function rlm-client-live-buffers "rlm-client" ())
-(declare-function rlm-client-open "rlm-client" (summary))
-(declare-function rlm-client-redraw "rlm-client" (buffer))
 (declare-function rlm-collection-empty-p "rlm-collection" ())
 (declare-function rlm-context-check-buffer "rlm-context" ())
 (declare-function rlm-context-check-region "rlm-context" (beg end))
@@ -58,17 +51,6 @@
 (declare-function rlm-models-read "rlm-models" (prompt models default))
 (declare-function rlm-models-fetch "rlm-models" ())
 (declare-function rlm-project-root "rlm-project" ())
-(declare-function rlm-rpc-call "rlm-rpc" (method params &optional timeout))
-(declare-function rlm-rpc-forgive "rlm-rpc" ())
-(declare-function rlm-rpc-request "rlm-rpc" (method params &rest rest))
-(declare-function rlm-rpc-error-text "rlm-rpc" (problem))
-(declare-function rlm-rpc-live-p "rlm-rpc" ())
-(declare-function rlm-rpc-stop "rlm-rpc" (&optional reason))
-(declare-function rlm-run-id "rlm-run" (run))
-(declare-function rlm-run-iterations "rlm-run" (run))
-(declare-function rlm-run-live-p "rlm-run" (run))
-(declare-function rlm-run-question "rlm-run" (run))
-(declare-function rlm-run-in-buffer "rlm-run" (&optional buffer))
 
 (autoload 'rlm-ask-project "rlm-project" nil t)
 (autoload 'rlm-ask-dired "rlm-dired" nil t)
@@ -78,16 +60,24 @@
 (autoload 'rlm-add "rlm-add" nil t)
 (autoload 'rlm-add-bookmark "rlm-add" nil t)
 (autoload 'rlm-add-files "rlm-add" nil t)
-(autoload 'rlm-add-url "rlm-add" nil t)
+(autoload 'rlm-add-url "rlm-url" nil t)
 (autoload 'rlm-context "rlm-collection-list" nil t)
 (autoload 'rlm-ask-collection "rlm-collection" nil t)
-(autoload 'rlm-save-collection "rlm-collection" nil t)
-(autoload 'rlm-load-collection "rlm-collection" nil t)
-(autoload 'rlm-delete-collection "rlm-collection" nil t)
+(autoload 'rlm-save-collection "rlm-collection-save" nil t)
+(autoload 'rlm-load-collection "rlm-collection-save" nil t)
+(autoload 'rlm-delete-collection "rlm-collection-save" nil t)
 (autoload 'rlm-clear-collection "rlm-collection" nil t)
 (autoload 'rlm-save-preset "rlm-settings" nil t)
 (autoload 'rlm-delete-preset "rlm-settings" nil t)
 (autoload 'rlm-ask-with-preset "rlm-settings" nil t)
+(autoload 'rlm-live-run "rlm-commands")
+(autoload 'rlm-read-run "rlm-commands")
+(autoload 'rlm-cancel "rlm-commands" nil t)
+(autoload 'rlm-ask-anew "rlm-commands" nil t)
+(autoload 'rlm-redraw "rlm-commands" nil t)
+(autoload 'rlm-open-run "rlm-commands" nil t)
+(autoload 'rlm-stop-server "rlm-commands" nil t)
+(autoload 'rlm-restart-server "rlm-commands" nil t)
 (autoload 'rlm-runs "rlm-runs" nil t)
 (autoload 'rlm-resume-run "rlm-durable" nil t)
 (autoload 'rlm-delete-runs "rlm-runs" nil t)
@@ -362,122 +352,6 @@ Without transient, which Emacs has since version 28.1, ask as `rlm-ask' does."
         (call-interactively 'rlm-menu))
     (message "There is no menu without transient")
     (call-interactively #'rlm-ask)))
-
-;;;; Runs
-
-(defun rlm-live-run ()
-  "Return the run that is meant: of this buffer, else the live one, else ask."
-  (require 'rlm-client)
-  (or (rlm-run-in-buffer)
-      (let ((buffers (rlm-client-live-buffers)))
-        (cond ((null buffers) (user-error "No run is going on"))
-              ((cdr buffers)
-               (rlm-run-in-buffer
-                (get-buffer (completing-read "Which run: " (mapcar #'buffer-name buffers)
-                                             nil t))))
-              (t (rlm-run-in-buffer (car buffers)))))))
-
-;;;###autoload
-(defun rlm-cancel (run &optional cell-only)
-  "Cancel RUN; it ends with the best answer so far.
-Interactively, this is the run of the current buffer, else the one that is
-going on.  With a prefix argument, CELL-ONLY, only the code that runs now is
-stopped, and the model is told so."
-  (interactive (list (rlm-live-run) current-prefix-arg))
-  (require 'rlm-client)
-  (cond ((not (rlm-run-live-p run))
-         (user-error "The run has ended already"))
-        ((not (rlm-run-id run))
-         (dolist (buffer (rlm-client-live-buffers))
-           (when (eq run (rlm-run-in-buffer buffer))
-             (rlm-client-drop buffer)))
-         (message "Not asked"))
-        (t (rlm-client-cancel (rlm-run-id run)
-                              (and cell-only (format "0.%d" (rlm-run-iterations run))))
-           (message "Cancelling..."))))
-
-(defun rlm-ask-anew ()
-  "Ask the question of this buffer once more, in spite of kept answers.
-What it is about is read anew; the new answers take the place of those kept."
-  (interactive)
-  (require 'rlm-client)
-  (let ((run (or (rlm-run-in-buffer) (user-error "This buffer shows no run"))))
-    (when (rlm-run-live-p run)
-      (user-error "This question is being answered"))
-    (rlm-client-ask-anew (current-buffer))))
-
-(defun rlm-redraw ()
-  "Draw the run of this buffer anew from its log."
-  (interactive)
-  (require 'rlm-client)
-  (unless (rlm-run-in-buffer)
-    (user-error "This buffer shows no run"))
-  (rlm-client-redraw (current-buffer)))
-
-;;;###autoload
-(defun rlm-open-run (summary)
-  "Show a run, drawn from its log, and follow it if it is live.
-SUMMARY is a plist as the server's `rlm/runs' gives it."
-  (interactive (list (rlm-read-run)))
-  (require 'rlm-client)
-  (rlm-client-open summary))
-
-(defun rlm-read-run ()
-  "Let the user choose a run, the newest first."
-  (require 'rlm-client)
-  (let* ((runs (append (plist-get (rlm-rpc-call 'rlm/runs '(:limit 200) 10) :runs) nil))
-         (table (mapcar (lambda (run) (cons (rlm--run-label run) run)) runs)))
-    (unless table
-      (user-error "There are no runs yet"))
-    (cdr (assoc (completing-read "Run: " (rlm--in-order table) nil t) table))))
-
-(defun rlm--in-order (table)
-  "Return a completion table for the alist TABLE, in its order."
-  (lambda (string predicate action)
-    (if (eq action 'metadata)
-        '(metadata (display-sort-function . identity) (cycle-sort-function . identity))
-      (complete-with-action action table string predicate))))
-
-(defun rlm--run-label (run)
-  "Return a line for RUN, a plist."
-  (format "%s  [%s, %s%s]"
-          (truncate-string-to-width
-           (replace-regexp-in-string "[ \t\n]+" " " (plist-get run :question)) 100 nil nil t)
-          (format-time-string "%F %T" (plist-get run :started))
-          (plist-get run :status)
-          (let ((mark (plist-get run :mark)))
-            (cond ((null mark) "")
-                  ((eq (plist-get mark :good) t) ", good")
-                  (t ", bad")))))
-
-;;;; Server
-
-;;;###autoload
-(defun rlm-stop-server ()
-  "Stop the server; what is going on is interrupted."
-  (interactive)
-  (require 'rlm-client)
-  (unless (rlm-rpc-live-p)
-    (user-error "No server is connected"))
-  (rlm-rpc-stop "The server was stopped.")
-  (message "The rlm server is stopped"))
-
-;;;###autoload
-(defun rlm-restart-server ()
-  "Stop the server if there is one, and start it again."
-  (interactive)
-  (require 'rlm-client)
-  (when (rlm-rpc-live-p)
-    (rlm-rpc-stop "The server was restarted."))
-  (rlm-rpc-forgive)
-  (condition-case problem
-      (rlm-rpc-request
-       'rlm/status nil
-       :success (lambda (status)
-                  (message "The rlm server runs (version %s, process %s)"
-                           (plist-get status :serverVersion) (plist-get status :pid)))
-       :error (lambda (problem) (message "rlm: %s" (rlm-rpc-error-text problem))))
-    (rlm-rpc-error (user-error "%s" (cadr problem)))))
 
 ;;;; Keys
 

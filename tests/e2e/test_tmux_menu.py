@@ -100,8 +100,13 @@ async def test_presets(terminal: Terminal) -> None:
 
 
 async def test_every_prompt_of_the_menu_can_be_quit(terminal: Terminal) -> None:
+    terminal.columns, terminal.rows = 80, 24
     await terminal.start(project(terminal.home) / "harbour.txt")
-    await menu(terminal)
+    screen = await menu(terminal)
+    # All of it is seen in a terminal of the usual size.
+    assert re.search(r"[?] Doctor$", screen, re.M)
+    assert re.search(r"x List what is collected$", screen, re.M)
+    assert not re.search(r"\\$", screen, re.M), "a line is broken"
     prompts = {
         "q": "Ask about",
         "m": "Root model",

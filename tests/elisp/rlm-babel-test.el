@@ -110,6 +110,40 @@ What is the keeper called?
       (should (string-match-p "Odalys" (rlm-test-drawer)))
       (should (= 1 (how-many "#\\+RESULTS:" (point-min)))))))
 
+(ert-deftest rlm-babel-the-result-is-undone-by-itself ()
+  (rlm-test-with
+    (rlm-test-babel (concat rlm-test-block "\n")
+      (switch-to-buffer (current-buffer))
+      (search-forward "What")
+      (rlm-test-execute)
+      (goto-char (point-max))
+      (undo-boundary)
+      (insert "Written meanwhile.\n")
+      (rlm-test-wait (lambda () (null rlm-babel--jobs)))
+      (should (string-match-p "Odalys" (rlm-test-drawer)))
+      (rlm-test-keys "C-/")
+      (should-not (string-match-p "Odalys" (buffer-string)))
+      (should (string-match-p "Written meanwhile" (buffer-string)))
+      (should (string-match-p "being answered" (rlm-test-drawer))))))
+
+(ert-deftest rlm-babel-a-question-is-edited-as-prose ()
+  (rlm-test-with
+    (rlm-test-babel rlm-test-block
+      (search-forward "What")
+      (let ((org-src-window-setup 'current-window))
+        (rlm-test-keys "C-c '")
+        (should (eq 'text-mode major-mode))
+        (should (equal "What is the keeper called?\n" (buffer-string)))
+        (rlm-test-keys "C-c '")))))
+
+(ert-deftest rlm-babel-names-with-blanks-in-quotes ()
+  (rlm-test-with
+    (rlm-test-babel ""
+      (rlm-test-file "b c.txt" "text\n")
+      (should (equal '("harbour.txt" "b c.txt" "notes.org")
+                     (mapcar (lambda (item) (file-name-nondirectory (rlm-item-file item)))
+                             (rlm-babel--items "harbour.txt \"b c.txt\" notes.org")))))))
+
 (ert-deftest rlm-babel-two-blocks-and-a-narrowed-buffer ()
   (rlm-test-with
     (rlm-test-file "boats.txt" "Boats leave at dawn.\n")

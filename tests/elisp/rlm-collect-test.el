@@ -24,6 +24,8 @@
 (require 'rlm-test-lib)
 (require 'rlm-add)
 (require 'rlm-collection-list)
+(require 'rlm-collection-save)
+(require 'rlm-url)
 (require 'bookmark)
 (require 'compile)
 (require 'dired)
@@ -103,6 +105,9 @@ They are those of the collection; directories give nil for all but the name."
       (insert "zero\n")
       (search-forward "tw")
       (insert "eet-tw")
+      ;; What is written on after it was not selected.
+      (forward-line)
+      (insert "private\n")
       (should (equal `(("a.txt" ,buffer-file-name 3 "tweet-two\n")) (rlm-test-sources)))
       ;; Killed, it is what it was last.
       (set-buffer-modified-p nil)
@@ -529,8 +534,7 @@ End Tag Table
       (should (equal "collection old/stuff" (rlm-collection-label)))
       (pcase-let ((`(,_ ,_ (,name ,origin ,line ,_)) (rlm-test-sources)))
         (should (equal '("a-note" "rlm-buffer:*a note*" 2) (list name origin line))))
-      (should (equal odd (rlm-collection--text
-                          (rlm-item-file (nth 2 (rlm-collection-items rlm-collection-current))))))
+      (should (equal odd (rlm-item-text (nth 2 (rlm-collection-items rlm-collection-current)))))
       (rlm-test-keys "M-x rlm-delete-collection RET old TAB RET y")
       (should-not (rlm-collection-names))
       (should (= 3 (length (rlm-test-collected)))))))
@@ -580,6 +584,24 @@ End Tag Table
      (with-current-buffer rlm-collection-list--buffer
        ,@body)))
 
+(defun rlm-test-list-marks ()
+  "Return the rows of the list, each a cons of its mark and the base of its name."
+  (let (rows)
+    (goto-char (point-min))
+    (while (tabulated-list-get-id)
+      (push (cons (char-after) (file-name-base (rlm-item-file (tabulated-list-get-id)))) rows)
+      (forward-line))
+    (nreverse rows)))
+
+(defun rlm-test-foot ()
+  "Return what stands below the rows of the list."
+  (mapconcat (lambda (overlay) (or (overlay-get overlay 'after-string) ""))
+             (overlays-in (point-min) (point-max)) ""))
+
+(defun rlm-test-wait-foot (regexp)
+  "Wait until what stands below the rows of the list matches REGEXP."
+  (rlm-test-wait (lambda () (string-match-p regexp (rlm-test-foot)))))
+
 (defun rlm-test-list-row (text)
   "Go to the row that holds TEXT."
   (goto-char (point-min))
@@ -596,8 +618,7 @@ End Tag Table
         (narrow-to-region 5 14)
         (rlm-add)
         (rlm-test-in-list
-          (rlm-test-wait-text (current-buffer)
-                              "In all: 3 files, .*; offline/extractive; free")
+          (rlm-test-wait-foot "In all: 3 files, .*; offline/extractive; free")
           (rlm-test-wait-text (current-buffer) "tree/ +94 bytes +23 +chosen, 2 files$")
           (let ((text (buffer-string)))
             (should (string-match-p "harbour.txt +49 bytes +12 +chosen$" text))
@@ -609,7 +630,27 @@ End Tag Table
           (rlm-test-keys "S")
           (should (< (progn (rlm-test-list-row "a note") (point))
                      (progn (rlm-test-list-row "harbour") (point))
-                     (progn (rlm-test-list-row "tree/ ") (point)))))))))
+                     (progn (rlm-test-list-row "tree/ ") (point))))
+          ;; What stands below the rows stays there.
+          (should (string-match-p "In all: 3 files" (rlm-test-foot))))))))
+
+(ert-deftest rlm-collect-list-marks-stay-when-it-is-sorted ()
+  (rlm-test-collecting
+    (dolist (name '("a" "b" "c"))
+      (rlm-add-files (list (rlm-test-file (concat name ".txt") "text\n"))))
+    (rlm-test-in-list
+      (rlm-test-list-row "b.txt")
+      (rlm-test-keys "d")
+      (move-to-column 4)
+      (rlm-test-keys "S S")
+      (should (equal '((?\s . "c") (?D . "b") (?\s . "a")) (rlm-test-list-marks)))
+      ;; What is taken out and added anew is not marked any more.
+      (rlm-test-list-row "b.txt")
+      (rlm-test-keys "k")
+      (rlm-add-files (list (rlm-test-file "b.txt")))
+      (rlm-test-list-row "b.txt")
+      (should (looking-at-p "  "))
+      (should-error (rlm-test-keys "x") :type 'user-error))))
 
 (ert-deftest rlm-collect-list-prunes ()
   (rlm-test-collecting
@@ -631,7 +672,7 @@ End Tag Table
       (should (looking-at-p "  .*c\\.txt"))
       (should-error (rlm-test-keys "x") :type 'user-error)
       (rlm-test-keys "k")
-      (should (string-match-p "Nothing is collected" (buffer-string)))
+      (should (string-match-p "Nothing is collected" (rlm-test-foot)))
       (should-error (rlm-test-keys "k") :type 'user-error)
       ;; What is added while the list is there appears in it.
       (rlm-add-files (list (rlm-test-file "a.txt")))
@@ -661,7 +702,7 @@ End Tag Table
       (delete-file file)
       (rlm-test-in-list
         (should (string-match-p "a\\.txt +gone" (buffer-string)))
-        (should (string-match-p "In all: .*a\\.txt is gone; remove it" (buffer-string)))
+        (should (string-match-p "In all: .*a\\.txt is gone; remove it" (rlm-test-foot)))
         (should-error (rlm-ask-collection "What?") :type 'user-error)
         (should-error (rlm-test-keys "RET") :type 'user-error))
       (should-not (seq-filter #'rlm-run-in-buffer (buffer-list))))))

@@ -118,6 +118,13 @@ for struct in (AskOptions, LimitOverrides):
         (should (equal '(:rootModel "big" :limits (:iterations 2))
                        (plist-get asked :options)))))))
 
+(ert-deftest rlm-menu-test-what-has-no-line-stands-in-the-heading ()
+  (let ((rlm-menu--settings '(:cost 0.5 :tokens 1000 :fresh nil :noNotes t)))
+    (should (equal "Ask  (also set: tokens 1000, noNotes)"
+                   (substring-no-properties (rlm-menu--heading)))))
+  (let ((rlm-menu--settings '(:cost 0.5 :tokens nil)))
+    (should (equal "Ask" (substring-no-properties (rlm-menu--heading))))))
+
 (ert-deftest rlm-menu-test-subjects-of-a-place ()
   (rlm-test-with
     (with-temp-buffer

@@ -23,6 +23,7 @@
 
 (require 'rlm-test-lib)
 (require 'tramp)
+(require 'rlm-collection-list)
 
 (defconst rlm-test-host (format "/rlmmock:%s:" (system-name))
   "What names of files on the other machine begin with.")
@@ -165,6 +166,17 @@
       (should (string-match-p "Odalys" (rlm-run-answer run)))
       (should-not rlm-server-host))
     (should-error (rlm-ask-files "What?" (list (rlm-test-there "tree/"))) :type 'user-error)))
+
+(ert-deftest rlm-remote-what-can-not-be-asked-about-spoils-no-list ()
+  (rlm-test-remote
+    (setq rlm-remote-server nil)
+    (let ((rlm-collection-current (rlm-collection--make)))
+      (rlm-add-files (list (rlm-test-there "tree/") (rlm-test-file "tree/harbour.txt")))
+      (rlm-context)
+      (with-current-buffer rlm-collection-list--buffer
+        (should (string-match-p "harbour.txt +49 bytes" (buffer-string)))
+        (should (string-match-p "tree is on another machine"
+                                (overlay-get rlm-collection-list--foot 'after-string)))))))
 
 (provide 'rlm-remote-test)
 ;;; rlm-remote-test.el ends here
