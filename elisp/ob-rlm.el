@@ -43,6 +43,7 @@
 (require 'rlm-client)
 (require 'rlm-collection)
 (require 'rlm-context)
+(require 'rlm-node-parts)
 (require 'rlm-ol)
 (require 'rlm-org)
 (require 'rlm-rpc)
@@ -333,8 +334,8 @@ If INLINE is non-nil, this is a single line."
            (rlm-babel--failure run (or problem (rlm-run-reason run))))
           (inline (rlm-org-line text))
           ((or (member "raw" results) (member "drawer" results))
-           (concat (rlm-org-prose text) (rlm-babel--evidence run) (rlm-babel--foot run)))
-          ((member "org" results) (rlm-org-prose text))
+           (concat (rlm-node-prose text) (rlm-babel--evidence run) (rlm-babel--foot run)))
+          ((member "org" results) (rlm-node-prose text))
           (t (string-trim text)))))
 
 (defun rlm-babel--lisp (value)

@@ -28,6 +28,7 @@
 (require 'subr-x)
 (require 'rlm-fold)
 (require 'rlm-node)
+(require 'rlm-node-parts)
 (require 'rlm-org)
 (require 'rlm-rpc)
 (require 'rlm-run)
@@ -205,7 +206,7 @@ That is the run ID, like the other until ITERATION, but for CHANGES."
         (reason (and run (rlm-run-reason run))))
     (cond ((null run) "")
           ((and answer (not (string-blank-p answer)))
-           (concat "\nIts answer:\n\n" (rlm-forks--clip (rlm-org-prose answer)) "\n"))
+           (concat "\nIts answer:\n\n" (string-trim (rlm-node-prose (rlm-forks--clip answer))) "\n"))
           ;; Of one that the server has listed, neither is known here.
           ((equal reason "") "")
           (t (concat "\n" (rlm-org-prose (or reason "It has no answer.")) "\n")))))

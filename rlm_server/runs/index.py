@@ -29,7 +29,8 @@ _SCHEMA = """
 CREATE TABLE run (
     id TEXT PRIMARY KEY, modified INTEGER NOT NULL, size INTEGER NOT NULL, started REAL NOT NULL,
     project TEXT, parent TEXT, status TEXT NOT NULL, question TEXT NOT NULL,
-    rootModel TEXT NOT NULL, cost REAL, seconds REAL NOT NULL, words TEXT NOT NULL, summary BLOB NOT NULL
+    rootModel TEXT NOT NULL, cost REAL, seconds REAL NOT NULL, words TEXT NOT NULL,
+    summary BLOB NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX state ON run (id, modified, size);
 CREATE INDEX newest ON run (started DESC, id DESC);

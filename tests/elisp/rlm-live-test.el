@@ -185,14 +185,14 @@
       (seq-mapn (lambda (fork id)
                   (with-current-buffer fork
                     (run-hook-with-args 'rlm-after-run-functions
-                                        (rlm-run--make :id id :status "done" :answer id))))
+                                        (rlm-run--make :id id :status "done" :answer (concat "**" id "**")))))
                 forks '("one" "two"))
       (with-current-buffer buffer
         (goto-char (point-min))
         (dolist (id '("one" "two"))
           (re-search-forward "^\\*\\* Fork at iteration 1 with a note (done")
           (re-search-forward (format "^:RLM_FORK: %s$" id))
-          (re-search-forward (format "^Its answer:\n\n%s$" id)))
+          (re-search-forward (format "^Its answer:\n\n\\*%s\\*$" id)))
         (should (= 2 (how-many "^\\*\\* Fork at .* with a note" (point-min))))))))
 
 ;; As for another Emacs, nothing is left here of what this one knew of the forks.
