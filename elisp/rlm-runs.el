@@ -317,17 +317,17 @@ Interactively, these are the marked ones, else the one in this line."
   ;; A run that is the beginning of a fork can go after that alone.
   (rlm-runs--delete (seq-sort-by (lambda (run) (or (plist-get run :started) 0)) #'> chosen) 0 0 nil))
 
-(defun rlm-runs--delete (runs count freed problems)
-  "Delete the logs of RUNS, one after the other, and tell what came of all.
+(defun rlm-runs--delete (chosen count freed problems)
+  "Delete the logs of CHOSEN, one after the other, and tell what came of all.
 Before, COUNT were deleted, with FREED bytes, and there were PROBLEMS."
-  (if (null runs)
+  (if (null chosen)
       (rlm-runs--deleted count freed problems)
-    (rlm-rpc-ask 'rlm/delete (list :runId (plist-get (car runs) :runId))
+    (rlm-rpc-ask 'rlm/delete (list :runId (plist-get (car chosen) :runId))
                  (lambda (result)
-                   (rlm-runs--delete (cdr runs) (1+ count) (+ freed (plist-get result :bytes))
+                   (rlm-runs--delete (cdr chosen) (1+ count) (+ freed (plist-get result :bytes))
                                      problems))
                  (lambda (text)
-                   (rlm-runs--delete (cdr runs) count freed (cons text problems))))))
+                   (rlm-runs--delete (cdr chosen) count freed (cons text problems))))))
 
 (defun rlm-runs--deleted (count freed problems)
   "Tell how many were deleted, COUNT, with FREED bytes, and the PROBLEMS."
