@@ -22,6 +22,7 @@
 
 (require 'seq)
 (require 'subr-x)
+(require 'rlm-node-parts)
 (require 'rlm-org)
 (require 'rlm-run)
 
@@ -41,8 +42,8 @@ If INLINE is non-nil, this is a single line."
            (rlm-babel--failure run (or problem (rlm-run-reason run))))
           (inline (rlm-org-line text))
           ((or (member "raw" results) (member "drawer" results))
-           (concat (rlm-org-prose text) (rlm-babel--evidence run) (rlm-babel--foot run)))
-          ((member "org" results) (rlm-org-prose text))
+           (concat (rlm-node-prose text) (rlm-babel--evidence run) (rlm-babel--foot run)))
+          ((member "org" results) (rlm-node-prose text))
           (t (string-trim text)))))
 
 (defun rlm-babel--lisp (value)

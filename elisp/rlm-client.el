@@ -31,6 +31,7 @@
 (require 'rlm-context)
 (require 'rlm-draw)
 (require 'rlm-draw-run)
+(require 'rlm-forks)
 (require 'rlm-options)
 (require 'rlm-rpc)
 (require 'rlm-run)
@@ -456,7 +457,8 @@ READY is called with the server's answer before they arrive."
   (rlm-client--attach buffer 0
                       (lambda (result)
                         (rlm-trajectory-reset buffer)
-                        (rlm-client--adopt buffer (plist-get result :run)))))
+                        (rlm-client--adopt buffer (plist-get result :run))
+                        (rlm-forks-ask buffer))))
 
 (defun rlm-client--adopt (buffer summary)
   "Let BUFFER show the run that SUMMARY, a plist, is about."

@@ -17,7 +17,9 @@
 
 ;; A fork is a run with a log and a buffer of its own.  In the buffer of the
 ;; run that it began from, a heading beside the iteration shows it: what is
-;; different in it, a link to it, and what came of it.
+;; different in it, a link to it, and what came of it.  Of forks that another
+;; Emacs has begun, or this one before it was started, the server's list of
+;; runs tells when the buffer is drawn from the log.
 
 ;;; Code:
 
@@ -26,18 +28,20 @@
 (require 'subr-x)
 (require 'rlm-fold)
 (require 'rlm-node)
+(require 'rlm-node-parts)
 (require 'rlm-org)
+(require 'rlm-rpc)
 (require 'rlm-run)
 (require 'rlm-trajectory)
 
 (cl-defstruct (rlm-forked (:constructor rlm-forked--make) (:copier nil))
-  "A fork that was begun in this Emacs."
+  "A fork of a run."
   id iteration
-  changes                     ; plist, as `rlm-fork-run' takes it
+  (changes nil)               ; plist, as `rlm-fork-run' takes it; nil: not known
   (run nil)                   ; the `rlm-run' once it has ended
   (place nil))                ; marker at its heading, or nil
 
-(defvar-local rlm-forks--begun nil
+(defvar-local rlm-forks--known nil
   "The forks of this buffer's run, oldest first.")
 
 (defun rlm-forks-add (buffer fork iteration id changes)
@@ -45,8 +49,7 @@
 That is the run ID, like the other until ITERATION, but for CHANGES."
   (let ((new (rlm-forked--make :id id :iteration iteration :changes changes)))
     (with-current-buffer buffer
-      (setq rlm-forks--begun (append rlm-forks--begun (list new)))
-      (add-hook 'rlm-trajectory-drawn-hook #'rlm-forks--draw-again nil t)
+      (rlm-forks--note new)
       (rlm-forks--draw new))
     (with-current-buffer fork
       (add-hook 'rlm-after-run-functions
@@ -56,6 +59,39 @@ That is the run ID, like the other until ITERATION, but for CHANGES."
                       (rlm-forks--ended new run))))
                 nil t))))
 
+(defun rlm-forks--note (fork)
+  "Let FORK be one of this buffer's run, and drawn as often as that is."
+  (setq rlm-forks--known (append rlm-forks--known (list fork)))
+  (add-hook 'rlm-trajectory-drawn-hook #'rlm-forks--draw-again nil t))
+
+(defun rlm-forks-ask (buffer)
+  "Show in BUFFER, which is being drawn from the log of its run, the forks of that."
+  (rlm-rpc-ask 'rlm/runs (list :forkOf (rlm-run-id (rlm-run-in-buffer buffer))
+                               :sort "started" :ascending t :limit 1000)
+               (lambda (result)
+                 (when (buffer-live-p buffer)
+                   (with-current-buffer buffer
+                     (mapc #'rlm-forks--listed (plist-get result :runs))
+                     (rlm-forks--draw-again))))
+               #'ignore))
+
+(defun rlm-forks--listed (summary)
+  "Note the fork that SUMMARY, a plist, is about, and how it is now."
+  (let* ((id (plist-get summary :runId))
+         (status (plist-get summary :status))
+         (fork (seq-find (lambda (fork) (equal id (rlm-forked-id fork))) rlm-forks--known))
+         (run (and fork (rlm-forked-run fork))))
+    (unless fork
+      (setq fork (rlm-forked--make :id id :iteration (plist-get summary :forkedAt)))
+      (rlm-forks--note fork))
+    (unless (equal status (if run (rlm-run-status run) "running"))
+      (setf (rlm-forked-run fork)
+            (unless (equal status "running")
+              (rlm-run--make :id id :status status :reason ""
+                             :seconds (plist-get summary :seconds))))
+      (when (rlm-forks--there-p fork)
+        (rlm-forks--draw fork)))))
+
 (defun rlm-forks--ended (fork run)
   "Show in this buffer that FORK has ended as RUN."
   (setf (rlm-forked-run fork) run)
@@ -64,10 +100,11 @@ That is the run ID, like the other until ITERATION, but for CHANGES."
     (rlm-trajectory-save)))
 
 (defun rlm-forks--draw-again ()
-  "Draw the forks that this buffer has lost, since it was drawn anew."
-  (dolist (fork rlm-forks--begun)
-    (unless (rlm-forks--there-p fork)
-      (rlm-forks--draw fork))))
+  "Draw the forks that this buffer lacks, since it was drawn anew."
+  (unless (rlm-trajectory-replaying-p (current-buffer))
+    (dolist (fork rlm-forks--known)
+      (unless (rlm-forks--there-p fork)
+        (rlm-forks--draw fork)))))
 
 (defun rlm-forks--there-p (fork)
   "Return non-nil if FORK is drawn in this buffer."
@@ -75,7 +112,8 @@ That is the run ID, like the other until ITERATION, but for CHANGES."
     (and place
          (save-excursion
            (goto-char place)
-           (looking-at-p "\\*\\* Fork at ")))))
+           (looking-at-p (concat "\\*\\* Fork at .*\n:PROPERTIES:\n:RLM_FORK: "
+                                 (regexp-quote (rlm-forked-id fork)) "$"))))))
 
 (defun rlm-forks--draw (fork)
   "Draw FORK in this buffer, beside its iteration, if that is drawn."
@@ -127,12 +165,13 @@ That is the run ID, like the other until ITERATION, but for CHANGES."
   (unless (bolp)
     (insert "\n"))
   (rlm-fold-show-newline)
-  (setf (rlm-forked-place fork) (point-marker))
-  (rlm-fold-insert (rlm-forks--text fork))
-  (rlm-node--extend (gethash "0" rlm-node-table))
-  (rlm-fold-drawer (save-excursion
-                     (goto-char (rlm-forked-place fork))
-                     (line-beginning-position 2))))
+  (let ((beg (point)))
+    (rlm-fold-insert (rlm-forks--text fork))
+    ;; What is inserted at a fork comes before it: another one may be drawn again there.
+    (setf (rlm-forked-place fork) (copy-marker beg t))
+    (rlm-node--extend (gethash "0" rlm-node-table))
+    (goto-char beg)
+    (rlm-fold-drawer (line-beginning-position 2))))
 
 (defun rlm-forks--text (fork)
   "Return the text for FORK."
@@ -141,8 +180,8 @@ That is the run ID, like the other until ITERATION, but for CHANGES."
          (code (plist-get changes :code))
          (status (if run (rlm-run-status run) "running")))
     (concat
-     (format "** Fork at iteration %d with %s%s\n" (rlm-forked-iteration fork)
-             (rlm-forks--difference changes)
+     (format "** Fork at iteration %d%s%s\n" (rlm-forked-iteration fork)
+             (if changes (concat " with " (rlm-forks--difference changes)) "")
              (if run
                  (format " (%s, %s)" status (rlm-figure-seconds (or (rlm-run-seconds run) 0)))
                ""))
@@ -167,7 +206,9 @@ That is the run ID, like the other until ITERATION, but for CHANGES."
         (reason (and run (rlm-run-reason run))))
     (cond ((null run) "")
           ((and answer (not (string-blank-p answer)))
-           (concat "\nIts answer:\n\n" (rlm-forks--clip (rlm-org-prose answer)) "\n"))
+           (concat "\nIts answer:\n\n" (string-trim (rlm-node-prose (rlm-forks--clip answer))) "\n"))
+          ;; Of one that the server has listed, neither is known here.
+          ((equal reason "") "")
           (t (concat "\n" (rlm-org-prose (or reason "It has no answer.")) "\n")))))
 
 (defun rlm-forks--clip (text)

@@ -36,6 +36,12 @@ With nil it stays Markdown, but for fences and what would break the buffer."
   :type 'boolean
   :package-version '(rlm . "0.1.0"))
 
+(defun rlm-node-prose (text)
+  "Return TEXT, whole prose that a model has written, as a node would show it."
+  (if rlm-convert-markdown
+      (rlm-markdown-to-org text)
+    (rlm-org-prose text)))
+
 (defun rlm-node-write (node part text)
   "Append TEXT to NODE as PART.
 That is `prose', which is Markdown, `plain' text, `code', `reasoning', or

@@ -13,13 +13,12 @@
 ;; You should have received a copy of the GNU General Public License
 ;; along with this program.  If not, see <https://www.gnu.org/licenses/>.
 
-
 ;;; Commentary:
 
 ;; `rlm-runs' lists the runs that the server has logs of, the newest first:
-;; to be opened, compared, exported, resumed and deleted.  The server
-;; filters, so that thousands of them cost nothing here; the list follows
-;; those that are going on.
+;; to be opened, resumed, forked and deleted, and by commands of other files
+;; compared and exported.  The server filters, so that thousands of them cost
+;; nothing here; the list follows those that are going on.
 
 ;;; Code:
 
@@ -34,7 +33,8 @@
 (require 'rlm-trajectory)
 
 (declare-function rlm-resume-run "rlm-durable" (run &optional limits))
-(declare-function ediff-buffers "ediff" (buffer-a buffer-b &optional startup-hooks job-name))
+
+(autoload 'rlm-runs-compare "rlm-runs-compare" nil t)
 
 (defcustom rlm-runs-limit 200
   "How many runs `rlm-runs' lists at first; `\\<rlm-runs-mode-map>\\[rlm-runs-more]' shows more."
@@ -314,18 +314,20 @@ Interactively, these are the marked ones, else the one in this line."
                                      (plist-get (car runs) :question) 60 nil nil t))))
        (user-error "Nothing is deleted"))
      (list runs)))
-  (let ((left (length chosen)) (freed 0) (problems nil))
-    (dolist (run chosen)
-      (let ((next (lambda ()
-                    (when (zerop (cl-decf left))
-                      (rlm-runs--deleted (- (length chosen) (length problems)) freed problems)))))
-        (rlm-rpc-ask 'rlm/delete (list :runId (plist-get run :runId))
-                     (lambda (result)
-                       (cl-incf freed (plist-get result :bytes))
-                       (funcall next))
-                     (lambda (text)
-                       (push text problems)
-                       (funcall next)))))))
+  ;; A run that is the beginning of a fork can go after that alone.
+  (rlm-runs--delete (seq-sort-by (lambda (run) (or (plist-get run :started) 0)) #'> chosen) 0 0 nil))
+
+(defun rlm-runs--delete (chosen count freed problems)
+  "Delete the logs of CHOSEN, one after the other, and tell what came of all.
+Before, COUNT were deleted, with FREED bytes, and there were PROBLEMS."
+  (if (null chosen)
+      (rlm-runs--deleted count freed problems)
+    (rlm-rpc-ask 'rlm/delete (list :runId (plist-get (car chosen) :runId))
+                 (lambda (result)
+                   (rlm-runs--delete (cdr chosen) (1+ count) (+ freed (plist-get result :bytes))
+                                     problems))
+                 (lambda (text)
+                   (rlm-runs--delete (cdr chosen) count freed (cons text problems))))))
 
 (defun rlm-runs--deleted (count freed problems)
   "Tell how many were deleted, COUNT, with FREED bytes, and the PROBLEMS."
@@ -334,142 +336,6 @@ Interactively, these are the marked ones, else the one in this line."
   (when-let ((buffer (get-buffer rlm-runs--buffer)))
     (with-current-buffer buffer
       (rlm-table-refresh))))
-
-;;;; Exporting
-
-(defconst rlm-runs--formats
-  '(("org" . "org") ("html" . "html") ("markdown" . "md") ("python" . "py") ("rlms" . "jsonl"))
-  "Formats of exports with the extensions of their files.")
-
-;;;###autoload
-(defun rlm-export-run (run format file)
-  "Write RUN, a plist, to FILE in FORMAT.
-That is org (the transcript), html (one page that needs nothing else),
-markdown, python (all its code as one script), or rlms (the log of the
-reference implementation)."
-  (interactive
-   (let* ((run (rlm-runs-here))
-          (format (completing-read "Export as (org, html, markdown, python, rlms): "
-                                   rlm-runs--formats nil t nil nil "html"))
-          (name (file-name-sans-extension (rlm-runs--transcript-name run))))
-     (list run format
-           (read-file-name "Write it to: " nil nil nil
-                           (concat name "." (cdr (assoc format rlm-runs--formats)))))))
-  (let ((file (expand-file-name file)))
-    (when (file-directory-p file)
-      (user-error "%s is a directory" file))
-    (when (and (called-interactively-p 'any) (file-exists-p file)
-               (not (y-or-n-p (format "Replace %s? " (abbreviate-file-name file)))))
-      (user-error "Not written"))
-    (if (equal format "org")
-        (rlm-runs--export-org run file)
-      (unless (equal (file-remote-p file) rlm-server-host)
-        (user-error "The server writes it, on %s; name a file there"
-                    (or rlm-server-host "this machine")))
-      (rlm-rpc-ask 'rlm/export (list :runId (plist-get run :runId) :format format
-                                     :path (file-local-name file))
-                   (lambda (result)
-                     (message "rlm: %s written, %s" (abbreviate-file-name file)
-                              (rlm-figure-size (plist-get result :bytes))))
-                   (lambda (text) (message "rlm: it can't be exported: %s" text))))))
-
-(defun rlm-runs--transcript-name (run)
-  "Return the name of the transcript of RUN, a plist, without its directory."
-  (rlm-transcript-name
-   (rlm-run--make :id (plist-get run :runId) :question (plist-get run :question))))
-
-(defun rlm-runs--export-org (run file)
-  "Write RUN, a plist, to FILE as it is drawn."
-  (let ((buffer (rlm-runs--drawn run)))
-    (with-current-buffer buffer
-      (rlm-transcript-write file))
-    (message "rlm: %s written" (abbreviate-file-name file))))
-
-(defun rlm-runs--drawn (run)
-  "Return the buffer of RUN, a plist, once it is drawn; \\[keyboard-quit] quits."
-  (let* ((buffer (save-window-excursion (rlm-client-open run)))
-         (state (rlm-run-in-buffer buffer))
-         (end (+ (float-time) 60)))
-    ;; It is drawn when its first event is there and no more are awaited.
-    (while (and (< (float-time) end)
-                (buffer-live-p buffer)
-                (or (null (rlm-run-started (setq state (rlm-run-in-buffer buffer))))
-                    (rlm-trajectory-replaying-p buffer)))
-      (accept-process-output nil 0.05)
-      (rlm-trajectory-flush buffer))
-    (unless (rlm-run-started state)
-      (user-error "The log of this run can't be drawn"))
-    (rlm-trajectory-flush buffer)
-    buffer))
-
-;;;; Comparing
-
-(defun rlm-runs-compare (&optional differences)
-  "Show two answers and their figures side by side.
-They are of the two runs that are marked, else of the marked one and the
-one in this line.  With a prefix argument, DIFFERENCES, compare them by Ediff."
-  (interactive "P" rlm-runs-mode)
-  (let* ((marked (delq nil (mapcar #'rlm-runs--summary (rlm-table-marked))))
-         (runs (delete-dups (if (cdr marked) marked
-                              (append marked (list (rlm-runs--at-point)))))))
-    (unless (= 2 (length runs))
-      (user-error "Mark two runs with m, or one and go to the other"))
-    (let ((one (rlm-runs--answer-buffer (car runs) "A"))
-          (two (rlm-runs--answer-buffer (cadr runs) "B")))
-      (if differences
-          (ediff-buffers one two)
-        (delete-other-windows)
-        (switch-to-buffer one)
-        (set-window-buffer (split-window-right) two)))))
-
-(defun rlm-runs--answer-buffer (run letter)
-  "Return a buffer, named after LETTER, with figures and answer of RUN, a plist."
-  (with-current-buffer (get-buffer-create (format "*rlm run %s*" letter))
-    (let ((inhibit-read-only t))
-      (erase-buffer)
-      (insert (rlm-runs--facts run) "\n" (rlm-runs--answer (concat rlm-server-host (plist-get run :log))) "\n"))
-    (special-mode)
-    (setq truncate-lines nil word-wrap t)
-    (goto-char (point-min))
-    (current-buffer)))
-
-(defun rlm-runs--facts (run)
-  "Return the figures of RUN, a plist, as lines."
-  (mapconcat (pcase-lambda (`(,name . ,value)) (format "%-11s %s\n" (concat name ":") value))
-             `(("Question" . ,(plist-get run :question))
-               ("Run" . ,(plist-get run :runId))
-               ("Status" . ,(plist-get run :status))
-               ("Model" . ,(plist-get run :rootModel))
-               ("Project" . ,(or (plist-get run :project) "-"))
-               ("Iterations" . ,(plist-get run :iterations))
-               ("Sub-calls" . ,(plist-get run :subcalls))
-               ("Cost" . ,(rlm-figure-cost (plist-get run :cost)))
-               ("Time" . ,(rlm-figure-seconds (plist-get run :seconds))))
-             ""))
-
-(defun rlm-runs--answer (log)
-  "Return the last answer in LOG, the file of a run, with its evidence."
-  (let ((pieces nil) (evidence nil) (ended t))
-    (with-temp-buffer
-      (let ((coding-system-for-read 'utf-8))
-        (insert-file-contents log))
-      (while (re-search-forward "^{.*\"kind\":\"answer\".*$" nil t)
-        (let ((event (ignore-errors
-                       (json-parse-string (match-string 0) :object-type 'plist
-                                          :false-object nil))))
-          (when (equal "answer" (plist-get event :kind))
-            (when ended
-              (setq pieces nil))
-            (push (plist-get event :text) pieces)
-            (setq evidence (plist-get event :evidence)
-                  ended (not (plist-get event :more)))))))
-    (if (null pieces)
-        "There is no answer."
-      (concat (string-trim-right (apply #'concat (nreverse pieces))) "\n"
-              (mapconcat (lambda (place)
-                           (format "\n- %s:%s %s" (plist-get place :path)
-                                   (plist-get place :line) (plist-get place :quote)))
-                         evidence "")))))
 
 (provide 'rlm-runs)
 ;;; rlm-runs.el ends here

@@ -81,7 +81,7 @@
 (autoload 'rlm-runs "rlm-runs" nil t)
 (autoload 'rlm-resume-run "rlm-durable" nil t)
 (autoload 'rlm-delete-runs "rlm-runs" nil t)
-(autoload 'rlm-export-run "rlm-runs" nil t)
+(autoload 'rlm-export-run "rlm-export" nil t)
 (autoload 'rlm-models "rlm-models" nil t)
 (autoload 'rlm-fork-run "rlm-durable" nil t)
 (autoload 'rlm-rerun "rlm-durable" nil t)

@@ -662,6 +662,8 @@ class RunSummary(Wire):
     """Size of the log."""
     parent_run_id: str | None = None
     """The run that it shares its beginning with."""
+    forked_at: int | None = None
+    """The first iteration that is its own, where it shares a beginning."""
     rerun_of: str | None = None
     """The run whose program it ran again."""
     mark: Mark | None = None
@@ -692,6 +694,8 @@ class RunsParams(Strict):
     """Only runs in this state."""
     text: str = ""
     """Only runs whose question, project, model or id holds these words, each of them."""
+    fork_of: str | None = None
+    """Only runs that share their beginning with this one."""
     sort: RunsOrder = "started"
     """By what they are sorted, on all pages; of equal ones the newest comes first."""
     ascending: bool = False

@@ -20,7 +20,7 @@ from rlm_server.runs.summary import summarise
 
 logger = logging.getLogger(__name__)
 
-VERSION = 2
+VERSION = 3
 EVERY = 1 << 40
 """A limit that leaves nothing out."""
 LOCK_SECONDS = 10.0
@@ -28,8 +28,9 @@ LOCK_SECONDS = 10.0
 _SCHEMA = """
 CREATE TABLE run (
     id TEXT PRIMARY KEY, modified INTEGER NOT NULL, size INTEGER NOT NULL, started REAL NOT NULL,
-    project TEXT, status TEXT NOT NULL, question TEXT NOT NULL, rootModel TEXT NOT NULL,
-    cost REAL, seconds REAL NOT NULL, words TEXT NOT NULL, summary BLOB NOT NULL
+    project TEXT, parent TEXT, status TEXT NOT NULL, question TEXT NOT NULL,
+    rootModel TEXT NOT NULL, cost REAL, seconds REAL NOT NULL, words TEXT NOT NULL,
+    summary BLOB NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX state ON run (id, modified, size);
 CREATE INDEX newest ON run (started DESC, id DESC);
@@ -77,8 +78,8 @@ class Index:
 
     def forks(self, run_id: str) -> list[str]:
         """The runs that share the beginning of this one."""
-        runs = self.find(RunsParams(limit=EVERY), ()).runs
-        return sorted(run.run_id for run in runs if run.parent_run_id == run_id)
+        found = self.find(RunsParams(limit=EVERY, fork_of=run_id), ())
+        return sorted(run.run_id for run in found.runs)
 
     def _find(
         self, wanted: RunsParams, live: Collection[str], *, file: str | None = None
@@ -126,7 +127,7 @@ class Index:
                 database.execute("DELETE FROM run WHERE id = ?", (run_id,))
             else:
                 database.execute(
-                    "INSERT OR REPLACE INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    "INSERT OR REPLACE INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     _row(summary, *found[run_id]),
                 )
         database.execute("COMMIT")
@@ -180,8 +181,9 @@ def _is_locked(error: Exception) -> bool:
 def _row(summary: RunSummary, modified: int, size: int) -> tuple[Any, ...]:
     words = (summary.question, summary.project or "", summary.root_model, summary.run_id)
     return (
-        *(summary.run_id, modified, size, summary.started, summary.project, summary.status),
-        *(summary.question, summary.root_model, summary.cost, summary.seconds),
+        *(summary.run_id, modified, size, summary.started, summary.project),
+        *(summary.parent_run_id, summary.status, summary.question, summary.root_model),
+        *(summary.cost, summary.seconds),
         *("\n".join(words).casefold(), msgspec.json.encode(summary)),
     )
 
@@ -202,6 +204,9 @@ def _conditions(wanted: RunsParams, live: list[str]) -> tuple[str, list[Any]]:
     if wanted.project is not None:
         terms.append("project = ?")
         arguments.append(wanted.project)
+    if wanted.fork_of is not None:
+        terms.append("parent = ?")
+        arguments.append(wanted.fork_of)
     for word in wanted.text.casefold().split():
         terms.append("instr(words, ?) > 0")
         arguments.append(word)

@@ -29,6 +29,7 @@ class _Start(msgspec.Struct, rename="camel"):
     root_model: str
     project: str | None = None
     parent_run_id: str | None = None
+    iteration: int | None = None
     rerun_of: str | None = None
 
 
@@ -84,6 +85,7 @@ def summarise(path: Path, *, live: bool = False) -> RunSummary | None:
         log=str(path),
         bytes=size,
         parent_run_id=started.parent_run_id,
+        forked_at=started.iteration,
         rerun_of=started.rerun_of,
     )
 

@@ -135,7 +135,7 @@ ANSWERS = {
     "rlm/estimate": estimate,
     "rlm/ask": lambda _: {"runId": RUN, "log": "/odd.jsonl"},
     "rlm/attach": lambda _: {"run": summary(), "live": False, "lastSeq": 2},
-    "rlm/runs": lambda _: {"runs": [summary()]},
+    "rlm/runs": lambda params: {"runs": [] if "forkOf" in params else [summary()]},
     "rlm/cancel": lambda _: {"cancelled": False},
     "rlm/status": lambda _: {
         "serverVersion": "0",

@@ -91,6 +91,29 @@ What is the keeper called?
       (should (= 1 (how-many "^:end:\\|^:END:" (point-min))))
       (should (directory-empty-p temporary-file-directory)))))
 
+(ert-deftest rlm-babel-markdown-of-an-answer-becomes-org ()
+  (rlm-test-with-models
+      (vector (list :role "root"
+                    :reply "I look.
+
+~~~repl
+context
+FINAL('''## What
+The **keeper** has `x`:
+```python
+x = 1
+* 2
+```
+''')
+~~~
+"))
+    (rlm-test-babel (string-replace "harbour.txt\n" "harbour.txt :results drawer\n" rlm-test-block)
+      (rlm-test-execute-and-wait)
+      (let ((drawer (rlm-test-drawer)))
+        (should (string-prefix-p "*What*" drawer))
+        (should (string-search "The *keeper* has ~x~:" drawer))
+        (should (string-search "#+begin_src python\nx = 1\n,* 2\n#+end_src\n" drawer))))))
+
 (ert-deftest rlm-babel-the-result-finds-its-place ()
   (rlm-test-with
     (rlm-test-babel (concat "* One\n" rlm-test-block "* Two\n")

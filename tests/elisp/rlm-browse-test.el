@@ -267,6 +267,36 @@
         (should (= 1 (length said)))))
     (should (equal "a &lt;b&gt; &amp;" (rlm-notify--escaped "a <b> &")))))
 
+(defun rlm-browse-test-told (seconds &optional replayed)
+  "Return how often the end of a run that took SECONDS is told, out of sight.
+If REPLAYED, it has ended long ago."
+  (let ((buffer (rlm-trajectory-create "Why?"))
+        (process-environment (cons "DBUS_SESSION_BUS_ADDRESS" process-environment))
+        (events (rlm-test-first-question))
+        (told 0))
+    (when replayed
+      (rlm-trajectory-expect buffer (plist-get (car (last events)) :seq)))
+    (cl-letf (((symbol-function 'message)
+               (lambda (format &rest arguments)
+                 (when (string-prefix-p "rlm: Answered: " (apply #'format format arguments))
+                   (cl-incf told)))))
+      (dolist (event events)
+        (rlm-trajectory-push buffer (if (equal "runEnded" (plist-get event :kind))
+                                        (plist-put (copy-sequence event) :seconds seconds)
+                                      event)))
+      (rlm-trajectory-flush buffer))
+    (should (equal "done" (rlm-run-status (rlm-run-in-buffer buffer))))
+    told))
+
+(ert-deftest rlm-browse-test-recorded-time-decides-whether-the-end-is-told ()
+  (rlm-test-with
+    (should (= 0 (rlm-browse-test-told 29.9)))
+    (should (= 1 (rlm-browse-test-told 30.0)))
+    (should (= 0 (rlm-browse-test-told 3000.0 t)))
+    (let ((rlm-notify-seconds 2.5))
+      (should (= 0 (rlm-browse-test-told 2.4)))
+      (should (= 1 (rlm-browse-test-told 2.5))))))
+
 (ert-deftest rlm-browse-test-desktop-is-asked-where-there-is-one ()
   (skip-unless (featurep 'dbusbind))
   (require 'notifications)

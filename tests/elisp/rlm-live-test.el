@@ -172,6 +172,69 @@
         (should (string-search "Fork at iteration 1"
                                (rlm-test-text (rlm-run-transcript (rlm-run-in-buffer buffer)))))))))
 
+;; The first of them ends when the second one stands below it already.
+(ert-deftest rlm-live-forks-of-one-iteration-stay-apart ()
+  (rlm-test-with
+    (let ((buffer (rlm-trajectory-create "Why?"))
+          (forks (list (generate-new-buffer " one") (generate-new-buffer " two"))))
+      (dolist (event (rlm-test-first-question))
+        (rlm-trajectory-push buffer event))
+      (rlm-trajectory-flush buffer)
+      (seq-mapn (lambda (fork id) (rlm-forks-add buffer fork 1 id '(:note "So?")))
+                forks '("one" "two"))
+      (seq-mapn (lambda (fork id)
+                  (with-current-buffer fork
+                    (run-hook-with-args 'rlm-after-run-functions
+                                        (rlm-run--make :id id :status "done" :answer (concat "**" id "**")))))
+                forks '("one" "two"))
+      (with-current-buffer buffer
+        (goto-char (point-min))
+        (dolist (id '("one" "two"))
+          (re-search-forward "^\\*\\* Fork at iteration 1 with a note (done")
+          (re-search-forward (format "^:RLM_FORK: %s$" id))
+          (re-search-forward (format "^Its answer:\n\n\\*%s\\*$" id)))
+        (should (= 2 (how-many "^\\*\\* Fork at .* with a note" (point-min))))))))
+
+;; As for another Emacs, nothing is left here of what this one knew of the forks.
+(ert-deftest rlm-live-forks-stand-beside-their-iteration-whoever-began-them ()
+  (rlm-test-with-models
+      (rlm-live-test-rules
+       (rlm-live-test-reply "context\nx = 1")
+       (rlm-live-test-reply "FINAL(x)"))
+    (let* ((buffer (rlm-live-test-ask))
+           (run (rlm-test-wait-end buffer))
+           (summary (list :runId (rlm-run-id run) :question "What?"))
+           (log (rlm-run-log run)))
+      (rlm-fork-run summary 2 :code "FINAL(x + 1)")
+      (rlm-fork-run summary 1 :code "context\nFINAL('begun first')")
+      (rlm-fork-run summary 1 :code "context\nFINAL('begun second')")
+      (dolist (answer '("begun first" "begun second" "2"))
+        (rlm-test-wait-text buffer (format "^Its answer:\n\n%s$" answer)))
+      (should (= 3 (with-current-buffer buffer (how-many "^\\*\\* Fork at" (point-min)))))
+      (dolist (each (buffer-list))
+        (when (rlm-run-in-buffer each)
+          (kill-buffer each)))
+      (setq buffer (rlm-client-open (append summary (list :log log))))
+      (rlm-test-wait-text buffer "^\\*\\* Fork at iteration 2")
+      (rlm-trajectory-flush buffer)
+      (with-current-buffer buffer
+        (goto-char (point-min))
+        (let (found)
+          (while (re-search-forward "^\\*\\* [A-Z][a-z ]+[0-9]?\\( (done\\)?" nil t)
+            (push (match-string-no-properties 0) found))
+          (should (equal (nreverse found)
+                         '("** Iteration 1" "** Fork at iteration 1 (done"
+                           "** Fork at iteration 1 (done" "** Iteration 2"
+                           "** Fork at iteration 2 (done" "** Answer"))))
+        (goto-char (point-min))
+        (re-search-forward "^\\[\\[rlm:")
+        (rlm-trajectory-follow-link))
+      (rlm-test-wait-text (window-buffer) "^begun \\(first\\|second\\)$")
+      ;; Drawn once more, each is there once.
+      (let ((drawn (rlm-test-buffer-text buffer)))
+        (rlm-client-redraw buffer)
+        (rlm-test-wait (lambda () (equal drawn (rlm-test-buffer-text buffer))) "redrawn")))))
+
 (ert-deftest rlm-live-saved-transcripts-are-live ()
   (rlm-test-with-models
       (rlm-live-test-rules (rlm-live-test-reply "context\nx = 41\nFINAL(x)"))

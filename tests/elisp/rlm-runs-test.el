@@ -23,6 +23,7 @@
 
 (require 'rlm-test-lib)
 (require 'rlm-runs)
+(require 'rlm-runs-compare)
 
 (defun rlm-test-two-runs ()
   "Let two questions be answered, and return their ids, the first one first."
@@ -196,6 +197,18 @@
           (rlm-test-keys "D"))
         (rlm-test-wait (lambda () (null tabulated-list-entries)))))))
 
+(ert-deftest rlm-runs-test-delete-a-run-with-its-fork ()
+  (rlm-test-with
+    (let ((run (car (rlm-test-two-runs))))
+      (rlm-fork-run (list :runId run :question "What?") 1 :code "context\nFINAL('forked')")
+      (rlm-test-wait-text (rlm-client-buffer run) "^forked$")
+      (rlm-test-in-runs
+        (should (= 3 (length rlm-runs--summaries)))
+        ;; The beginning of the fork is named before it.
+        (rlm-delete-runs (reverse rlm-runs--summaries))
+        (rlm-test-wait (lambda () (null tabulated-list-entries)) "an empty list"))
+      (should-not (directory-files (rlm-test-file "state/runs") nil "\\.jsonl\\'")))))
+
 (ert-deftest rlm-runs-test-resume-a-run-whose-server-died ()
   (rlm-test-with-models
       (vector '(:reply "Now.\n\n```repl\nprint('one')\n```" :times 1)
@@ -223,7 +236,7 @@
                                      "{\"kind\":\"answer\",\"text\":\"one\",\"evidence\":"
                                      "[{\"path\":\"a.txt\",\"line\":3,\"quote\":\"q\"}],\"more\":false}\n"
                                      "{\"kind\":\"runEn"))))
-      (should (equal "new one\n\n- a.txt:3 q" (rlm-runs--answer log))))))
+      (should (equal "new one\n\n- a.txt:3 q" (rlm-runs-compare--answer log))))))
 
 (provide 'rlm-runs-test)
 ;;; rlm-runs-test.el ends here

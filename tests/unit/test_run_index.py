@@ -61,6 +61,21 @@ def test_runs_are_found_by_project_status_and_words(state: Path, index: Index) -
     assert ([run.run_id for run in page.runs], page.total) == ([name(8), name(7)], 12)
 
 
+def test_forks_of_a_run_are_found_with_the_iteration_that_they_begin_at(
+    state: Path, index: Index
+) -> None:
+    fill(state, 2)
+    write(state / "runs", [started(), notice(1)])
+    write(state / "runs", [forked(2), ended(3, FORK)])
+    found = index.find(RunsParams(fork_of=RUN), ())
+    assert [(run.run_id, run.parent_run_id, run.forked_at) for run in found.runs] == [
+        (FORK, RUN, 2)
+    ]
+    assert index.forks(RUN) == [FORK]
+    assert index.find(RunsParams(fork_of=FORK), ()).total == 0
+    assert index.find(RunsParams(text=RUN), ()).runs[0].forked_at is None
+
+
 def test_runs_are_sorted_over_all_pages(state: Path, index: Index) -> None:
     costs = [0.5, None, 0.25, 4.0, 0.5]
     for number, cost in enumerate(costs):
