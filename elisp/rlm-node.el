@@ -182,7 +182,7 @@ What is added there is to be hidden too, unless NODE is folded anew after."
           (>= (rlm-fold--next-change beg place) (point)))))))
 
 (defun rlm-node-keep-fold (node marker function)
-  "Call FUNCTION, which changes the text of NODE before MARKER.
+  "Call FUNCTION for a new text of NODE before MARKER.
 If NODE is folded, what is there after that is hidden."
   (let ((folded (rlm-node--folded-to-p node marker)))
     (funcall function)
