@@ -14,7 +14,6 @@
 ;; along with this program.  If not, see <https://www.gnu.org/licenses/>.
 
 ;;; Commentary:
-;;; Commentary:
 
 ;; The manual is exported in an Emacs of its own, as who builds the package
 ;; does; where makeinfo is installed, what comes out has to please that too.
