@@ -162,7 +162,7 @@
 (defun rlm-test-wait (condition &optional what)
   "Wait until CONDITION, a function, returns non-nil, and return that.
 Fail with WHAT after two minutes."
-  (let ((end (+ (float-time) 120)) value)
+  (let ((end (+ (float-time) 20)) value)
     (while (not (setq value (funcall condition)))
       (when (> (float-time) end)
         (ert-fail (list 'timeout (or what condition)
@@ -211,11 +211,35 @@ Fail with WHAT after two minutes."
        ,@body)
      (nreverse said)))
 
+(defvar rlm-test-map
+  (let ((map (make-sparse-keymap)))
+    (define-key map (kbd "C-c r") 'rlm-command-map)
+    map)
+  "The key that the manual advises.")
+
 (defun rlm-test-keys (&rest keys)
   "Press KEYS, each as for `kbd', in the current buffer."
   (switch-to-buffer (current-buffer))
-  (let ((current-prefix-arg nil)) ; else a C-u would be there for what is called next
+  (let ((current-prefix-arg nil) ; else a C-u would be there for what is called next
+        (emulation-mode-map-alists (list (list (cons t rlm-test-map)))))
     (execute-kbd-macro (kbd (mapconcat #'identity keys " ")))))
+
+;;;; Which keys were pressed
+
+(defvar rlm-test-pressed (make-hash-table :test #'equal)
+  "Commands that were run by keys in this Emacs, and (COMMAND . KEYS), as keys.")
+
+(defun rlm-test-note-keys ()
+  "Note the command that is about to be run by keys."
+  (puthash (cons this-command (key-description (this-command-keys-vector))) t rlm-test-pressed)
+  (rlm-test-note-command))
+
+(defun rlm-test-note-command ()
+  "Note the command that is run, also by its name after M-x."
+  (puthash this-command t rlm-test-pressed))
+
+(add-hook 'pre-command-hook #'rlm-test-note-keys)
+(add-hook 'post-command-hook #'rlm-test-note-command)
 
 ;;;; Models that follow a script
 
