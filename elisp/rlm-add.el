@@ -80,7 +80,7 @@ nothing of this place."
 (defcustom rlm-url-timeout 60
   "Seconds that `rlm-add-url' waits for a page."
   :group 'rlm
-  :type 'number
+  :type 'rlm-amount
   :package-version '(rlm . "0.1.0"))
 
 ;;;; The commands

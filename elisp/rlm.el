@@ -126,6 +126,17 @@
   :link '(emacs-library-link :tag "Library" "rlm")
   :link '(url-link :tag "Paper" "https://arxiv.org/abs/2512.24601"))
 
+(define-widget 'rlm-amount 'number
+  "A number that is not negative."
+  :tag "Number"
+  :value 0
+  :type-error "This field should contain a number that is not negative"
+  :match-alternatives '(rlm-amount-p))
+
+(defun rlm-amount-p (value)
+  "Return non-nil if VALUE is a number that is not negative."
+  (and (numberp value) (>= value 0)))
+
 (defcustom rlm-confirm 'cost
   "When to ask for confirmation before a question is sent.
 The size of the context, the number of files, and the estimated tokens and
@@ -156,7 +167,7 @@ in US dollars.  A question that reaches a limit ends with the best answer so
 far."
   :type '(alist :key-type (choice (const iterations) (const seconds) (const cell-seconds)
                                   (const subcalls) (const tokens) (const cost))
-                :value-type number)
+                :value-type rlm-amount)
   :package-version '(rlm . "0.1.0"))
 
 (defcustom rlm-max-depth nil

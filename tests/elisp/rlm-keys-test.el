@@ -401,62 +401,11 @@ except Exception as error:\n    print('stopped')")
 
 ;;;; All of them
 
-(defconst rlm-keys-test-elsewhere "\\`rlm-\\(embark\\|consult\\)"
-  "Commands that need a package of others; rlm-integration-test.el presses their keys.")
-
-(defun rlm-keys-test-files ()
-  "Return the features of the package that need no package of others."
-  (mapcar (lambda (file) (intern (file-name-sans-extension file)))
-          (seq-remove (lambda (file) (string-match-p "rlm-\\(embark\\|consult\\|evil\\)" file))
-                      (directory-files (expand-file-name "elisp" rlm-test-root)
-                                       nil "\\.el\\'"))))
-
-(defun rlm-keys-test-command-p (symbol)
-  "Return non-nil if SYMBOL is a public command of the package."
-  (let ((name (symbol-name symbol)))
-    (and (string-match-p "\\`rlm\\(-[^-]\\|\\'\\)" name)
-         (not (string-match-p "--\\|-mode\\'\\|\\`rlm-test" name))
-         (not (string-match-p rlm-keys-test-elsewhere name))
-         (commandp symbol))))
-
-(defun rlm-keys-test-bindings (map prefix)
-  "Return (COMMAND . KEYS) for all commands of this package in MAP, below PREFIX."
-  (let (found)
-    (map-keymap
-     (lambda (event binding)
-       (let ((keys (vconcat prefix (vector event)))
-             (binding (if (stringp (car-safe binding)) (cdr binding) binding)))
-         (cond ((keymapp binding)
-                ;; Those are pressed by keys of others, and these clicked in
-                ;; a terminal, in test_tmux_desktop.py.
-                (unless (memq event '(remap header-line mode-line))
-                  (setq found (append (rlm-keys-test-bindings binding keys) found))))
-               ((and binding (symbolp binding) (rlm-keys-test-command-p binding))
-                (push (cons binding (key-description keys)) found)))))
-     map)
-    found))
-
-(defun rlm-keys-test-all ()
-  "Return all public commands of the package, and (COMMAND . KEYS) for all its keys."
-  (let (found)
-    (mapatoms
-     (lambda (symbol)
-       (when (rlm-keys-test-command-p symbol)
-         (push symbol found))
-       (when (and (string-match-p "\\`rlm-.*-map\\'" (symbol-name symbol))
-                  (boundp symbol)
-                  (keymapp (symbol-value symbol)))
-         (setq found (append (rlm-keys-test-bindings
-                              (symbol-value symbol)
-                              (if (eq symbol 'rlm-command-map) (kbd "C-c r") []))
-                             found)))))
-    found))
-
 (ert-deftest rlm-zz-every-command-and-key-was-pressed ()
   ;; The last in alphabetical order, in which ERT goes.  Alone, it knows nothing.
   (skip-unless (ert-test-most-recent-result (ert-get-test 'rlm-keys-ask)))
-  (mapc #'require (rlm-keys-test-files))
-  (let ((all (rlm-keys-test-all)))
+  (rlm-test-load-all)
+  (let ((all (rlm-test-all-keys)))
     (should (> (length all) 200))
     (should-not (seq-remove (lambda (each) (gethash each rlm-test-pressed)) all))))
 

@@ -22,6 +22,7 @@
 
 ;;; Code:
 
+(require 'cus-edit)
 (require 'rlm-test-lib)
 (require 'org-element)
 (require 'url-util)
@@ -1324,23 +1325,57 @@ if test \"$2\" = venv; then mkdir -p \"$4/bin\"; cp \"$0\" \"$4/bin/python\"; fi
                                 (seq-filter #'featurep '(org jsonrpc dired project auth-source
                                                              rlm-client rlm-trajectory)))))))
 
-(defun rlm-test-symbols (kind)
-  "Return the public commands or options of the package, as KIND says."
-  (let (symbols)
-    (mapatoms
-     (lambda (symbol)
-       (when (and (string-match-p "\\`rlm-[^-]" (symbol-name symbol))
-                  (not (string-match-p "--\\|\\`rlm-test" (symbol-name symbol)))
-                  (if (eq kind 'options) (custom-variable-p symbol) (commandp symbol)))
-         (push (symbol-name symbol) symbols))))
-    (sort symbols #'string<)))
+(defun rlm-test-options ()
+  "Return the options of the package."
+  (rlm-test-load-all)
+  (let (options)
+    (mapatoms (lambda (symbol)
+                (when (and (string-prefix-p "rlm-" (symbol-name symbol))
+                           (custom-variable-p symbol))
+                  (push symbol options))))
+    options))
+
+(defmacro rlm-test-customizing (option &rest body)
+  "Evaluate BODY in a buffer of Customize, with its widget for OPTION as `widget'."
+  (declare (indent 1) (debug t))
+  `(save-window-excursion
+     (let ((inhibit-message t))
+       (customize-option ,option)
+       (unwind-protect
+           (let ((widget (car custom-options)))
+             ,@body)
+         (kill-buffer)))))
+
+(ert-deftest rlm-test-every-option-can-be-customized ()
+  (should (> (length (rlm-test-options)) 30))
+  (dolist (option (rlm-test-options))
+    (should (widget-apply (widget-convert (custom-variable-type option))
+                          :match (symbol-value option)))
+    (rlm-test-customizing option
+      (widget-apply widget :custom-set)))) ; to what it is
+
+(ert-deftest rlm-test-options-refuse-what-makes-no-sense ()
+  (rlm-test-load-all)
+  (pcase-dolist (`(,option . ,value)
+                 '((rlm-limits . ((cost . -1))) (rlm-limits . ((hours . 1))) (rlm-max-depth . 11)
+                   (rlm-url-timeout . -1) (rlm-babel-timeout . "900") (rlm-flush-seconds . -0.1)
+                   (rlm-notify-seconds . -1) (rlm-confirm . never) (rlm-direct . no)
+                   (rlm-exclude . "vendor/") (rlm-server-command . "rlm-server")
+                   (rlm-runs-limit . 1.5)))
+    (should-not (widget-apply (widget-convert (custom-variable-type option)) :match value)))
+  ;; As a person comes upon it.
+  (rlm-test-customizing 'rlm-url-timeout
+    (goto-char (widget-field-start (car (widget-get widget :children))))
+    (execute-kbd-macro (kbd "C-k - 5"))
+    (should (string-match-p "not negative"
+                            (cadr (should-error (widget-apply widget :custom-set)))))
+    (should (= 60 rlm-url-timeout))))
 
 (ert-deftest rlm-test-manual-has-every-command-and-option ()
-  (require 'rlm-demo)
-  (should (> (length (rlm-test-symbols 'commands)) 15))
-  (should (> (length (rlm-test-symbols 'options)) 10))
   (should-not (rlm-test-missing-from-manual
-               (append (rlm-test-symbols 'commands) (rlm-test-symbols 'options)))))
+               (mapcar #'symbol-name
+                       (append (rlm-test-options)
+                               (seq-filter #'symbolp (rlm-test-all-keys)))))))
 
 (defun rlm-test-missing-from-manual (names)
   "Return those of NAMES that the manual does not have."
@@ -1377,20 +1412,15 @@ for table in config.Section.__subclasses__():
     (should-not missing)))
 
 (ert-deftest rlm-test-manual-has-every-key ()
-  (let ((manual (rlm-test-text (expand-file-name "elisp/rlm.org" rlm-test-root))))
-    (dolist (map (list rlm-trajectory-mode-map rlm-command-map rlm-models-mode-map
-                       rlm-variables-mode-map rlm-variable-mode-map rlm-code-mode-map
-                       rlm-collection-mode-map rlm-runs-mode-map))
-      (map-keymap
-       (lambda (event binding)
-         ;; There may be a label before the command.
-         (let ((command (if (consp binding) (cdr binding) binding)))
-           (when (and (symbolp command) (commandp command) (not (eq command 'digit-argument))
-                      (string-prefix-p "rlm" (symbol-name command)))
-             (should (string-match-p
-                      (format "~%s~.*~%s~" (regexp-quote (single-key-description event)) command)
-                      manual)))))
-       map))))
+  (rlm-test-load-all)
+  (let ((manual (replace-regexp-in-string
+                 "\n +" " " (rlm-test-text (expand-file-name "elisp/rlm.org" rlm-test-root))))
+        missing)
+    (pcase-dolist (`(,command . ,keys) (seq-filter #'consp (rlm-test-all-keys)))
+      (let ((keys (string-remove-prefix "C-c r " keys)))
+        (unless (string-match-p (format "~%s~.*~%s~" (regexp-quote keys) command) manual)
+          (push (cons keys command) missing))))
+    (should-not missing)))
 
 (ert-deftest rlm-test-versions-agree ()
   (should (equal rlm-rpc-client-version
