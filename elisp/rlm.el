@@ -27,8 +27,9 @@
 ;; links to the lines it rests on.
 ;;
 ;; Start with `rlm-ask', which does what is meant: it asks about the region,
-;; else about the marked files of a Dired buffer, else about the project,
-;; else about the buffer.  To have all commands under a prefix:
+;; else about the marked files of a Dired buffer, else about what is
+;; collected, else about the project, else about the buffer.  To have all
+;; commands under a prefix:
 ;;
 ;;   (global-set-key (kbd "C-c r") 'rlm-command-map)
 ;;
@@ -73,6 +74,7 @@
 (autoload 'rlm-ask-project "rlm-project" nil t)
 (autoload 'rlm-ask-dired "rlm-dired" nil t)
 (autoload 'rlm-install-server "rlm-server" nil t)
+(autoload 'rlm-server-show-log "rlm-server" nil t)
 (autoload 'rlm-doctor "rlm-doctor" nil t)
 (autoload 'rlm-status "rlm-doctor" nil t)
 (autoload 'rlm-add "rlm-add" nil t)

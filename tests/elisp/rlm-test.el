@@ -1323,7 +1323,26 @@ if test \"$2\" = venv; then mkdir -p \"$4/bin\"; cp \"$0\" \"$4/bin/python\"; fi
   (should (equal "nil" (rlm-test-lisp
                         '(progn (require 'rlm)
                                 (seq-filter #'featurep '(org jsonrpc dired project auth-source
-                                                             rlm-client rlm-trajectory)))))))
+                                                             rlm-client rlm-trajectory))))))
+  ;; What the manual says to do when no server starts is there at once.
+  (should (equal "t" (rlm-test-lisp '(progn (require 'rlm)
+                                            (seq-every-p #'commandp
+                                                         '(rlm-install-server rlm-restart-server
+                                                           rlm-doctor rlm-server-show-log)))))))
+
+(ert-deftest rlm-test-autoloads-load-nothing ()
+  (rlm-test-with
+    (let ((package (rlm-test-file "package/")))
+      (copy-directory (expand-file-name "elisp" rlm-test-root) package nil nil t)
+      (should (equal "(t nil)"
+                     (rlm-test-lisp
+                      `(progn
+                         (require 'package)
+                         (package-generate-autoloads "rlm" ,package)
+                         (let ((before (cons 'rlm-autoloads features)))
+                           (load ,(concat package "rlm-autoloads") nil t)
+                           (list (commandp 'rlm-ask)
+                                 (seq-difference features before))))))))))
 
 (defun rlm-test-options ()
   "Return the options of the package."
