@@ -386,6 +386,66 @@ except Exception as error:\n    print('stopped')")
         (rlm-keys-test-row list "Well?")
         (rlm-keys-test-says "Watch" (rlm-keys-test-press list "w RET"))))))
 
+;;;; Quitting
+
+(defun rlm-keys-test-state ()
+  "Return what a command that was quit must leave as it was."
+  (list (rlm-client-live-buffers) rlm-context--spools rlm-client--asking
+        (minibuffer-depth) rlm-collection-current (rlm-collection-names)
+        (plist-get (rlm-settings--read) :presets)
+        (seq-filter #'rlm-run-in-buffer (buffer-list))
+        (directory-files-recursively (rlm-test-file "state/runs/") "")
+        (mapcar (lambda (run) (plist-get run :mark))
+                (plist-get (rlm-rpc-call 'rlm/runs nil 10) :runs))))
+
+(ert-deftest rlm-keys-every-prompt-can-be-quit ()
+  (rlm-test-with
+    (rlm-keys-test-in (rlm-keys-test-harbour)
+      (let* ((file (current-buffer))
+             (dired (dired-noselect rlm-test-directory))
+             (bookmark-default-file (rlm-test-file "bookmarks"))
+             (bookmark-alist nil)
+             (bookmark-save-flag nil)
+             (rlm-root-model "offline/extractive")
+             (run (rlm-keys-test-press file "C-c r b W e l l ? RET")))
+        (rlm-test-wait-end run)
+        (bookmark-set "quay")
+        (rlm-add-files (list (rlm-test-file "harbour.txt")))
+        (rlm-save-collection "boats")
+        (rlm-save-preset "cheap")
+        (let ((list (rlm-keys-test-press file "C-c r R"))
+              (collection (rlm-keys-test-press file "C-c r x")))
+          (with-current-buffer dired
+            (goto-char (point-min))
+            (search-forward "harbour"))
+          (pcase-dolist
+              (`(,place . ,prompts)
+               `((,file "C-c r b" "C-c r b W" "C-u C-c r b" "C-u C-c r b RET" "C-u C-c r b RET RET"
+                        "C-x h C-c r r" "C-c r p" "C-c r f" "C-c r f h a r b o u r . t x t RET"
+                        "C-c r f h a r b o u r . t x t RET RET" "C-c r a" "C-c r o"
+                        "M-x rlm-add-bookmark RET" "M-x rlm-add-files RET" "M-x rlm-add-url RET"
+                        "M-x rlm-load-collection RET" "M-x rlm-delete-collection RET"
+                        "M-x rlm-delete-collection RET b o a t s RET"
+                        "M-x rlm-save-preset RET" "M-x rlm-delete-preset RET"
+                        "M-x rlm-ask-with-preset RET" "M-x rlm-ask-with-preset RET c h e a p RET"
+                        "M-x rlm-mark-good RET" "M-x rlm-fork-run RET" "M-x rlm-export-run RET")
+                 (,dired "C-c r d" "C-c r a")
+                 (,run "r" "r m" "C-u r" "+" "-" "w" "f" "f 1 RET" "C-u c" "C-u c C o s t TAB RET")
+                 (,list "/" "s" "P" "e" "e h t m l RET" "D" "f" "f 1 RET" "w")
+                 (,collection "+" "w" "l" "a")))
+            (dolist (keys prompts)
+              (with-current-buffer place
+                (when (derived-mode-p 'tabulated-list-mode)
+                  (rlm-keys-test-row place (if (eq place list) "Well?" "harbour")))
+                (let* ((before (rlm-keys-test-state))
+                       (asked nil)
+                       (minibuffer-setup-hook (list (lambda () (setq asked t)))))
+                  (condition-case nil
+                      (rlm-test-keys keys "C-g")
+                    (quit))
+                  (should (equal (list keys t) (list keys asked)))
+                  (should (equal (cons keys before) (cons keys (rlm-keys-test-state)))))))))))))
+
 ;;;; By mouse
 
 (ert-deftest rlm-keys-click-on-a-column ()

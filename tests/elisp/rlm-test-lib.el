@@ -261,7 +261,7 @@ Fail with WHAT after two minutes."
     found))
 
 (defun rlm-test-all-keys ()
-  "Return all public commands of the package, and (COMMAND . KEYS) for all its keys."
+  "Return all commands of the package, and (COMMAND . KEYS) for all its keys."
   (let (found)
     (mapatoms
      (lambda (symbol)

@@ -190,10 +190,10 @@
           (copy-sequence events)))
 
 (defun rlm-test-mingled (events random)
-  "Return EVENTS with what belongs to different sub-calls mingled by RANDOM.
-The order of each node's own events, and of the starts of sub-calls, stays."
+  "Return EVENTS with what belongs to different calls mingled by RANDOM.
+The order of each node's own events, and of the starts of calls, stays."
   (let ((events (copy-sequence events)))
-    (dotimes (_ 200)
+    (dotimes (_ 600)
       (let* ((at (funcall random (1- (length events))))
              (one (nth at events))
              (two (nth (1+ at) events)))
@@ -205,11 +205,24 @@ The order of each node's own events, and of the starts of sub-calls, stays."
 (defun rlm-test-independent-p (one two)
   "Return non-nil if the events ONE and TWO may come in either order."
   (let ((free '("subcallDelta" "subcallDone" "output"))
+        (starts '("subcallStarted" "childStarted"))
         (kinds (list (plist-get one :kind) (plist-get two :kind))))
-    (and (not (equal (plist-get one :node) (plist-get two :node)))
-         (or (seq-every-p (lambda (kind) (member kind free)) kinds)
-             (and (member "subcallStarted" kinds)
-                  (seq-some (lambda (kind) (member kind free)) kinds))))))
+    (or (and (rlm-test-apart-p (plist-get one :node) (plist-get two :node))
+             (not (seq-every-p (lambda (kind) (member kind starts)) kinds)))
+        (and (not (equal (plist-get one :node) (plist-get two :node)))
+             (or (seq-every-p (lambda (kind) (member kind free)) kinds)
+                 (and (member "subcallStarted" kinds)
+                      (seq-some (lambda (kind) (member kind free)) kinds)))))))
+
+(defun rlm-test-apart-p (one two)
+  "Return non-nil if the nodes ONE and TWO are below different calls of a cell.
+A node is 0, and then in turn the number of an iteration and of a call."
+  (let ((one (split-string one "\\."))
+        (two (split-string two "\\."))
+        (depth 0))
+    (while (and one two (equal (car one) (car two)))
+      (setq one (cdr one) two (cdr two) depth (1+ depth)))
+    (and one two (cl-evenp depth))))
 
 (ert-deftest rlm-test-order-of-concurrent-events-does-not-matter ()
   (let ((expected (rlm-test-text (rlm-test-fixture "run.org")))
@@ -220,6 +233,54 @@ The order of each node's own events, and of the starts of sub-calls, stays."
       (dotimes (_ 15)
         (let ((events (rlm-test-mingled (rlm-test-cut-up (rlm-test-recorded) #'random) #'random)))
           (should (equal expected (rlm-test-drawn events))))))))
+
+(defun rlm-test-on-the-wire (events)
+  "Return EVENTS as the bytes of notifications."
+  (mapconcat (lambda (event)
+               (let ((body (json-serialize (list :jsonrpc "2.0" :method "rlm/event" :params event)
+                                           :null-object nil :false-object :json-false)))
+                 (format "Content-Length: %d\r\n\r\n%s" (string-bytes body) body)))
+             events ""))
+
+(ert-deftest rlm-test-traffic-of-two-runs-gives-the-expected-org-files ()
+  "All the way from the wire, in pieces of every size, the two at random."
+  (let* ((seed 7)
+         (random (lambda (below)
+                   (setq seed (logand (+ (* seed 1103515245) 12345) #x7fffffff))
+                   (% (ash seed -8) below)))
+         (expected (rlm-test-text (rlm-test-fixture "run.org")))
+         (ids '("20260301-120000-aaaaaa" "20260301-120000-bbbbbb"))
+         (runs (mapcar (lambda (id)
+                         (mapcar (lambda (event) (plist-put (copy-sequence event) :runId id))
+                                 (rlm-test-numbered
+                                  (rlm-test-mingled (rlm-test-recorded) random))))
+                       ids))
+         (rest (copy-sequence runs))
+         (old (getenv "TZ"))
+         traffic)
+    (while (seq-some #'identity rest)
+      (let ((one (funcall random 2)))
+        (when (nth one rest)
+          (push (pop (nth one rest)) traffic))))
+    (rlm-test-with
+      (let ((rlm-server-command
+             (append (list rlm-test-python (expand-file-name "wire_server.py" rlm-test-here)
+                           (rlm-test-file "traffic" (rlm-test-on-the-wire (nreverse traffic))))
+                     ids)))
+        (unwind-protect
+            (progn
+              (set-time-zone-rule "UTC0")
+              (let ((buffers (mapcar (lambda (_)
+                                       (rlm-ask-files rlm-test-question
+                                                      (list (rlm-test-file "a.txt" "a"))))
+                                     ids)))
+                (dolist (buffer buffers)
+                  (let ((run (rlm-run-in-buffer buffer)))
+                    (rlm-test-wait-text buffer "the limit of 1 iteration is reached")
+                    (should (equal expected
+                                   (string-replace (rlm-run-id run) "20260301-120000-c0ffee"
+                                                   (rlm-test-buffer-text buffer))))))))
+          (set-time-zone-rule old))))))
 
 (ert-deftest rlm-test-two-runs-do-not-mingle ()
   (rlm-test-with
