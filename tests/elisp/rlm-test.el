@@ -1405,7 +1405,7 @@ if test \"$2\" = venv; then mkdir -p \"$4/bin\"; cp \"$0\" \"$4/bin/python\"; fi
                            (list (commandp 'rlm-ask)
                                  (seq-difference features before))))))))))
 
-(defun rlm-test-options ()
+(defun rlm-test-customizable ()
   "Return the options of the package."
   (rlm-test-load-all)
   (let (options)
@@ -1427,8 +1427,8 @@ if test \"$2\" = venv; then mkdir -p \"$4/bin\"; cp \"$0\" \"$4/bin/python\"; fi
          (kill-buffer)))))
 
 (ert-deftest rlm-test-every-option-can-be-customized ()
-  (should (> (length (rlm-test-options)) 30))
-  (dolist (option (rlm-test-options))
+  (should (> (length (rlm-test-customizable)) 30))
+  (dolist (option (rlm-test-customizable))
     (should (widget-apply (widget-convert (custom-variable-type option))
                           :match (symbol-value option)))
     (rlm-test-customizing option
@@ -1454,7 +1454,7 @@ if test \"$2\" = venv; then mkdir -p \"$4/bin\"; cp \"$0\" \"$4/bin/python\"; fi
 (ert-deftest rlm-test-manual-has-every-command-and-option ()
   (should-not (rlm-test-missing-from-manual
                (mapcar #'symbol-name
-                       (append (rlm-test-options)
+                       (append (rlm-test-customizable)
                                (seq-filter #'symbolp (rlm-test-all-keys)))))))
 
 (defun rlm-test-missing-from-manual (names)
