@@ -56,7 +56,7 @@ That is in exports, in batch, in references from other blocks, and with the
 header argument \":async no\".  The header argument \":timeout\" goes before.
 A run that takes longer is cancelled, and its best answer so far is taken."
   :group 'rlm
-  :type 'number
+  :type 'rlm-amount
   :package-version '(rlm . "0.1.0"))
 
 (defvar org-babel-default-header-args:rlm

@@ -16,8 +16,8 @@
 ;;; Commentary:
 
 ;; A run is its log, so it can go on where it stopped, begin anew from any
-;; of its iterations, or run its program again when its files have changed.  The commands work in
-;; a run's buffer, and in the list of runs.
+;; of its iterations, or run its program again when its files have changed.
+;; The commands work in a run's buffer, and in the list of runs.
 
 ;;; Code:
 

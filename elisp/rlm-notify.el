@@ -23,6 +23,7 @@
 ;;; Code:
 
 (require 'subr-x)
+(require 'rlm)
 (require 'rlm-run)
 
 (declare-function notifications-notify "notifications" (&rest params))
@@ -33,7 +34,7 @@
 There is none while its buffer is to be seen.  Nil means never, and that
 code which waits for approval is not told either."
   :group 'rlm
-  :type '(choice (const :tag "Never" nil) number)
+  :type '(choice (const :tag "Never" nil) rlm-amount)
   :package-version '(rlm . "0.1.0"))
 
 (defun rlm-notify (run buffer)

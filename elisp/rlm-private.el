@@ -1,4 +1,4 @@
-;;; rlm-private.el --- Settings kept in private files  -*- lexical-binding: t; -*-
+;;; rlm-private.el --- Values kept in private files  -*- lexical-binding: t; -*-
 
 ;; This program is free software: you can redistribute it and/or modify
 ;; it under the terms of the GNU General Public License as published by
@@ -16,9 +16,10 @@
 
 ;;; Commentary:
 
-;; A Lisp value in a file that only its owner can read.  It is written
-;; under another name first and then renamed, so that the file is never
-;; half written, and the old one stays if the new one can't be written.
+;; Settings and collections are Lisp values, each in a file that only its
+;; owner can read.  It is written under another name first and then renamed,
+;; so that the file is never half written, and the old one stays if the new
+;; one can't be written.
 
 ;;; Code:
 

@@ -18,7 +18,7 @@
 ;; The project is the one that project.el finds.  To have it among the
 ;; commands of `project-switch-project':
 ;;
-;;   (add-to-list 'project-switch-commands '(rlm-ask-project "Ask rlm" "a") t)
+;;   (add-to-list 'project-switch-commands '(rlm-ask-project "Ask rlm" ?r) t)
 
 ;;; Code:
 

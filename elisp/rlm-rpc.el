@@ -48,7 +48,7 @@ HOST has to be this machine.  With nil, Emacs starts a server of its own;
 see `rlm-server-command'.  Start a server that outlives Emacs by
 \"rlm-server --tcp 127.0.0.1:PORT\"."
   :group 'rlm
-  :type '(choice (const :tag "Start a server" nil) (string :tag "HOST:PORT"))
+  :type '(choice (const :tag "Start a server" nil) (string :tag "HOST:PORT" :valid-regexp "\\`[^ ]+:[0-9]+\\'"))
   :package-version '(rlm . "0.1.0"))
 
 (defcustom rlm-server-token-file nil
@@ -71,14 +71,14 @@ server alone, which keeps them in memory."
 A run takes as long as it takes: asking is answered at once, and the
 answer arrives as events."
   :group 'rlm
-  :type 'number
+  :type 'rlm-amount
   :package-version '(rlm . "0.1.0"))
 
 (defcustom rlm-heartbeat 4
   "Seconds between two looks at whether the server still answers.
 It is looked at only while a run is live.  Nil: never."
   :group 'rlm
-  :type '(choice (const :tag "Never" nil) number)
+  :type '(choice (const :tag "Never" nil) rlm-amount)
   :package-version '(rlm . "0.1.0"))
 
 ;;;; Constants and variables

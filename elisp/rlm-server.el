@@ -226,6 +226,7 @@ What is sent before its terminal is raw would arrive changed."
         (format " (%s)" (truncate-string-to-width (string-trim line) 300 nil nil t)))
     ""))
 
+;;;###autoload
 (defun rlm-server-show-log ()
   "Show the server's log."
   (interactive)

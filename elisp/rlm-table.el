@@ -1,4 +1,4 @@
-;;; rlm-table.el --- Lists that the server fills  -*- lexical-binding: t; -*-
+;;; rlm-table.el --- What all lists share  -*- lexical-binding: t; -*-
 
 ;; This program is free software: you can redistribute it and/or modify
 ;; it under the terms of the GNU General Public License as published by
@@ -15,10 +15,11 @@
 
 ;;; Commentary:
 
-;; What the lists of models, runs and costs share: a mode whose buffer asks
-;; the server for its rows and goes on meanwhile, and again while they change
-;; and someone sees it; rows that keep their marks however they are sorted; and
-;; cells that show a number for people but are sorted by its value.
+;; A mode, for the lists of models, runs, costs and variables, whose buffer
+;; asks the server for its rows and goes on meanwhile, and again while they
+;; change and someone sees it.  And, for the list of what is collected as well:
+;; marks that rows keep however they are sorted, and cells that show a number
+;; for people but are sorted by its value.
 
 ;;; Code:
 

@@ -22,6 +22,7 @@
 ;;; Code:
 
 (require 'cl-lib)
+(require 'rlm)
 (require 'rlm-run)
 
 (declare-function rlm-trajectory--flush "rlm-trajectory-stream" (buffer deadline))
@@ -31,7 +32,7 @@
 It is longer while so many come that nobody can read along, and for buffers
 that are not on show."
   :group 'rlm
-  :type 'number
+  :type 'rlm-amount
   :package-version '(rlm . "0.1.0"))
 
 ;;;; Events that wait

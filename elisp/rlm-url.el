@@ -37,7 +37,7 @@
 (defcustom rlm-url-timeout 60
   "Seconds that `rlm-add-url' waits for a page."
   :group 'rlm
-  :type 'number
+  :type 'rlm-amount
   :package-version '(rlm . "0.1.0"))
 
 ;;;###autoload

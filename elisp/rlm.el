@@ -27,8 +27,9 @@
 ;; links to the lines it rests on.
 ;;
 ;; Start with `rlm-ask', which does what is meant: it asks about the region,
-;; else about the marked files of a Dired buffer, else about the project,
-;; else about the buffer.  To have all commands under a prefix:
+;; else about the marked files of a Dired buffer, else about what is
+;; collected, else about the project, else about the buffer.  To have all
+;; commands under a prefix:
 ;;
 ;;   (global-set-key (kbd "C-c r") 'rlm-command-map)
 ;;
@@ -55,6 +56,7 @@
 (autoload 'rlm-ask-project "rlm-project" nil t)
 (autoload 'rlm-ask-dired "rlm-dired" nil t)
 (autoload 'rlm-install-server "rlm-server" nil t)
+(autoload 'rlm-server-show-log "rlm-server" nil t)
 (autoload 'rlm-doctor "rlm-doctor" nil t)
 (autoload 'rlm-status "rlm-doctor" nil t)
 (autoload 'rlm-add "rlm-add" nil t)
@@ -116,6 +118,17 @@
   :link '(emacs-library-link :tag "Library" "rlm")
   :link '(url-link :tag "Paper" "https://arxiv.org/abs/2512.24601"))
 
+(define-widget 'rlm-amount 'number
+  "A number that is not negative."
+  :tag "Number"
+  :value 0
+  :type-error "This field should contain a number that is not negative"
+  :match-alternatives '(rlm-amount-p))
+
+(defun rlm-amount-p (value)
+  "Return non-nil if VALUE is a number that is not negative."
+  (and (numberp value) (>= value 0)))
+
 (defcustom rlm-confirm 'cost
   "When to ask for confirmation before a question is sent.
 The size of the context, the number of files, and the estimated tokens and
@@ -146,7 +159,7 @@ in US dollars.  A question that reaches a limit ends with the best answer so
 far."
   :type '(alist :key-type (choice (const iterations) (const seconds) (const cell-seconds)
                                   (const subcalls) (const tokens) (const cost))
-                :value-type number)
+                :value-type rlm-amount)
   :package-version '(rlm . "0.1.0"))
 
 (defcustom rlm-max-depth nil

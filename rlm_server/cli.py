@@ -33,9 +33,14 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments is None:  # as a program; what calls this otherwise has keys of its own, or none
         keep_out_of_core_dumps()
     try:
-        return _run(options)
+        status = _run(options)
+        print(end="", flush=True)  # while what goes wrong with it can still be told apart
+        return status
     except RlmError as error:
         print(f"rlm-server: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # who reads has enough, such as head; Python would flush once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -55,7 +55,11 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 async def again_command(engine: Engine, options: argparse.Namespace) -> int:
-    """Let the run go on, show what is to be known, and print the answer. Raises RlmError."""
+    """Let the run go on, print its answer, and return the exit status: 0 only if it is complete.
+
+    What else is to be known, and what there is of another answer, goes to standard error. Raises
+    RlmError.
+    """
     run_id = find_log(options.run).stem
     limits = LimitOverrides(cost=options.cost, iterations=options.iterations)
     if options.command == "resume":
@@ -108,10 +112,12 @@ async def _show(engine: Engine, run: Run) -> int:
         elif isinstance(event, Provenance):
             drawn = event
         elif isinstance(event, RunEnded) and run.ended and event.seq == run.ended.seq:
-            print("".join(answer))
+            done = event.status == "done"
+            if answer or done:
+                print("".join(answer), file=sys.stdout if done else sys.stderr)
             if drawn is not None:
                 tell_provenance(drawn)
             cost = "unknown" if event.usage.cost is None else f"${event.usage.cost:.4f}"
             print(f"{event.status}: {event.reason} Cost: {cost}.", file=sys.stderr)
-            return 0 if event.status == "done" else 1
+            return 0 if done else 1
     return 1

@@ -9,7 +9,8 @@ from rlm_server.config import state_dir
 from rlm_server.errors import UnknownRunError
 from rlm_server.protocol import ExportFormat
 from rlm_server.runs.export import export, export_to
-from rlm_server.runs.place import log_path, newest
+from rlm_server.runs.place import log_path, newest_first
+from rlm_server.runs.summary import summarise
 
 
 def export_command(run: str, form: ExportFormat, output: Path | None) -> int:
@@ -30,8 +31,10 @@ def find_log(run: str) -> Path:
     Raises UnknownRunError.
     """
     directory = state_dir() / "runs"
-    if run == "last" and (logs := newest(directory, 1)):
-        return logs[0]
+    if run == "last":  # a server that was killed may have left a log without a run
+        for log in newest_first(directory):
+            if summarise(log) is not None:
+                return log
     if run.endswith(".jsonl") and Path(run).is_file():
         return Path(run)
     if "/" not in run and log_path(directory, run).is_file():

@@ -26,6 +26,6 @@ def logs(directory: Path) -> Iterable[Path]:
     return (path for path in directory.glob("*.jsonl") if RUN_ID.fullmatch(path.stem))
 
 
-def newest(directory: Path, limit: int) -> list[Path]:
-    """The newest logs, newest first; run ids begin with the time, so names sort by it."""
-    return sorted(logs(directory), reverse=True)[:limit]
+def newest_first(directory: Path) -> list[Path]:
+    """All logs; run ids begin with the time, so names sort by it."""
+    return sorted(logs(directory), reverse=True)

@@ -147,9 +147,13 @@ class Texts:
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             file, temporary = tempfile.mkstemp(prefix=".", dir=self.directory)
-            with os.fdopen(file, "wb") as stream:
-                stream.write(data)
-            Path(temporary).replace(place)
+            try:
+                with os.fdopen(file, "wb") as stream:
+                    stream.write(data)
+                Path(temporary).replace(place)
+            except OSError:
+                Path(temporary).unlink(missing_ok=True)
+                raise
         except OSError as error:
             raise LogError(
                 f"The question's text can't be kept in {self.directory}: {error}.",

@@ -269,6 +269,20 @@ async def test_the_command_line_forks_and_runs_again(tmp_path: Path) -> None:
         assert (status, "has its answer" in told) == (1, True)
 
 
+async def test_the_command_line_prints_no_answer_that_is_not_complete(tmp_path: Path) -> None:
+    tree = write_tree(tmp_path, 1)
+    async with Models(["It may be a text.", "It may be a number."]) as models:
+        async with served(tmp_path, models) as client:
+            asked = {"question": "What?", "sources": [{"kind": "tree", "root": str(tree)}]}
+            options = {"limits": {"iterations": 1}}
+            run = await client.request("rlm/ask", {**asked, "options": options})
+            await client.event(run["runId"], "runEnded")
+        status, out, told = await command(tmp_path, "resume", "last", "--iterations", "2")
+        assert (status, out) == (1, "")
+        assert "\nIt may be a number.\n" in told
+        assert "limit: Stopped: the limit of 2 iterations is reached." in told
+
+
 async def command(home: Path, *arguments: str) -> tuple[int, str, str]:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "rlm_server", *arguments, env=server_environment(home),

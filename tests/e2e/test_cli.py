@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 import subprocess
 import sys
@@ -121,6 +122,30 @@ def test_export_writes_a_file(tmp_path: Path) -> None:
     result = rlm_server(tmp_path, "export", "last", "--output", str(page))
     assert (result.returncode, result.stdout) == (0, "")
     assert page.read_text().startswith("<!DOCTYPE html>")
+
+
+def test_the_last_run_is_never_a_log_without_one(tmp_path: Path) -> None:
+    run_id = "20260101-000000-aaaaaa"
+    recorded(tmp_path, run_id)
+    (tmp_path / "state" / "runs" / "20260102-000000-bbbbbb.jsonl").touch()
+    result = rlm_server(tmp_path, "export", "last", "--format", "markdown")
+    assert (result.returncode, f"It is {run_id}." in result.stdout) == (0, True), result.stderr
+
+
+@pytest.mark.parametrize("command", ["config", "models", "runs list", "export last", "costs"])
+def test_a_reader_that_has_enough_is_no_error(tmp_path: Path, command: str) -> None:
+    recorded(tmp_path, "20260101-000000-aaaaaa")
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        result = subprocess.run(
+            [sys.executable, "-m", "rlm_server", *command.split()],
+            env=server_environment(tmp_path), stdin=subprocess.DEVNULL, stdout=writing,
+            stderr=subprocess.PIPE, text=True, check=False, timeout=50,
+        )  # fmt: skip
+    finally:
+        os.close(writing)
+    assert (result.returncode, result.stderr) == (1, "")
 
 
 async def ask(

@@ -91,7 +91,14 @@ async def test_the_end_of_a_long_run_out_of_sight_is_told_by_the_desktop(
         await terminal.shows(r"^ ?done .*\? help")
 
 
-async def test_a_click_on_the_bar_changes_a_limit(terminal: Terminal) -> None:
+def click(terminal: Terminal, screen: str, text: str) -> None:
+    """Click on a text that the screen shows."""
+    row, line = next((n, x) for n, x in enumerate(screen.splitlines(), 1) if text in x)
+    at = f"0;{line.index(text) + 1};{row}"
+    terminal.type(f"\x1b[<{at}M\x1b[<{at}m")
+
+
+async def test_clicks_on_the_bar_and_on_the_mode_line(terminal: Terminal) -> None:
     held = Reply("I begin to think about it. " * 20, wait=asyncio.Event(), hold_after=8)
     terminal.columns = 150  # the bar is at the end of a long line
     async with models(terminal, [held]):
@@ -99,19 +106,22 @@ async def test_a_click_on_the_bar_changes_a_limit(terminal: Terminal) -> None:
             tree(terminal.home) / "harbour.txt", "-f", "xterm-mouse-mode", SCRIPTED_KEY="none"
         )
         await terminal.ask("b", "Which harbour?")
-        bar = "% of 20 iterations"
+        bar = "of 20 iterations"
         screen = await terminal.shows(bar)
-        row, line = next((n, x) for n, x in enumerate(screen.splitlines(), 1) if bar in x)
-        at = f"0;{line.index(bar)};{row}"
-        terminal.type(f"\x1b[<{at}M\x1b[<{at}m")
+        click(terminal, screen, bar)
         await terminal.shows("^Limit to change")
         await terminal.quits("^Quit")
-        terminal.type(f"\x1b[<{at}M\x1b[<{at}m")
+        click(terminal, screen, bar)
         await terminal.shows("^Limit to change")
         terminal.enter("Iterations (20)")
         await terminal.shows("^Iterations, now 20")
         terminal.enter("5")
         await terminal.shows("% of 5 iterations")
+        await terminal.shows("Limits.*iterations 5, was 20")
+        terminal.keys("C-x", "1", "C-x", "b")
+        await terminal.shows("^Switch to buffer")
+        terminal.enter("harbour.txt")
+        click(terminal, await terminal.shows("^-UU.*harbour.txt.*rlm:1"), "rlm:1")
         await terminal.shows("Limits.*iterations 5, was 20")
         terminal.keys("k")
         await terminal.shows(r"^ ?cancelled ")

@@ -44,15 +44,11 @@
        (kill-buffer "*a note*"))))
 
 (defmacro rlm-test-collecting (&rest body)
-  "Evaluate BODY as the text of a test in which \"C-c r\" has the commands."
+  "Evaluate BODY as the text of a test in which regions are active."
   (declare (indent 0) (debug t))
   `(rlm-test-with
-     (let ((map (make-sparse-keymap))
-           (transient-mark-mode t))
-       (define-key map (kbd "C-c r") 'rlm-command-map)
-       (let ((minor-mode-overriding-map-alist (list (cons t map)))
-             (emulation-mode-map-alists (list (list (cons t map)))))
-         ,@body))))
+     (let ((transient-mark-mode t))
+       ,@body)))
 
 (defun rlm-test-collected ()
   "Return what is collected, as a list of kinds and names without directories."

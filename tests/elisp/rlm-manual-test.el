@@ -14,7 +14,6 @@
 ;; along with this program.  If not, see <https://www.gnu.org/licenses/>.
 
 ;;; Commentary:
-;;; Commentary:
 
 ;; The manual is exported in an Emacs of its own, as who builds the package
 ;; does; where makeinfo is installed, what comes out has to please that too.
@@ -37,7 +36,10 @@
                              (buffer-string)))))
       (let ((text (rlm-test-text texi)))
         (dolist (line '("@node Live code" "@direntry" "@bye"))
-          (should (string-match-p (concat "^" (regexp-quote line) "$") text))))
+          (should (string-match-p (concat "^" (regexp-quote line) "$") text)))
+        ;; Wide tables say their columns, so that their lines are filled in Info.
+        (should (string-match-p "^@multitable @columnfractions" text))
+        (should-not (string-match-p "^@multitable {.\\{75,\\}$" text)))
       (when (executable-find "makeinfo")
         (with-temp-buffer
           (should (equal (list 0 "")

@@ -211,11 +211,87 @@ Fail with WHAT after two minutes."
        ,@body)
      (nreverse said)))
 
+(defvar rlm-test-map
+  (let ((map (make-sparse-keymap)))
+    (define-key map (kbd "C-c r") 'rlm-command-map)
+    map)
+  "The key that the manual advises.")
+
 (defun rlm-test-keys (&rest keys)
   "Press KEYS, each as for `kbd', in the current buffer."
   (switch-to-buffer (current-buffer))
-  (let ((current-prefix-arg nil)) ; else a C-u would be there for what is called next
+  (let ((current-prefix-arg nil) ; else a C-u would be there for what is called next
+        (emulation-mode-map-alists (list (list (cons t rlm-test-map)))))
     (execute-kbd-macro (kbd (mapconcat #'identity keys " ")))))
+
+;;;; All of the package
+
+(defun rlm-test-load-all ()
+  "Load every file of the package that needs no package of others."
+  (dolist (file (directory-files (expand-file-name "elisp" rlm-test-root) nil "\\.el\\'"))
+    (unless (string-match-p "rlm-\\(embark\\|consult\\|evil\\)" file)
+      (require (intern (file-name-sans-extension file))))))
+
+(defconst rlm-test-elsewhere "\\`rlm-\\(embark\\|consult\\)"
+  "Commands that need a package of others, with which they are tested.")
+
+(defun rlm-test-command-p (symbol)
+  "Return non-nil if SYMBOL is a public command of the package."
+  (let ((name (symbol-name symbol)))
+    (and (string-match-p "\\`rlm\\(-[^-]\\|\\'\\)" name)
+         (not (string-match-p "--\\|-mode\\'\\|\\`rlm-test" name))
+         (not (string-match-p rlm-test-elsewhere name))
+         (commandp symbol))))
+
+(defun rlm-test-bindings (map prefix)
+  "Return (COMMAND . KEYS) for all commands of this package in MAP, below PREFIX."
+  (let (found)
+    (map-keymap
+     (lambda (event binding)
+       (let ((keys (vconcat prefix (vector event)))
+             (binding (if (stringp (car-safe binding)) (cdr binding) binding)))
+         (cond ((keymapp binding)
+                ;; Those are pressed by keys of others, and these clicked in
+                ;; a terminal, in test_tmux_desktop.py.
+                (unless (memq event '(remap header-line mode-line))
+                  (setq found (append (rlm-test-bindings binding keys) found))))
+               ((and binding (symbolp binding) (rlm-test-command-p binding))
+                (push (cons binding (key-description keys)) found)))))
+     map)
+    found))
+
+(defun rlm-test-all-keys ()
+  "Return all commands of the package, and (COMMAND . KEYS) for all its keys."
+  (let (found)
+    (mapatoms
+     (lambda (symbol)
+       (when (rlm-test-command-p symbol)
+         (push symbol found))
+       (when (and (string-match-p "\\`rlm-.*-map\\'" (symbol-name symbol))
+                  (boundp symbol)
+                  (keymapp (symbol-value symbol)))
+         (setq found (append (rlm-test-bindings
+                              (symbol-value symbol)
+                              (if (eq symbol 'rlm-command-map) (kbd "C-c r") []))
+                             found)))))
+    found))
+
+;;;; Which keys were pressed
+
+(defvar rlm-test-pressed (make-hash-table :test #'equal)
+  "Commands that were run by keys in this Emacs, and (COMMAND . KEYS), as keys.")
+
+(defun rlm-test-note-keys ()
+  "Note the command that is about to be run by keys."
+  (puthash (cons this-command (key-description (this-command-keys-vector))) t rlm-test-pressed)
+  (rlm-test-note-command))
+
+(defun rlm-test-note-command ()
+  "Note the command that is run, also by its name after M-x."
+  (puthash this-command t rlm-test-pressed))
+
+(add-hook 'pre-command-hook #'rlm-test-note-keys)
+(add-hook 'post-command-hook #'rlm-test-note-command)
 
 ;;;; Models that follow a script
 

@@ -22,6 +22,7 @@
 
 ;;; Code:
 
+(require 'cus-edit)
 (require 'rlm-test-lib)
 (require 'org-element)
 (require 'url-util)
@@ -189,10 +190,10 @@
           (copy-sequence events)))
 
 (defun rlm-test-mingled (events random)
-  "Return EVENTS with what belongs to different sub-calls mingled by RANDOM.
-The order of each node's own events, and of the starts of sub-calls, stays."
+  "Return EVENTS with what belongs to different calls mingled by RANDOM.
+The order of each node's own events, and of the starts of calls, stays."
   (let ((events (copy-sequence events)))
-    (dotimes (_ 200)
+    (dotimes (_ 600)
       (let* ((at (funcall random (1- (length events))))
              (one (nth at events))
              (two (nth (1+ at) events)))
@@ -204,11 +205,24 @@ The order of each node's own events, and of the starts of sub-calls, stays."
 (defun rlm-test-independent-p (one two)
   "Return non-nil if the events ONE and TWO may come in either order."
   (let ((free '("subcallDelta" "subcallDone" "output"))
+        (starts '("subcallStarted" "childStarted"))
         (kinds (list (plist-get one :kind) (plist-get two :kind))))
-    (and (not (equal (plist-get one :node) (plist-get two :node)))
-         (or (seq-every-p (lambda (kind) (member kind free)) kinds)
-             (and (member "subcallStarted" kinds)
-                  (seq-some (lambda (kind) (member kind free)) kinds))))))
+    (or (and (rlm-test-apart-p (plist-get one :node) (plist-get two :node))
+             (not (seq-every-p (lambda (kind) (member kind starts)) kinds)))
+        (and (not (equal (plist-get one :node) (plist-get two :node)))
+             (or (seq-every-p (lambda (kind) (member kind free)) kinds)
+                 (and (member "subcallStarted" kinds)
+                      (seq-some (lambda (kind) (member kind free)) kinds)))))))
+
+(defun rlm-test-apart-p (one two)
+  "Return non-nil if the nodes ONE and TWO are below different calls of a cell.
+A node is 0, and then in turn the number of an iteration and of a call."
+  (let ((one (split-string one "\\."))
+        (two (split-string two "\\."))
+        (depth 0))
+    (while (and one two (equal (car one) (car two)))
+      (setq one (cdr one) two (cdr two) depth (1+ depth)))
+    (and one two (cl-evenp depth))))
 
 (ert-deftest rlm-test-order-of-concurrent-events-does-not-matter ()
   (let ((expected (rlm-test-text (rlm-test-fixture "run.org")))
@@ -219,6 +233,55 @@ The order of each node's own events, and of the starts of sub-calls, stays."
       (dotimes (_ 15)
         (let ((events (rlm-test-mingled (rlm-test-cut-up (rlm-test-recorded) #'random) #'random)))
           (should (equal expected (rlm-test-drawn events))))))))
+
+(defun rlm-test-on-the-wire (events)
+  "Return EVENTS as the bytes of notifications, of two events at most."
+  (mapconcat (lambda (some)
+               (let ((body (json-serialize (list :jsonrpc "2.0" :method "rlm/events"
+                                                 :params (list :events (vconcat some)))
+                                           :null-object nil :false-object :json-false)))
+                 (format "Content-Length: %d\r\n\r\n%s" (string-bytes body) body)))
+             (seq-partition events 2) ""))
+
+(ert-deftest rlm-test-traffic-of-two-runs-gives-the-expected-org-files ()
+  "All the way from the wire, in pieces of every size, the two at random."
+  (let* ((seed 7)
+         (random (lambda (below)
+                   (setq seed (logand (+ (* seed 1103515245) 12345) #x7fffffff))
+                   (% (ash seed -8) below)))
+         (expected (rlm-test-text (rlm-test-fixture "run.org")))
+         (ids '("20260301-120000-aaaaaa" "20260301-120000-bbbbbb"))
+         (runs (mapcar (lambda (id)
+                         (mapcar (lambda (event) (plist-put (copy-sequence event) :runId id))
+                                 (rlm-test-numbered
+                                  (rlm-test-mingled (rlm-test-recorded) random))))
+                       ids))
+         (rest (copy-sequence runs))
+         (old (getenv "TZ"))
+         traffic)
+    (while (seq-some #'identity rest)
+      (let ((one (funcall random 2)))
+        (when (nth one rest)
+          (push (pop (nth one rest)) traffic))))
+    (rlm-test-with
+      (let ((rlm-server-command
+             (append (list rlm-test-python (expand-file-name "wire_server.py" rlm-test-here)
+                           (rlm-test-file "traffic" (rlm-test-on-the-wire (nreverse traffic))))
+                     ids)))
+        (unwind-protect
+            (progn
+              (set-time-zone-rule "UTC0")
+              (let ((buffers (mapcar (lambda (_)
+                                       (rlm-ask-files rlm-test-question
+                                                      (list (rlm-test-file "a.txt" "a"))))
+                                     ids)))
+                (dolist (buffer buffers)
+                  (let ((run (rlm-run-in-buffer buffer)))
+                    (rlm-test-wait-text buffer "the limit of 1 iteration is reached")
+                    (should (equal expected
+                                   (string-replace (rlm-run-id run) "20260301-120000-c0ffee"
+                                                   (rlm-test-buffer-text buffer))))))))
+          (set-time-zone-rule old))))))
 
 (ert-deftest rlm-test-two-runs-do-not-mingle ()
   (rlm-test-with
@@ -1316,11 +1379,10 @@ echo \"ran $*\" >> \"$HOME/ran\"
 if test \"$2\" = venv; then mkdir -p \"$4/bin\"; cp \"$0\" \"$4/bin/python\"; fi\n"))
           done)
       (set-file-modes rlm-server-python #o755)
-      (rlm-test-file "checkout/rlm_server/requirements.lock" "")
       (add-hook 'rlm-server-installed-hook (lambda () (setq done t)))
       (unwind-protect
           (progn
-            (rlm-install-server (rlm-test-file "checkout/"))
+            (rlm-test-keys "M-x rlm-install-server RET") ; from the checkout of this test
             (rlm-test-wait (lambda () done)))
         (setq rlm-server-installed-hook nil))
       (should (= 5 (length (split-string (rlm-test-text (rlm-test-file "ran")) "\n" t))))
@@ -1367,25 +1429,78 @@ if test \"$2\" = venv; then mkdir -p \"$4/bin\"; cp \"$0\" \"$4/bin/python\"; fi
   (should (equal "nil" (rlm-test-lisp
                         '(progn (require 'rlm)
                                 (seq-filter #'featurep '(org jsonrpc dired project auth-source
-                                                             rlm-client rlm-trajectory)))))))
+                                                             rlm-client rlm-trajectory))))))
+  ;; What the manual says to do when no server starts is there at once.
+  (should (equal "t" (rlm-test-lisp '(progn (require 'rlm)
+                                            (seq-every-p #'commandp
+                                                         '(rlm-install-server rlm-restart-server
+                                                           rlm-doctor rlm-server-show-log)))))))
 
-(defun rlm-test-symbols (kind)
-  "Return the public commands or options of the package, as KIND says."
-  (let (symbols)
-    (mapatoms
-     (lambda (symbol)
-       (when (and (string-match-p "\\`rlm-[^-]" (symbol-name symbol))
-                  (not (string-match-p "--\\|\\`rlm-test" (symbol-name symbol)))
-                  (if (eq kind 'options) (custom-variable-p symbol) (commandp symbol)))
-         (push (symbol-name symbol) symbols))))
-    (sort symbols #'string<)))
+(ert-deftest rlm-test-autoloads-load-nothing ()
+  (rlm-test-with
+    (let ((package (rlm-test-file "package/")))
+      (copy-directory (expand-file-name "elisp" rlm-test-root) package nil nil t)
+      (should (equal "(t nil)"
+                     (rlm-test-lisp
+                      `(progn
+                         (require 'package)
+                         (package-generate-autoloads "rlm" ,package)
+                         (let ((before (cons 'rlm-autoloads features)))
+                           (load ,(concat package "rlm-autoloads") nil t)
+                           (list (commandp 'rlm-ask)
+                                 (seq-difference features before))))))))))
+
+(defun rlm-test-customizable ()
+  "Return the options of the package."
+  (rlm-test-load-all)
+  (let (options)
+    (mapatoms (lambda (symbol)
+                (when (and (string-prefix-p "rlm-" (symbol-name symbol))
+                           (custom-variable-p symbol))
+                  (push symbol options))))
+    options))
+
+(defmacro rlm-test-customizing (option &rest body)
+  "Evaluate BODY in a buffer of Customize, with its widget for OPTION as `widget'."
+  (declare (indent 1) (debug t))
+  `(save-window-excursion
+     (let ((inhibit-message t))
+       (customize-option ,option)
+       (unwind-protect
+           (let ((widget (car custom-options)))
+             ,@body)
+         (kill-buffer)))))
+
+(ert-deftest rlm-test-every-option-can-be-customized ()
+  (should (> (length (rlm-test-customizable)) 30))
+  (dolist (option (rlm-test-customizable))
+    (should (widget-apply (widget-convert (custom-variable-type option))
+                          :match (symbol-value option)))
+    (rlm-test-customizing option
+      (widget-apply widget :custom-set)))) ; to what it is
+
+(ert-deftest rlm-test-options-refuse-what-makes-no-sense ()
+  (rlm-test-load-all)
+  (pcase-dolist (`(,option . ,value)
+                 '((rlm-limits . ((cost . -1))) (rlm-limits . ((hours . 1))) (rlm-max-depth . 11)
+                   (rlm-url-timeout . -1) (rlm-babel-timeout . "900") (rlm-flush-seconds . -0.1)
+                   (rlm-notify-seconds . -1) (rlm-confirm . never) (rlm-direct . no)
+                   (rlm-exclude . "vendor/") (rlm-server-command . "rlm-server")
+                   (rlm-runs-limit . 1.5)))
+    (should-not (widget-apply (widget-convert (custom-variable-type option)) :match value)))
+  ;; As a person comes upon it.
+  (rlm-test-customizing 'rlm-url-timeout
+    (goto-char (widget-field-start (car (widget-get widget :children))))
+    (execute-kbd-macro (kbd "C-k - 5"))
+    (should (string-match-p "not negative"
+                            (cadr (should-error (widget-apply widget :custom-set)))))
+    (should (= 60 rlm-url-timeout))))
 
 (ert-deftest rlm-test-manual-has-every-command-and-option ()
-  (require 'rlm-demo)
-  (should (> (length (rlm-test-symbols 'commands)) 15))
-  (should (> (length (rlm-test-symbols 'options)) 10))
   (should-not (rlm-test-missing-from-manual
-               (append (rlm-test-symbols 'commands) (rlm-test-symbols 'options)))))
+               (mapcar #'symbol-name
+                       (append (rlm-test-customizable)
+                               (seq-filter #'symbolp (rlm-test-all-keys)))))))
 
 (defun rlm-test-missing-from-manual (names)
   "Return those of NAMES that the manual does not have."
@@ -1422,20 +1537,15 @@ for table in config.Section.__subclasses__():
     (should-not missing)))
 
 (ert-deftest rlm-test-manual-has-every-key ()
-  (let ((manual (rlm-test-text (expand-file-name "elisp/rlm.org" rlm-test-root))))
-    (dolist (map (list rlm-trajectory-mode-map rlm-command-map rlm-models-mode-map
-                       rlm-variables-mode-map rlm-variable-mode-map rlm-code-mode-map
-                       rlm-collection-mode-map rlm-runs-mode-map))
-      (map-keymap
-       (lambda (event binding)
-         ;; There may be a label before the command.
-         (let ((command (if (consp binding) (cdr binding) binding)))
-           (when (and (symbolp command) (commandp command) (not (eq command 'digit-argument))
-                      (string-prefix-p "rlm" (symbol-name command)))
-             (should (string-match-p
-                      (format "~%s~.*~%s~" (regexp-quote (single-key-description event)) command)
-                      manual)))))
-       map))))
+  (rlm-test-load-all)
+  (let ((manual (replace-regexp-in-string
+                 "\n +" " " (rlm-test-text (expand-file-name "elisp/rlm.org" rlm-test-root))))
+        missing)
+    (pcase-dolist (`(,command . ,keys) (seq-filter #'consp (rlm-test-all-keys)))
+      (let ((keys (string-remove-prefix "C-c r " keys)))
+        (unless (string-match-p (format "~%s~.*~%s~" (regexp-quote keys) command) manual)
+          (push (cons keys command) missing))))
+    (should-not missing)))
 
 (ert-deftest rlm-test-versions-agree ()
   (should (equal rlm-rpc-client-version

@@ -2,11 +2,13 @@
 
 import hashlib
 import os
+import resource
+import signal
 from pathlib import Path
 
 import pytest
 
-from rlm_server.errors import SourceError
+from rlm_server.errors import LogError, SourceError
 from rlm_server.protocol import FileSource, Overlay, TextSource, TreeSource
 from rlm_server.runs.texts import Texts
 
@@ -52,3 +54,16 @@ def test_overlays_come_back_and_what_is_gone_is_said(tmp_path: Path) -> None:
     assert texts.remove_all_but(set()) == len("unsaved")
     with pytest.raises(SourceError, match="not kept any more"):
         texts.overlays(kept)
+
+
+def test_nothing_stays_of_a_text_that_can_not_be_written(tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then it is an error, as a full disk
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
+    try:
+        with pytest.raises(LogError, match="can't be kept"):
+            Texts(tmp_path).keep_question("long " * (1 << 20), limit=10)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert list(tmp_path.iterdir()) == []
