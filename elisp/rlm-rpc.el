@@ -48,7 +48,8 @@ HOST has to be this machine.  With nil, Emacs starts a server of its own;
 see `rlm-server-command'.  Start a server that outlives Emacs by
 \"rlm-server --tcp 127.0.0.1:PORT\"."
   :group 'rlm
-  :type '(choice (const :tag "Start a server" nil) (string :tag "HOST:PORT" :valid-regexp "\\`[^ ]+:[0-9]+\\'"))
+  :type '(choice (const :tag "Start a server" nil)
+                 (string :tag "HOST:PORT" :valid-regexp "\\`[^ ]+:[0-9]+\\'"))
   :package-version '(rlm . "0.1.0"))
 
 (defcustom rlm-server-token-file nil
