@@ -42,6 +42,7 @@
 (require 'rlm-reflect)
 (require 'rlm-runs)
 (require 'rlm-settings)
+(require 'rlm-url)
 
 (defconst rlm-test-here (file-name-directory (or load-file-name buffer-file-name))
   "Directory of the tests.")
