@@ -145,9 +145,11 @@ Put its first sentence in its heading, and fold it."
 
 (defun rlm-draw--sentence (text)
   "Return the first sentence of TEXT, fit for a heading."
-  (let* ((line (car (split-string text "\n" t "[ \t#*>`-]+")))
-         (end (and line (string-match-p "[.!?:]\\(?: \\|\\'\\)" line))))
-    (string-trim (rlm-org-line (substring (or line "") 0 end) 80) "[*:]+" "[*:]+")))
+  (if (not (string-match "[^ \t\n#*>`-].*" text))
+      ""
+    (let* ((line (string-trim-right (match-string 0 text) "[ \t#*>`-]+"))
+           (end (string-match-p "[.!?:]\\(?: \\|\\'\\)" line)))
+      (string-trim (rlm-org-line (substring line 0 end) 80) "[*:]+" "[*:]+"))))
 
 (provide 'rlm-draw)
 ;;; rlm-draw.el ends here

@@ -61,6 +61,26 @@
           "\\(?:[ \t/>]\\|\\'\\)\\)")
   "Regexp for the first line of a block of HTML.")
 
+(defun rlm-markdown--sign (line)
+  "Return the first character of LINE that is neither space nor tab, or nil."
+  (let ((pos 0) (end (length line)))
+    (while (and (< pos end) (memq (aref line pos) '(?\s ?\t)))
+      (setq pos (1+ pos)))
+    (and (< pos end) (aref line pos))))
+
+(defun rlm-markdown-blank-p (line)
+  "Return non-nil if LINE is blank."
+  (let ((sign (rlm-markdown--sign line)))
+    (or (null sign)
+        (and (not (< ?\s sign 127)) (string-blank-p line)))))
+
+(defun rlm-markdown--special-p (line)
+  "Return non-nil if the first sign of LINE may begin more than a paragraph.
+Most lines have no such sign.  To ask each of the regexps below makes garbage,
+for Emacs keeps few of them compiled."
+  (memq (rlm-markdown--sign line)
+        '(?* ?- ?+ ?_ ?0 ?1 ?2 ?3 ?4 ?5 ?6 ?7 ?8 ?9 ?# ?> ?` ?~ ?< ?\[ ?$ ?\\)))
+
 (defun rlm-markdown--indent (line)
   "Return by how many columns LINE is indented."
   (let ((column 0) (pos 0))
@@ -79,8 +99,9 @@
 
 (defun rlm-markdown-fence-start (line)
   "Return ((SIGN LENGTH INDENT) . INFO) if LINE begins a fence, or nil."
-  (when (string-match "\\`\\( \\{0,3\\}\\)\\(?:\\(```+\\)[ \t]*\\([^`]*\\)\\|\\(~~~+\\)[ \t]*\\(.*\\)\\)\\'"
-                      line)
+  (when (and (memq (rlm-markdown--sign line) '(?` ?~))
+             (string-match "\\`\\( \\{0,3\\}\\)\\(?:\\(```+\\)[ \t]*\\([^`]*\\)\\|\\(~~~+\\)[ \t]*\\(.*\\)\\)\\'"
+                           line))
     (let ((sign (or (match-string 2 line) (match-string 4 line))))
       (cons (list (aref sign 0) (length sign) (length (match-string 1 line)))
             (or (match-string 3 line) (match-string 5 line))))))
@@ -97,7 +118,8 @@
 
 (defun rlm-markdown--starts-p (line)
   "Return non-nil if LINE begins a block even after the line of a paragraph."
-  (and (< (rlm-markdown--indent line) 4)
+  (and (rlm-markdown--special-p line)
+       (< (rlm-markdown--indent line) 4)
        (or (string-match-p rlm-markdown--heading line)
            (rlm-markdown-fence-start line)
            (string-match-p "\\` *>" line)
@@ -116,12 +138,18 @@
 (defvar rlm-markdown--depth 0
   "How deep the lines that are read stand in lists and quotations.")
 
+(defun rlm-markdown-skip-blank (lines)
+  "Return LINES without the blank ones at their beginning."
+  (while (and lines (rlm-markdown-blank-p (car lines)))
+    (pop lines))
+  lines)
+
 (defun rlm-markdown-blocks (lines)
   "Return the blocks that LINES consist of."
   (let ((rlm-markdown--depth (1+ rlm-markdown--depth)) blocks)
     (if (> rlm-markdown--depth rlm-markdown--deepest)
         (list (cons 'html lines))
-      (while (setq lines (seq-drop-while #'string-blank-p lines))
+      (while (setq lines (rlm-markdown-skip-blank lines))
         (pcase-let ((`(,block . ,rest) (rlm-markdown-take lines t)))
           (push block blocks)
           (setq lines rest)))
@@ -133,6 +161,7 @@ That is a cons.  Nil means that the end of the block is not to be seen yet,
 which can't be if LINES are FINAL."
   (let ((line (car lines)) end)
     (cond ((>= (rlm-markdown--indent line) 4) (rlm-markdown--take-indented lines final))
+          ((not (rlm-markdown--special-p line)) (rlm-markdown--take-text lines final))
           ((rlm-markdown-fence-start line) (rlm-markdown--take-fenced lines final))
           ((string-match rlm-markdown--heading line)
            `((heading ,(length (match-string 1 line)) . ,(or (match-string 2 line) ""))
@@ -147,8 +176,13 @@ which can't be if LINES are FINAL."
            (rlm-markdown--take-footnote (match-string 1 line) (match-string 2 line)
                                         (cdr lines) final))
           ((rlm-markdown-definition line) (cons '(definition) (cdr lines)))
-          ((rlm-markdown-aligns lines) (rlm-markdown--take-table lines final))
-          (t (rlm-markdown--take-paragraph lines final)))))
+          (t (rlm-markdown--take-text lines final)))))
+
+(defun rlm-markdown--take-text (lines final)
+  "Take a table or a paragraph from LINES; FINAL is as in `rlm-markdown-take'."
+  (if (rlm-markdown-aligns lines)
+      (rlm-markdown--take-table lines final)
+    (rlm-markdown--take-paragraph lines final)))
 
 (defun rlm-markdown--take-while (lines predicate final)
   "Return a cons of the first LINES that meet PREDICATE, and the rest.
@@ -259,19 +293,24 @@ FINAL is as in `rlm-markdown-take'."
                                                       more))))
              rest)))))
 
+(defun rlm-markdown--underline (line)
+  "Return the level of the heading that LINE makes of the text above, or nil."
+  (let ((sign (rlm-markdown--sign line)))
+    (and (memq sign '(?= ?-))
+         (string-match-p "\\` \\{0,3\\}\\(?:=+\\|-+\\)[ \t]*\\'" line)
+         (if (eq sign ?=) 1 2))))
+
 (defun rlm-markdown--take-paragraph (lines final)
   "Take a paragraph from LINES; FINAL is as in `rlm-markdown-take'."
   (let ((text (list (string-trim-left (car lines)))) (rest (cdr lines)) level)
     (while (and rest (not level)
-                (not (string-blank-p (car rest)))
-                (not (setq level (pcase (string-trim-right (car rest))
-                                   ((rx bos (** 0 3 " ") (+ "=") eos) 1)
-                                   ((rx bos (** 0 3 " ") (+ "-") eos) 2))))
+                (not (rlm-markdown-blank-p (car rest)))
+                (not (setq level (rlm-markdown--underline (car rest))))
                 (not (rlm-markdown--starts-p (car rest)))
                 (not (rlm-markdown-aligns rest)))
       (push (string-trim-left (pop rest)) text))
     (when (or final (cdr rest) (and rest (or level (not (string-search "|" (car rest))))))
-      (let ((text (string-join (nreverse text) "\n")))
+      (let ((text (if (cdr text) (string-join (nreverse text) "\n") (car text))))
         (if level
             `((heading ,level . ,text) . ,(cdr rest))
           (cons (cons 'paragraph text) rest))))))

@@ -238,7 +238,8 @@ Backquotes without an end are text."
   "Return the token of the run of emphasis signs of TEXT at POS.
 Names such as `__init__' are text."
   (if (let (case-fold-search)
-        (rlm-markdown--at "__[a-z0-9]+\\(?:_[a-z0-9]+\\)*__\\(?:[^_]\\|\\'\\)" pos))
+        (and (eq (aref text pos) ?_)
+             (rlm-markdown--at "__[a-z0-9]+\\(?:_[a-z0-9]+\\)*__\\(?:[^_]\\|\\'\\)" pos)))
       (let ((end (1+ (string-match "_\\(?:[^_]\\|\\'\\)" text
                                    (string-search "__" text (+ pos 2))))))
         (cons (substring text pos end) end))
@@ -362,7 +363,7 @@ Those that stand behind one which is open are not gone."
       (if (stringp node)
           (push node strings)
         (when strings
-          (push (apply #'concat (nreverse strings)) result)
+          (push (if (cdr strings) (apply #'concat (nreverse strings)) (car strings)) result)
           (setq strings nil))
         (when node
           (push node result))))

@@ -55,22 +55,26 @@
 
 (defun rlm-markdown-org--pieces (nodes around)
   "Return the pieces of NODES, which stand in the emphasis AROUND."
-  (mapcan (lambda (node)
-            (pcase node
-              ((pred stringp) (list (list 'text (rlm-org-inline node) around)))
-              (`(html . ,text) (list (list 'text (rlm-org-inline text) around)))
-              (`(strong . ,children) (rlm-markdown-org--emphasis "*" children around))
-              (`(emph . ,children) (rlm-markdown-org--emphasis "/" children around))
-              (`(strike . ,children) (rlm-markdown-org--emphasis "+" children around))
-              (`(code . ,text) (rlm-markdown-org--code text))
-              (`(link ,url . ,children) (rlm-markdown-org--link url children around))
-              (`(image ,url . ,text)
-               (rlm-markdown-org--link url (list (if (string-empty-p text) url text)) around))
-              (`(footnote . ,label) (list (list 'raw (format "[fn:%s]" label))))
-              (`(url . ,text) (list (list 'raw (string-replace "\n" " " text))))
-              (`(math . ,text) (list (rlm-markdown-org--math text around)))
-              (_ (list (list 'break)))))
-          nodes))
+  (let (pieces)
+    (dolist (node nodes (nreverse pieces))
+      (setq pieces (nconc (nreverse (rlm-markdown-org--node-pieces node around)) pieces)))))
+
+(defun rlm-markdown-org--node-pieces (node around)
+  "Return the pieces of NODE, which stands in the emphasis AROUND."
+  (pcase node
+    ((pred stringp) (list (list 'text (rlm-org-inline node) around)))
+    (`(html . ,text) (list (list 'text (rlm-org-inline text) around)))
+    (`(strong . ,children) (rlm-markdown-org--emphasis "*" children around))
+    (`(emph . ,children) (rlm-markdown-org--emphasis "/" children around))
+    (`(strike . ,children) (rlm-markdown-org--emphasis "+" children around))
+    (`(code . ,text) (rlm-markdown-org--code text))
+    (`(link ,url . ,children) (rlm-markdown-org--link url children around))
+    (`(image ,url . ,text)
+     (rlm-markdown-org--link url (list (if (string-empty-p text) url text)) around))
+    (`(footnote . ,label) (list (list 'raw (format "[fn:%s]" label))))
+    (`(url . ,text) (list (list 'raw (string-replace "\n" " " text))))
+    (`(math . ,text) (list (rlm-markdown-org--math text around)))
+    (_ (list (list 'break)))))
 
 (defun rlm-markdown-org--math (text around)
   "Return the piece of the formula TEXT within the emphasis AROUND.
@@ -84,7 +88,7 @@ What Org would end sooner is no formula."
   "Return the pieces of NODES, emphasized by MARK within the emphasis AROUND.
 What would end the emphasis too soon is left out of it."
   (let ((pieces (rlm-markdown-org--pieces nodes (cons mark around)))
-        (depth 0) nested runs run)
+        (depth 0) nested runs run marked)
     (dolist (piece pieces)
       (pcase piece
         (`(open ,_) (cl-incf depth))
@@ -98,7 +102,8 @@ What would end the emphasis too soon is left out of it."
     (push (nreverse run) runs)
     (if (or (member mark around) nested)
         pieces
-      (mapcan (lambda (run) (rlm-markdown-org--mark mark run)) (nreverse runs)))))
+      (dolist (run runs marked)
+        (setq marked (nconc (rlm-markdown-org--mark mark run) marked))))))
 
 (defun rlm-markdown-org--ends-p (piece mark)
   "Return non-nil if PIECE can't stand in emphasis by MARK."
@@ -130,6 +135,7 @@ What would end the emphasis too soon is left out of it."
 (defun rlm-markdown-org--blanks (piece regexp)
   "Return the blanks of PIECE that match REGEXP, or nil."
   (and (eq (car piece) 'text)
+       (string-match-p "\\`[ \t]\\|[ \t]\\'" (nth 1 piece))
        (string-match regexp (nth 1 piece))
        (match-string 0 (nth 1 piece))))
 
@@ -143,7 +149,8 @@ Return nil if nothing is left."
       (let ((end (last run)))
         (setcar end (list 'text (substring (nth 1 (car end)) 0 (- (length last)))
                           (nth 2 (car end))))))
-    (seq-remove (lambda (piece) (and (eq (car piece) 'text) (string-empty-p (nth 1 piece)))) run)))
+    (cl-delete-if (lambda (piece) (and (eq (car piece) 'text) (string-empty-p (nth 1 piece))))
+                  run)))
 
 ;;;; Code and links
 
@@ -326,8 +333,8 @@ A guard after its first group keeps it from that.")
 (defun rlm-markdown-org--lines (string)
   "Return the lines of STRING, a paragraph."
   (let (lines)
-    (dolist (part (split-string string "\n"))
-      (let ((line (string-trim (substring-no-properties part) "[ \t]+" "[ \t]+")))
+    (dolist (part (rlm-org-split string))
+      (let ((line (rlm-markdown-org--stripped part)))
         (cond ((not (and (string-match-p rlm-markdown-org-line-start line)
                          (get-text-property (string-match "[^ \t]" part) 'rlm-text part)))
                (push line lines))
@@ -335,6 +342,15 @@ A guard after its first group keeps it from that.")
                (push (concat (pop lines) " " line) lines))
               (t (push (concat rlm-org-guard line) lines)))))
     (mapcan #'rlm-markdown-org--broken (nreverse lines))))
+
+(defun rlm-markdown-org--stripped (part)
+  "Return PART, a line, without properties and blanks at its ends."
+  (let ((beg 0) (end (length part)))
+    (while (and (< beg end) (memq (aref part beg) '(?\s ?\t)))
+      (setq beg (1+ beg)))
+    (while (and (< beg end) (memq (aref part (1- end)) '(?\s ?\t)))
+      (setq end (1- end)))
+    (substring-no-properties part beg end)))
 
 (defconst rlm-markdown-org--longest 4000
   "Lines longer than this are broken at a blank, or at twice that anywhere.")

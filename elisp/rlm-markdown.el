@@ -61,9 +61,9 @@
 
 (defun rlm-markdown-feed (converter text)
   "Give TEXT to CONVERTER; return what is to be done now."
-  (let* ((text (rlm-org-plain (concat (rlm-markdown-partial converter) text)))
+  (let* ((text (rlm-org-plain (rlm-org-joined (rlm-markdown-partial converter) text)))
          (end (rlm-org-last-line text)))
-    (setf (rlm-markdown-partial converter) (substring text end))
+    (setf (rlm-markdown-partial converter) (if (zerop end) text (substring text end)))
     (nconc (and (> end 0)
                 (rlm-markdown--take-in converter (split-string (substring text 0 (1- end)) "\n")))
            (and (> end 0) (rlm-markdown--work converter nil))
@@ -100,7 +100,7 @@
       (pcase step
         (`(,(and kind (or 'text 'more)) . ,lines)
          (when (and result (eq kind 'text)) (push "\n" result))
-         (push (concat (string-join lines "\n") "\n") result))
+         (push (rlm-org-lines "" lines) result))
         (`(open ,begin . ,last)
          (when result (push "\n" result))
          (push (concat begin "\n") result)
@@ -205,7 +205,7 @@ The last block is not complete before it is FINAL."
       (when lines
         (setf (rlm-markdown-columns converter) nil))
       (setf (rlm-markdown-lines converter)
-            (setq lines (seq-drop-while #'string-blank-p lines)))
+            (setq lines (rlm-markdown-skip-blank lines)))
       (cond ((null lines) nil)
             ((setq fence (rlm-markdown-fence-start (car lines)))
              (setf (rlm-markdown-lines converter) (cdr lines)

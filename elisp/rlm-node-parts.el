@@ -48,7 +48,7 @@ That is `prose', which is Markdown, `plain' text, `code', `reasoning', or
 `fence'.  Fences are not shown; they tell two pieces of code apart."
   (unless (eq part (rlm-node-part node))
     (rlm-node-end-part node)
-    (setq text (if (eq part 'fence) "" (string-trim-left text "\n+")))
+    (setq text (if (eq part 'fence) "" (rlm-node--without-blank-start text)))
     (unless (string-empty-p text)
       (rlm-node--begin-part node part)))
   (cond ((null (rlm-node-part node)))
@@ -59,10 +59,17 @@ That is `prose', which is Markdown, `plain' text, `code', `reasoning', or
            (rlm-node-append node (rlm-org-feed (rlm-node-filter node) text))))
         (t (rlm-block-write node (rlm-node-block node) text))))
 
+(defun rlm-node--without-blank-start (text)
+  "Return TEXT without newlines at its beginning."
+  (let ((beg 0))
+    (while (and (< beg (length text)) (eq (aref text beg) ?\n))
+      (setq beg (1+ beg)))
+    (if (zerop beg) text (substring text beg))))
+
 (defun rlm-node--note-summary (node text)
-  "Keep the start of NODE's prose, to which TEXT belongs."
+  "Keep the start of NODE's prose, to which TEXT belongs, if it is an iteration."
   (let ((summary (rlm-node-summary node)))
-    (when (< (length summary) 300)
+    (when (and (rlm-node-begun node) (< (length summary) 300))
       (setf (rlm-node-summary node)
             (concat summary (substring text 0 (min 300 (length text))))))))
 
@@ -140,10 +147,9 @@ TEXT is nil at the end."
   "Take STEP of the converter in NODE."
   (pcase step
     (`(text . ,lines)
-     (rlm-node-append node (concat (rlm-node-fresh-line (rlm-node-body node))
-                                   (string-join lines "\n") "\n")))
+     (rlm-node-append node (rlm-org-lines (rlm-node-fresh-line (rlm-node-body node)) lines)))
     (`(more . ,lines)
-     (rlm-node-append node (concat (string-join lines "\n") "\n")))
+     (rlm-node-append node (rlm-org-lines "" lines)))
     (`(open ,begin . ,end)
      (setf (rlm-node-block node)
            (rlm-block-open node (rlm-node-body node) begin end
@@ -160,7 +166,7 @@ TEXT is nil at the end."
     (when-let ((converter (and (not (rlm-node-rest node)) (rlm-node-markdown node))))
       (let ((rest (rlm-markdown-rest converter)))
         (unless (string-blank-p rest)
-          (rlm-node--show-rest node (string-trim-left rest "\n+")))))))
+          (rlm-node--show-rest node (rlm-node--without-blank-start rest)))))))
 
 (defun rlm-node--show-rest (node text)
   "Show TEXT in NODE, which can't be converted yet."
@@ -179,22 +185,19 @@ somebody may be reading them."
          (new (pcase (car work)
                 (`(text . ,lines)
                  (pop work)
-                 (concat (rlm-node-fresh-line (rlm-node-rest node))
-                         (string-join lines "\n") "\n"))
+                 (rlm-org-lines (rlm-node-fresh-line (rlm-node-rest node)) lines))
                 (_ "")))
          (same (rlm-node--same-lines old new)))
     (set-marker (rlm-node-rest node) nil)
     (setf (rlm-node-rest node) nil)
-    (rlm-node-keep-fold
-     node body
-     (lambda ()
-       (goto-char body)
-       (let ((within (not (bolp))))
-         (rlm-fold-delete (+ beg same) body)
-         (goto-char body)
-         (when (and within (bolp) (eq (char-after) ?\n))
-           (rlm-fold-delete (point) (1+ (point)))))
-       (rlm-node-append node (substring new same))))
+    (rlm-node-keep-fold node body
+      (goto-char body)
+      (let ((within (not (bolp))))
+        (rlm-fold-delete (+ beg same) body)
+        (goto-char body)
+        (when (and within (bolp) (eq (char-after) ?\n))
+          (rlm-fold-delete (point) (1+ (point)))))
+      (rlm-node-append node (if (zerop same) new (substring new same))))
     work))
 
 (defun rlm-node--same-lines (old new)

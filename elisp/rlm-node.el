@@ -54,17 +54,27 @@ that neighbours which end at the same place do not mingle."
 
 ;;;; Text
 
+(defmacro rlm-node-keep-fold (node marker &rest body)
+  "Evaluate BODY for a new text of NODE, a symbol, before MARKER, another.
+If NODE is folded, what is there after that is hidden."
+  (declare (indent 2) (debug (symbolp symbolp body)))
+  ;; A closure for each piece of text would be as big as the piece.
+  (let ((folded (make-symbol "folded")))
+    `(let ((,folded (rlm-node--folded-to-p ,node ,marker)))
+       ,@body
+       (when ,folded
+         (save-excursion
+           (rlm-node--hide ,node ,marker))))))
+
 (defun rlm-node-insert (node marker text)
   "Insert TEXT at MARKER, which is in NODE, and move MARKER behind it."
   (unless (string-empty-p text)
-    (rlm-node-keep-fold
-     node marker
-     (lambda ()
-       (goto-char marker)
-       (rlm-fold-insert text)
-       (set-marker marker (point))
-       (rlm-node--reach (rlm-node-body node))
-       (rlm-node--extend node)))))
+    (rlm-node-keep-fold node marker
+      (goto-char marker)
+      (rlm-fold-insert text)
+      (set-marker marker (point))
+      (rlm-node--reach (rlm-node-body node))
+      (rlm-node--extend node))))
 
 (defun rlm-node--extend (node)
   "Let NODE and those above it reach to point at least."
@@ -180,15 +190,6 @@ What is added there is to be hidden too, unless NODE is folded anew after."
           (goto-char place)
           (skip-chars-backward "\n")    ; those may be shown
           (>= (rlm-fold--next-change beg place) (point)))))))
-
-(defun rlm-node-keep-fold (node marker function)
-  "Call FUNCTION for a new text of NODE before MARKER.
-If NODE is folded, what is there after that is hidden."
-  (let ((folded (rlm-node--folded-to-p node marker)))
-    (funcall function)
-    (when folded
-      (save-excursion
-        (rlm-node--hide node marker)))))
 
 (defun rlm-node--hide (node place)
   "Hide what follows the heading of NODE up to PLACE.

@@ -57,7 +57,7 @@ Lines are cut at LIMIT characters, if that is non-nil."
 
 (defun rlm-org-feed (filter text)
   "Give TEXT to FILTER; return what can be inserted of it now."
-  (let* ((text (rlm-org-plain (rlm-org--joined (rlm-org-filter-held filter) text)))
+  (let* ((text (rlm-org-plain (rlm-org-joined (rlm-org-filter-held filter) text)))
          (end (rlm-org-last-line text))
          (rest (substring text end)))
     (setf (rlm-org-filter-held filter) "")
@@ -79,7 +79,7 @@ Lines are cut at LIMIT characters, if that is non-nil."
                               (split-string (substring text 0 (1- end)) "\n") ""))
               (rlm-org--partial filter rest)))))
 
-(defun rlm-org--joined (held text)
+(defun rlm-org-joined (held text)
   "Return HELD and TEXT as one text."
   (if (string-empty-p held) text (concat held text)))
 
@@ -138,6 +138,20 @@ A regexp would look for its end from each place in every line."
     (while (and (> pos 0) (/= (aref text (1- pos)) ?\n))
       (setq pos (1- pos)))
     pos))
+
+(defun rlm-org-split (text)
+  "Return the lines of TEXT; without a newline that is TEXT itself."
+  (if (string-search "\n" text)
+      (split-string text "\n")
+    (list text)))
+
+(defun rlm-org-lines (before lines)
+  "Return the text BEFORE and LINES, each with its newline, as one text."
+  (let ((parts (list before)))
+    (dolist (line lines)
+      (push line parts)
+      (push "\n" parts))
+    (apply #'concat (nreverse parts))))
 
 (defun rlm-org-plain (text)
   "Return TEXT with plain line ends and without form feeds.
