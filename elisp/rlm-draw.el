@@ -145,7 +145,8 @@ Put its first sentence in its heading, and fold it."
 
 (defun rlm-draw--sentence (text)
   "Return the first sentence of TEXT, fit for a heading."
-  (let* ((line (car (split-string text "\n" t "[ \t#*>`-]+")))
+  (let* ((text (replace-regexp-in-string "\\*\\*\\(.+?\\)\\*\\*" "\\1" text))
+         (line (car (split-string text "\n" t "[ \t#*>`-]+")))
          (end (and line (string-match-p "[.!?:]\\(?: \\|\\'\\)" line))))
     (string-trim (rlm-org-line (substring (or line "") 0 end) 80) "[*:]+" "[*:]+")))
 

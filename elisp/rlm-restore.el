@@ -85,9 +85,11 @@ QUESTION is what it answers, if that is known."
 ;;;###autoload
 (defun rlm-restore-jump (bookmark)
   "Go where BOOKMARK leads."
-  (set-buffer (rlm-restore-open (bookmark-prop-get bookmark 'rlm-run)
-                                (bookmark-prop-get bookmark 'rlm-node)
-                                (bookmark-prop-get bookmark 'rlm-question))))
+  ;; Which window it gets is the business of the command, as Emacs 30 sees to by itself.
+  (set-buffer (save-window-excursion
+                (rlm-restore-open (bookmark-prop-get bookmark 'rlm-run)
+                                  (bookmark-prop-get bookmark 'rlm-node)
+                                  (bookmark-prop-get bookmark 'rlm-question)))))
 (put 'rlm-restore-jump 'bookmark-handler-type "rlm")
 
 ;;;; Desktops

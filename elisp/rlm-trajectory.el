@@ -141,9 +141,10 @@
   "Keys of `rlm-trajectory-mode'.")
 
 (defconst rlm-trajectory--columns
-  (concat "%60ITEM(Node) %RLM_STATUS(Status) %20RLM_MODEL(Model) %10RLM_TOKENS(Tokens) "
-          "%10RLM_COST(US$) %8RLM_SECONDS(Seconds)")
-  "The columns of Org's column view; each row has the sums of all below it.")
+  (concat "%40ITEM(Node) %8RLM_TOKENS(Tokens) %8RLM_COST(US$) %8RLM_SECONDS(Seconds) "
+          "%9RLM_STATUS(Status) %20RLM_MODEL(Model)")
+  "The columns of Org's column view; each row has the sums of all below it.
+The figures are seen in 80 columns.")
 
 (define-derived-mode rlm-trajectory-mode org-mode "rlm"
   "Major mode of the buffer that shows a run as it goes on.

@@ -120,6 +120,11 @@
         (should (equal (list two ?c) (funcall shown)))
         (should-error (next-error) :type 'user-error)
         (previous-error)
+        (should (equal (list one ?b) (funcall shown)))
+        ;; Who has followed the run to its end begins with the first place.
+        (switch-to-buffer buffer)
+        (goto-char (point-max))
+        (next-error)
         (should (equal (list one ?b) (funcall shown)))))))
 
 (ert-deftest rlm-browse-test-index ()
@@ -144,7 +149,7 @@
     (org-columns)
     (re-search-forward "^\\* ")
     (should (equal "ITEM" (get-char-property (line-beginning-position) 'org-columns-key)))
-    (should (equal "0.0324" (get-char-property (+ 4 (line-beginning-position))
+    (should (equal "0.0324" (get-char-property (+ 2 (line-beginning-position))
                                                'org-columns-value)))
     (org-columns-quit)))
 
