@@ -28,6 +28,7 @@
 (require 'rlm-run)
 (require 'rlm-restore)
 
+(declare-function org-export-data "ox" (data info))
 (declare-function rlm-read-run "rlm-commands" ())
 
 (defvar rlm-ol-open-functions nil
@@ -56,8 +57,15 @@
   "Let the user choose a run, and return a link to it."
   (concat "rlm:" (plist-get (rlm-read-run) :runId)))
 
+(defun rlm-ol-export (path description _backend info)
+  "Return what an export has in place of a link to PATH: its DESCRIPTION.
+What is exported leads to no Emacs, so that there it is no link.  Without a
+description the run's id is told, in the way of the format that INFO is about."
+  (or description (org-export-data (concat "rlm:" path) info)))
+
 (org-link-set-parameters "rlm"
                          :follow #'rlm-ol-open
+                         :export #'rlm-ol-export
                          :store #'rlm-ol-store
                          :complete #'rlm-ol-complete)
 

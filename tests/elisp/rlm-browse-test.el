@@ -184,6 +184,18 @@
   (should-error (rlm-ol-open "../../etc/passwd") :type 'user-error)
   (should-error (rlm-ol-open "x y") :type 'user-error))
 
+(ert-deftest rlm-browse-test-links-in-exports-are-their-description ()
+  (pcase-dolist (`(,backend ,bare)
+                 '((html "rlm:20260301-1_2#0.1") (md "rlm:20260301-1\\_2#0.1")
+                   (latex "rlm:20260301-1\\_2\\#0.1") (ascii "rlm:20260301-1_2#0.1")
+                   (odt "rlm:20260301-1_2#0.1")))
+    (require (intern (format "ox-%s" backend)))
+    (let ((text (org-export-string-as (concat "See [[rlm:20260301-1#0.1][the run]], "
+                                              "or <rlm:20260301-1_2#0.1>.")
+                                      backend t '(:with-sub-superscript nil))))
+      (should (string-match-p (concat "See the run, or " (regexp-quote bare) "\\.") text))
+      (should-not (string-match-p "href\\|](" text)))))
+
 ;;;; The header line and the mode line
 
 (defun rlm-browse-test-limited (&rest usage)
