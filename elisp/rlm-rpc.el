@@ -456,9 +456,11 @@ Signal `rlm-rpc-error' while runs are going on at another one."
   (let (keys)
     (seq-doseq (want wanted)
       (when-let* ((host (plist-get want :host))
+                  (spec (list :host host :max 1 :require '(:secret)))
                   (found (with-demoted-errors "rlm: auth-source: %S"
-                           (car (auth-source-search :host host :max 1
-                                                    :require '(:secret)))))
+                           ;; It may have remembered for hours that there is none, or an old one.
+                           (auth-source-forget spec)
+                           (car (apply #'auth-source-search spec))))
                   (secret (plist-get found :secret)))
         (setq keys (cons (intern (concat ":" (plist-get want :name)))
                          (cons (if (functionp secret) (funcall secret) secret)
