@@ -28,7 +28,12 @@
 (require 'rlm-run)
 (require 'rlm-restore)
 
+(declare-function org-element-contents "org-element" (node))
+(declare-function org-element-map "org-element" (data types fun &rest options))
+(declare-function org-element-property "org-element" (property node))
+(declare-function org-element-put-property "org-element" (node property value))
 (declare-function org-export-data "ox" (data info))
+(declare-function org-export-derived-backend-p "ox" (backend &rest backends))
 (declare-function rlm-read-run "rlm-commands" ())
 
 (defvar rlm-ol-open-functions nil
@@ -68,6 +73,22 @@ description the run's id is told, in the way of the format that INFO is about."
                          :export #'rlm-ol-export
                          :store #'rlm-ol-store
                          :complete #'rlm-ol-complete)
+
+(defun rlm-ol-forget-lines (tree backend _info)
+  "Let the links of evidence in TREE, that of an export to BACKEND, name files alone.
+For HTML, Org looks in the file for the number of the line as for any words,
+and gives the export up where they are not there.  The description has it."
+  (when (org-export-derived-backend-p backend 'html)
+    (org-element-map tree 'link
+      (lambda (link)
+        (let ((line (org-element-property :search-option link))
+              (text (car (org-element-contents link))))
+          (when (and line (string-match-p "\\`[0-9]+\\'" line)
+                     (stringp text) (string-suffix-p (concat ":" line) text))
+            (org-element-put-property link :search-option nil))))))
+  tree)
+
+(add-hook 'org-export-filter-parse-tree-functions #'rlm-ol-forget-lines)
 
 (provide 'rlm-ol)
 ;;; rlm-ol.el ends here

@@ -225,8 +225,10 @@ It has no event yet."
             "#+filetags: :rlm:\n"
             ;; What is folded needs no drawer hidden, and Org 9.7 takes long to do it.
             "#+startup: overview nohidedrawers\n"
-            ;; Names such as snake_case have no subscripts.
-            "#+options: ^:nil\n"
+            ;; Names such as snake_case have no subscripts; texts may hold links to nothing.
+            "#+options: ^:nil broken-links:mark\n"
+            ;; An export has what the code has printed, and runs nothing.
+            "#+property: header-args :exports both :eval never-export\n"
             "#+columns: " rlm-trajectory--columns "\n\n")
     ;; What is for the transcript alone need not be looked at here.
     (overlay-put (make-overlay (point-min) (point)) 'invisible t)

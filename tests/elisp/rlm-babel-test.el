@@ -394,6 +394,14 @@ Well?
         (should (string-match-p "called Somebody" (org-export-as 'ascii)))
         (should (= runs (length (seq-filter #'rlm-run-in-buffer (buffer-list)))))))))
 
+(ert-deftest rlm-babel-export-to-html-has-the-evidence ()
+  (require 'ox-html)
+  (rlm-test-with
+    (rlm-test-babel rlm-test-block
+      (let ((text (org-export-as 'html)))
+        (should (string-match-p "harbour\\.txt\">harbour\\.txt:2</a> The keeper is called" text))
+        (should-not (string-match-p "href=\"rlm:" text))))))
+
 (ert-deftest rlm-babel-export-does-not-wait-for-ever ()
   (rlm-test-with-models (vector '(:reply "Now.\n\n```repl\nimport time\nwhile True: time.sleep(1)\n```"))
     (rlm-test-babel "#+begin_src rlm :context harbour.txt :timeout 1.5

@@ -196,6 +196,18 @@
       (should (string-match-p (concat "See the run, or " (regexp-quote bare) "\\.") text))
       (should-not (string-match-p "href\\|](" text)))))
 
+(ert-deftest rlm-browse-test-a-transcript-is-exported-whole ()
+  (require 'ox-html)
+  (rlm-browse-test-with-run buffer
+    (let ((file (rlm-test-file "run.org" ""))
+          (org-babel-load-languages '((python . t))))
+      (rlm-transcript-write file)
+      (with-current-buffer (find-file-noselect file)
+        (let ((text (org-export-as 'html)))
+          (should (string-match-p "src/a\\(?: \\|%20\\)b\\.py\">src/a b\\.py:12</a>" text))
+          ;; What the code had printed, and nothing is run for it.
+          (should (string-match-p "^1234000$" text)))))))
+
 ;;;; The header line and the mode line
 
 (defun rlm-browse-test-limited (&rest usage)

@@ -159,7 +159,7 @@
               (should (seq-every-p (lambda (title) (string-match-p ours title))
                                    (org-element-map tree 'headline
                                      (lambda (item) (org-element-property :raw-value item)))))
-              (should (equal '("TITLE" "FILETAGS" "STARTUP" "OPTIONS" "COLUMNS")
+              (should (equal '("TITLE" "FILETAGS" "STARTUP" "OPTIONS" "PROPERTY" "COLUMNS")
                              (org-element-map tree 'keyword
                                (lambda (item) (org-element-property :key item)))))
               (should-not (rlm-test-unclosed)))))))))
