@@ -160,7 +160,7 @@
     (should-not (rlm-restore-node))
     (re-search-forward "^Is b bold")
     (should (equal "0.1.2" (rlm-restore-node)))
-    (should (equal '("20260301-120000-c0ffee" "0.1.2" "Which files are *bold*,\nand why?")
+    (should (equal '("20260301-120000-c0ffee" "0.1.2" "Which files are *bold*,\nand why?" nil)
                    (rlm-restore-desktop-data nil)))
     (let ((org-stored-links nil))
       (call-interactively #'org-store-link)

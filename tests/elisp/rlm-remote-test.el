@@ -23,6 +23,7 @@
 
 (require 'rlm-test-lib)
 (require 'tramp)
+(require 'bookmark)
 (require 'rlm-collection-list)
 
 (defconst rlm-test-host (format "/rlmmock:%s:" (system-name))
@@ -92,6 +93,26 @@
                                        (rlm-rpc-info)
                                        (not (rlm-trajectory-replaying-p buffer))
                                        (string-match-p "Odalys" (buffer-string)))))))))
+
+(ert-deftest rlm-remote-a-bookmark-leads-back-there ()
+  (rlm-test-remote
+    (let* ((buffer (rlm-ask-files "What is the keeper called?" (list (rlm-test-there "tree/"))))
+           (bookmark-alist nil) (bookmark-save-flag nil)
+           (run (rlm-test-wait-end buffer))
+           record data)
+      (with-current-buffer buffer
+        (setq record (rlm-restore-bookmark)
+              data (rlm-restore-desktop-data nil)))
+      (kill-buffer buffer)
+      (rlm-rpc-stop)
+      (rlm-rpc-use-host nil)
+      ;; A desktop doesn't log in anywhere by itself.
+      (should-not (rlm-restore-desktop nil nil data))
+      (should-not rlm-server-host)
+      (bookmark-jump (cons "far" (cdr record)))
+      (rlm-test-wait-end (current-buffer))
+      (should (equal (rlm-run-answer run) (rlm-run-answer (rlm-run-in-buffer))))
+      (should (equal rlm-test-host (rlm-run-host (rlm-run-in-buffer)))))))
 
 (ert-deftest rlm-remote-unsaved-text-is-spooled-there ()
   (rlm-test-remote
