@@ -1447,6 +1447,18 @@ if test \"$2\" = venv; then mkdir -p \"$4/bin\"; cp \"$0\" \"$4/bin/python\"; fi
                                                          '(rlm-install-server rlm-restart-server
                                                            rlm-doctor rlm-server-show-log)))))))
 
+(ert-deftest rlm-test-what-leads-back-to-a-run-is-known-from-the-start ()
+  "A bookmark or desktop names what it needs; nothing of rlm is loaded but rlm.el."
+  (should (equal "(t t)"
+                 (rlm-test-lisp
+                  '(progn
+                     (require 'rlm)
+                     (require 'desktop)
+                     (list (fboundp 'rlm-restore-jump)
+                           (progn (desktop-load-file 'rlm-trajectory-mode)
+                                  (fboundp (cdr (assq 'rlm-trajectory-mode
+                                                      desktop-buffer-mode-handlers))))))))))
+
 (ert-deftest rlm-test-autoloads-load-nothing ()
   (rlm-test-with
     (let ((package (rlm-test-file "package/")))
