@@ -25,6 +25,7 @@
 (require 'tramp)
 (require 'bookmark)
 (require 'rlm-collection-list)
+(require 'rlm-durable)
 
 (defconst rlm-test-host (format "/rlmmock:%s:" (system-name))
   "What names of files on the other machine begin with.")
@@ -111,6 +112,13 @@
       (should-not rlm-server-host)
       (bookmark-jump (cons "far" (cdr record)))
       (rlm-test-wait-end (current-buffer))
+      ;; So does what goes on from there, by the names that the other machine has.
+      (rlm-rpc-stop)
+      (rlm-rpc-use-host nil)
+      (let ((here (rlm-runs-here)))
+        (should (equal rlm-test-host rlm-server-host))
+        (should (string-prefix-p (rlm-test-file "there/state/") (plist-get here :log)))
+        (should-not (rlm-durable--read-places here)))
       (should (equal (rlm-run-answer run) (rlm-run-answer (rlm-run-in-buffer))))
       (should (equal rlm-test-host (rlm-run-host (rlm-run-in-buffer)))))))
 

@@ -488,6 +488,29 @@ The events of its first question are in the variable `events'."
       (should-not (funcall marks))
       (should (equal "" (rlm-draw-mode-line))))))
 
+(ert-deftest rlm-test-code-that-waited-when-the-run-was-cut-short-waits-no-more ()
+  (rlm-test-with-run buffer
+    (let* ((run (rlm-run-in-buffer buffer))
+           (wanted (seq-position events "approvalWanted"
+                                 (lambda (event kind) (equal kind (plist-get event :kind)))))
+           (begun (seq-take events (1+ wanted)))
+           (last (plist-get (car (last begun)) :seq))
+           (resumed (copy-sequence (seq-find (lambda (event)
+                                               (equal "runResumed" (plist-get event :kind)))
+                                             events)))
+           (again (copy-sequence (car (last begun)))))
+      (rlm-test-push-all buffer begun)
+      (rlm-trajectory-interrupt buffer "The server was killed.")
+      (should-not (rlm-run-waiting run))
+      (should-not (string-match-p "waits" (rlm-header)))
+      ;; As its log is drawn once it has been resumed: it has been asked about twice.
+      (rlm-trajectory-reset buffer)
+      (setq run (rlm-run-in-buffer buffer))
+      (rlm-test-push-all buffer (append begun
+                                        (list (plist-put resumed :seq (+ 1 last))
+                                              (plist-put again :seq (+ 2 last)))))
+      (should (equal 1 (length (rlm-run-waiting run)))))))
+
 (ert-deftest rlm-test-code-that-waits-out-of-sight-is-told-once ()
   (rlm-test-with-run buffer
     (let* ((process-environment (cons "DBUS_SESSION_BUS_ADDRESS" process-environment))
