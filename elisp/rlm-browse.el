@@ -37,12 +37,15 @@
 ;;;; Moving
 
 (defun rlm-browse--unfold ()
-  "Show the entry at point and where it stands."
+  "Show the entry at point and where it stands; drawers below it stay folded."
   (if (fboundp 'org-fold-show-subtree)
-      (progn (org-fold-show-context 'agenda) (org-fold-show-subtree))
+      (progn (org-fold-show-context 'agenda)
+             (org-fold-show-subtree)
+             (org-cycle-hide-drawers 'subtree))
     (with-no-warnings
       (org-show-context 'agenda)
-      (org-show-subtree))))
+      (org-show-subtree)
+      (org-cycle-hide-drawers 'subtree))))
 
 (defun rlm-trajectory-next (count)
   "Go to the next visible heading, or COUNT headings on."

@@ -92,7 +92,13 @@
     (rlm-browse-test-keys "1")
     (should (equal '((1) nil) (rlm-browse-test-shown)))
     (rlm-browse-test-keys "2")
-    (should (equal '((1 2) nil) (rlm-browse-test-shown)))))
+    (should (equal '((1 2) nil) (rlm-browse-test-shown)))
+    ;; The answer with what is below it, whose properties are not to be read.
+    (rlm-browse-test-keys "a")
+    (should (search-forward "Models have read"))
+    (should-not (invisible-p (point)))
+    (search-backward ":RLM_READ:")
+    (should (invisible-p (point)))))
 
 (ert-deftest rlm-browse-test-next-error-goes-through-the-evidence ()
   (rlm-test-with
