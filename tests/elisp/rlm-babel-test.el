@@ -165,7 +165,20 @@ x = 1
       (rlm-test-file "b c.txt" "text\n")
       (should (equal '("harbour.txt" "b c.txt" "notes.org")
                      (mapcar (lambda (item) (file-name-nondirectory (rlm-item-file item)))
-                             (rlm-babel--items "harbour.txt \"b c.txt\" notes.org")))))))
+                             (rlm-babel--items "harbour.txt \"b c.txt\" notes.org"))))
+      (should (string-match-p "quote in :context is not closed: a \"b"
+                              (cadr (should-error (rlm-babel--items "a \"b") :type 'user-error)))))))
+
+(ert-deftest rlm-babel-names-in-quotes-alone ()
+  "Org before 9.6 hands on the first of them."
+  (rlm-test-with
+    (rlm-test-file "old town.txt" "The town is old.\n")
+    (rlm-test-file "b c.txt" "text\n")
+    (rlm-test-babel "#+begin_src rlm :context \"old town.txt\" \"b c.txt\" :fresh yes\nWhat?\n#+end_src\n"
+      (rlm-test-execute)
+      (let ((buffer (rlm-babel--job-run-buffer (car rlm-babel--jobs))))
+        (rlm-test-wait-end buffer)
+        (should (string-match-p "^Context: 2 documents" (rlm-test-buffer-text buffer)))))))
 
 (ert-deftest rlm-babel-two-blocks-and-a-narrowed-buffer ()
   (rlm-test-with
