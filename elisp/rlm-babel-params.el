@@ -115,7 +115,7 @@ It is nil, a name, or a list of names."
                                                   text)))))))))
 
 (defun rlm-babel--written-context ()
-  "Return the :context of the block at point as it is written, where Org loses some.
+  "Return the :context of the block at point as it is written, if Org loses some.
 Before 9.6 it keeps the first of several names in quotes alone."
   (when (version< (org-version) "9.6")
     (let ((block (org-element-at-point)))

@@ -62,11 +62,13 @@
   "Let the user choose a run, and return a link to it."
   (concat "rlm:" (plist-get (rlm-read-run) :runId)))
 
-(defun rlm-ol-export (path description _backend info)
-  "Return what an export has in place of a link to PATH: its DESCRIPTION.
+(defun rlm-ol-export (path description backend info)
+  "Return what an export to BACKEND has for a link to PATH: its DESCRIPTION.
 What is exported leads to no Emacs, so that there it is no link.  Without a
-description the run's id is told, in the way of the format that INFO is about."
-  (or description (org-export-data (concat "rlm:" path) info)))
+description the run's id is told, in the way of the format that INFO is about.
+In Org, of which Org's tables are made too, it stays a link."
+  (unless (org-export-derived-backend-p backend 'org)
+    (or description (org-export-data (concat "rlm:" path) info))))
 
 (org-link-set-parameters "rlm"
                          :follow #'rlm-ol-open
@@ -75,7 +77,7 @@ description the run's id is told, in the way of the format that INFO is about."
                          :complete #'rlm-ol-complete)
 
 (defun rlm-ol-forget-lines (tree backend _info)
-  "Let the links of evidence in TREE, that of an export to BACKEND, name files alone.
+  "Let the links of evidence in TREE, an export's to BACKEND, name files alone.
 For HTML, Org looks in the file for the number of the line as for any words,
 and gives the export up where they are not there.  The description has it."
   (when (org-export-derived-backend-p backend 'html)

@@ -132,8 +132,8 @@ The text that FILTER has given out in all is empty or ends in a newline."
        line))))
 
 (defun rlm-org-quotation (text length)
-  "Return TEXT, which stands in a file, as `rlm-org-line' does, and without links.
-In an export, Org gives up at a link that leads nowhere."
+  "Return TEXT, LENGTH long at most, as `rlm-org-line' does, and without links.
+It stands in a file; in an export, Org gives up at a link that leads nowhere."
   (string-replace "[[" (concat "[" rlm-org-guard "[") (rlm-org-line text length)))
 
 (defun rlm-org-last-line (text)

@@ -38,6 +38,7 @@
 (require 'jsonrpc)
 (require 'rlm-server)
 
+(declare-function auth-source-forget "auth-source" (spec))
 (declare-function auth-source-search "auth-source")
 
 ;;;; Customization

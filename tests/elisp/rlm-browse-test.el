@@ -200,7 +200,10 @@
                                               "or <rlm:20260301-1_2#0.1>.")
                                       backend t '(:with-sub-superscript nil))))
       (should (string-match-p (concat "See the run, or " (regexp-quote bare) "\\.") text))
-      (should-not (string-match-p "href\\|](" text)))))
+      (should-not (string-match-p "href\\|](" text))))
+  (require 'ox-org)
+  (should (equal "See [[rlm:20260301-1#0.1][the run]].\n"
+                 (org-export-string-as "See [[rlm:20260301-1#0.1][the run]]." 'org t))))
 
 (ert-deftest rlm-browse-test-a-transcript-is-exported-whole ()
   (require 'ox-html)
