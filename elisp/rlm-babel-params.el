@@ -23,6 +23,7 @@
 (require 'seq)
 (require 'subr-x)
 (require 'org)
+(require 'org-element)
 (require 'org-table)
 (require 'ob)
 (require 'rlm)
@@ -72,7 +73,8 @@
 
 (defun rlm-babel--context (params)
   "Return what the block with PARAMS is about: its :context and its variables."
-  (let ((items (rlm-babel--items (cdr (assq :context params))))
+  (let ((items (rlm-babel--items (or (rlm-babel--written-context)
+                                     (cdr (assq :context params)))))
         (variables (org-babel--get-vars params)))
     (unless (or items variables)
       (user-error "What is the question about?  The block needs a :context or a :var"))
@@ -106,7 +108,25 @@ It is nil, a name, or a list of names."
         (t (let ((text (string-trim (format "%s" context))))
              (if (file-exists-p text)
                  (rlm-babel--items-named text)
-               (mapcan #'rlm-babel--items-named (split-string-and-unquote text)))))))
+               (mapcan #'rlm-babel--items-named
+                       (condition-case nil
+                           (split-string-and-unquote text)
+                         (end-of-file (user-error "A quote in :context is not closed: %s"
+                                                  text)))))))))
+
+(defun rlm-babel--written-context ()
+  "Return the :context of the block at point as it is written, if Org loses some.
+Before 9.6 it keeps the first of several names in quotes alone."
+  (when (version< (org-version) "9.6")
+    (let ((block (org-element-at-point)))
+      (when (eq 'src-block (org-element-type block))
+        (let ((written (string-join (append (org-element-property :header block)
+                                            (list (org-element-property :parameters block)))
+                                    " ")))
+          (and (string-match
+                ":context[ \t]+\\(\"[^\"]*\"\\(?:[ \t]+\"[^\"]*\"\\)+\\)[ \t]*\\(?:[ \t]:\\|\\'\\)"
+                written)
+               (match-string 1 written)))))))
 
 (defun rlm-babel--items-named (name)
   "Return what NAME, a word of the header argument :context, stands for."

@@ -78,7 +78,7 @@ Its strings are a model's, and made fit for an item or a cell."
       (concat "\n"
               (mapconcat (pcase-lambda (`(,place ,line ,path ,quote))
                            (concat "- " (rlm-babel--place place line path) " "
-                                   (rlm-org-line quote 80)))
+                                   (rlm-org-quotation quote 80)))
                          places "\n")
               "\n")
     ""))

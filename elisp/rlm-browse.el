@@ -37,12 +37,15 @@
 ;;;; Moving
 
 (defun rlm-browse--unfold ()
-  "Show the entry at point and where it stands."
+  "Show the entry at point and where it stands; drawers below it stay folded."
   (if (fboundp 'org-fold-show-subtree)
-      (progn (org-fold-show-context 'agenda) (org-fold-show-subtree))
+      (progn (org-fold-show-context 'agenda)
+             (org-fold-show-subtree)
+             (org-cycle-hide-drawers 'subtree))
     (with-no-warnings
       (org-show-context 'agenda)
-      (org-show-subtree))))
+      (org-show-subtree)
+      (org-cycle-hide-drawers 'subtree))))
 
 (defun rlm-trajectory-next (count)
   "Go to the next visible heading, or COUNT headings on."
@@ -226,10 +229,13 @@ Links that run something are the model's words and are not followed."
 
 (defun rlm-browse-next-evidence (count &optional reset)
   "Visit the evidence COUNT places on from point; from the first if RESET.
-This is what `next-error' does in the buffer of a run."
+This is what `next-error' does in the buffer of a run.  Who is at its end, as
+one is who has followed the run, has the evidence of the newest answer ahead."
   (when reset
     (goto-char (point-min)))
-  (let ((place (point)) (left (abs count)) (forward (>= count 0)))
+  (let* ((left (abs count)) (forward (>= count 0))
+         (place (or (and forward (eobp) (rlm-browse--last-heading "Answer\\(?: so far\\)?"))
+                    (point))))
     (while (> left 0)
       (setq place (rlm-browse--evidence place forward)
             left (1- left))

@@ -348,21 +348,20 @@ BEGUN, unless nil, is called with the id and the buffer."
 (defun rlm-client--attach (buffer seq &optional ready)
   "Ask for the events of BUFFER's run from number SEQ on.
 READY is called with the server's answer before they arrive."
-  (rlm-rpc-request
+  (rlm-rpc-ask
    'rlm/attach (list :runId (rlm-run-id (rlm-run-in-buffer buffer)) :fromSeq seq)
-   :success (lambda (result)
-              (when (buffer-live-p buffer)
-                (when ready
-                  (funcall ready result))
-                (unless (eq (plist-get result :live) t)
-                  (rlm-trajectory-expect buffer (plist-get result :lastSeq)))
-                (rlm-client--watch)))
-   :error (lambda (problem)
-            (let ((text (rlm-rpc-error-text problem)))
-              ;; Nothing of it is there yet where it is not only to be drawn anew.
-              (when (rlm-client--wanted-p buffer)
-                (rlm-trajectory-fail buffer text))
-              (message "rlm: the run can't be shown: %s" text)))))
+   (lambda (result)
+     (when (buffer-live-p buffer)
+       (when ready
+         (funcall ready result))
+       (unless (eq (plist-get result :live) t)
+         (rlm-trajectory-expect buffer (plist-get result :lastSeq)))
+       (rlm-client--watch)))
+   (lambda (text)
+     ;; Nothing of it is there yet where it is not only to be drawn anew.
+     (when (rlm-client--wanted-p buffer)
+       (rlm-trajectory-fail buffer text))
+     (message "rlm: the run can't be shown: %s" text))))
 
 (defun rlm-client--release ()
   "Delete what was spooled for the question of the current buffer."
@@ -447,8 +446,8 @@ READY is called with the server's answer before they arrive."
   (let ((buffer (gethash id rlm-client--buffers)))
     (and (buffer-live-p buffer) buffer)))
 
-(defun rlm-client-redraw (buffer)
-  "Draw the run of BUFFER anew from its log."
+(defun rlm-client-redraw (buffer &optional node)
+  "Draw the run of BUFFER anew from its log, and go to its NODE if that is given."
   (unless (rlm-run-id (rlm-run-in-buffer buffer))
     (user-error "This question was never asked"))
   (when (rlm-trajectory-replaying-p buffer)
@@ -458,6 +457,9 @@ READY is called with the server's answer before they arrive."
                       (lambda (result)
                         (rlm-trajectory-reset buffer)
                         (rlm-client--adopt buffer (plist-get result :run))
+                        (when node
+                          (with-current-buffer buffer
+                            (rlm-restore-go node)))
                         (rlm-forks-ask buffer))))
 
 (defun rlm-client--adopt (buffer summary)

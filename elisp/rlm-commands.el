@@ -66,11 +66,11 @@ What it is about is read anew; the new answers take the place of those kept."
     (rlm-client-ask-anew (current-buffer))))
 
 (defun rlm-redraw ()
-  "Draw the run of this buffer anew from its log."
+  "Draw the run of this buffer anew from its log; point stays in its node."
   (interactive)
   (unless (rlm-run-in-buffer)
     (user-error "This buffer shows no run"))
-  (rlm-client-redraw (current-buffer)))
+  (rlm-client-redraw (current-buffer) (rlm-restore-node)))
 
 ;;;###autoload
 (defun rlm-open-run (summary)

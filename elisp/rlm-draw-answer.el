@@ -131,7 +131,7 @@ HOST is nil for this machine, or a beginning for TRAMP."
              (if (string-prefix-p "/" file)
                  (org-link-make-string (format "file:%s::%d" file line) name)
                name)
-             (rlm-org-line quote 200))
+             (rlm-org-quotation quote 200))
      'rlm-evidence (list file line))))
 
 (provide 'rlm-draw-answer)

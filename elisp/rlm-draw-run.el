@@ -29,6 +29,8 @@
 (require 'rlm-org)
 (require 'rlm-run)
 
+(declare-function rlm-draw-steering-forget "rlm-draw-steering" (run &optional below))
+
 ;;;; The start
 
 (cl-defmethod rlm-draw-event ((_ (eql 'runStarted)) event run)
@@ -231,7 +233,9 @@ It may have been opened by its id alone."
     (setf (rlm-run-status run) "interrupted"
           (rlm-run-doing run) ""
           (rlm-run-reason run) reason
-          (rlm-run-seconds run) (rlm-run-elapsed run))
+          (rlm-run-seconds run) (rlm-run-elapsed run)
+          (rlm-run-paused run) nil)
+    (rlm-draw-steering-forget run)
     (rlm-draw--end run nil)))
 
 (defun rlm-draw-failure (text)

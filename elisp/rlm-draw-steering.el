@@ -74,7 +74,7 @@
 (cl-defmethod rlm-draw-event :around ((_ (eql 'runEnded)) event run)
   "Draw the end of RUN, EVENT; only its figures, where it had come to that end.
 So it is after code that the user has run since."
-  (rlm-draw-steering--forget run)
+  (rlm-draw-steering-forget run)
   (setf (rlm-run-paused run) nil)
   (if (not (equal (rlm-run-status run) (plist-get event :status)))
       (cl-call-next-method)
@@ -117,7 +117,7 @@ Return the overlays."
     (mapc #'delete-overlay (plist-get wait :overlays))
     (setf (rlm-run-waiting run) (remq wait (rlm-run-waiting run)))))
 
-(defun rlm-draw-steering--forget (run &optional below)
+(defun rlm-draw-steering-forget (run &optional below)
   "Note that no code waits in RUN any more, or none BELOW a node."
   (dolist (wait (rlm-run-waiting run))
     (when (or (null below) (rlm-draw--at-or-below-p (plist-get wait :node) below))
@@ -125,7 +125,11 @@ Return the overlays."
 
 (cl-defmethod rlm-draw-event :before ((_ (eql 'childDone)) event run)
   "Note in RUN that nothing of the child that ends with EVENT waits any more."
-  (rlm-draw-steering--forget run (plist-get event :node)))
+  (rlm-draw-steering-forget run (plist-get event :node)))
+
+(cl-defmethod rlm-draw-event :before ((_ (eql 'runResumed)) _event run)
+  "Note that what waited in RUN does so no more: it is asked about again."
+  (rlm-draw-steering-forget run))
 
 (cl-defmethod rlm-draw-event :before ((_ (eql 'cellStarted)) event run)
   "Draw how the cell of RUN in EVENT came to be: by the user, or edited."

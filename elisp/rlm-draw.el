@@ -145,11 +145,12 @@ Put its first sentence in its heading, and fold it."
 
 (defun rlm-draw--sentence (text)
   "Return the first sentence of TEXT, fit for a heading."
-  (if (not (string-match "[^ \t\n#*>`-].*" text))
-      ""
-    (let* ((line (string-trim-right (match-string 0 text) "[ \t#*>`-]+"))
-           (end (string-match-p "[.!?:]\\(?: \\|\\'\\)" line)))
-      (string-trim (rlm-org-line (substring line 0 end) 80) "[*:]+" "[*:]+"))))
+  (let ((text (replace-regexp-in-string "\\*\\*\\(.+?\\)\\*\\*" "\\1" text)))
+    (if (not (string-match "[^ \t\n#*>`-].*" text))
+        ""
+      (let* ((line (string-trim-right (match-string 0 text) "[ \t#*>`-]+"))
+             (end (string-match-p "[.!?:]\\(?: \\|\\'\\)" line)))
+        (string-trim (rlm-org-line (substring line 0 end) 80) "[*:]+" "[*:]+")))))
 
 (provide 'rlm-draw)
 ;;; rlm-draw.el ends here

@@ -76,7 +76,9 @@ A percent sign would mean something there.  Emacs asks several times for each
 time that it shows the buffer, so the text is kept until `rlm-header-update'."
   (unless (eq (car rlm-header--kept) (selected-frame))
     (setq rlm-header--kept
-          (cons (selected-frame) (replace-regexp-in-string "%" "%%" (rlm-header) t t))))
+          (cons (selected-frame)
+                ;; Each with the properties of the one that it stands for: the bar can be clicked.
+                (replace-regexp-in-string "%" (lambda (sign) (concat sign sign)) (rlm-header) t t))))
   (cdr rlm-header--kept))
 
 (defun rlm-header ()

@@ -269,9 +269,13 @@ FINAL is as in `rlm-markdown-take'.  Without an end it is a paragraph."
                       (not (and (equal end "\\$\\$")
                                 (seq-some (lambda (line) (string-search "\\]" line))
                                           (cons (car lines) inner)))))))
-     (cons `(math ,(replace-regexp-in-string "\\` *\\$\\$" "\\[" (car lines) t t) ,@inner
-                  ,(replace-regexp-in-string "\\$\\$ *\\'" "\\]" (car rest) t t))
-           (cdr rest)))
+     (let* ((last (car rest))
+            (open (and (equal end "\\$\\$") (string-match end last)
+                       (substring last (match-end 0)))))
+       (cons `(math ,(replace-regexp-in-string "\\` *\\$\\$" "\\[" (car lines) t t) ,@inner
+                    ,(if open (concat (substring last 0 (match-beginning 0)) "\\]") last))
+             ;; What stands behind it is text.
+             (if (string-blank-p (or open "")) (cdr rest) (cons (string-trim open) (cdr rest))))))
     (`(,inner . ,rest)
      (cons (cons 'paragraph (string-join (cons (car lines) inner) "\n")) rest))))
 

@@ -28,6 +28,12 @@
 (require 'rlm-run)
 (require 'rlm-restore)
 
+(declare-function org-element-contents "org-element" (node))
+(declare-function org-element-map "org-element" (data types fun &rest options))
+(declare-function org-element-property "org-element" (property node))
+(declare-function org-element-put-property "org-element" (node property value))
+(declare-function org-export-data "ox" (data info))
+(declare-function org-export-derived-backend-p "ox" (backend &rest backends))
 (declare-function rlm-read-run "rlm-commands" ())
 
 (defvar rlm-ol-open-functions nil
@@ -56,10 +62,35 @@
   "Let the user choose a run, and return a link to it."
   (concat "rlm:" (plist-get (rlm-read-run) :runId)))
 
+(defun rlm-ol-export (path description backend info)
+  "Return what an export to BACKEND has for a link to PATH: its DESCRIPTION.
+What is exported leads to no Emacs, so that there it is no link.  Without a
+description the run's id is told, in the way of the format that INFO is about.
+In Org, of which Org's tables are made too, it stays a link."
+  (unless (org-export-derived-backend-p backend 'org)
+    (or description (org-export-data (concat "rlm:" path) info))))
+
 (org-link-set-parameters "rlm"
                          :follow #'rlm-ol-open
+                         :export #'rlm-ol-export
                          :store #'rlm-ol-store
                          :complete #'rlm-ol-complete)
+
+(defun rlm-ol-forget-lines (tree backend _info)
+  "Let the links of evidence in TREE, an export's to BACKEND, name files alone.
+For HTML, Org looks in the file for the number of the line as for any words,
+and gives the export up where they are not there.  The description has it."
+  (when (org-export-derived-backend-p backend 'html)
+    (org-element-map tree 'link
+      (lambda (link)
+        (let ((line (org-element-property :search-option link))
+              (text (car (org-element-contents link))))
+          (when (and line (string-match-p "\\`[0-9]+\\'" line)
+                     (stringp text) (string-suffix-p (concat ":" line) text))
+            (org-element-put-property link :search-option nil))))))
+  tree)
+
+(add-hook 'org-export-filter-parse-tree-functions #'rlm-ol-forget-lines)
 
 (provide 'rlm-ol)
 ;;; rlm-ol.el ends here

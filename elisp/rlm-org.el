@@ -131,6 +131,11 @@ The text that FILTER has given out in all is empty or ends in a newline."
          (concat (string-trim-right (substring line 0 (1- length))) "…")
        line))))
 
+(defun rlm-org-quotation (text length)
+  "Return TEXT, LENGTH long at most, as `rlm-org-line' does, and without links.
+It stands in a file; in an export, Org gives up at a link that leads nowhere."
+  (string-replace "[[" (concat "[" rlm-org-guard "[") (rlm-org-line text length)))
+
 (defun rlm-org-last-line (text)
   "Return where the last line of TEXT begins.
 A regexp would look for its end from each place in every line."

@@ -130,7 +130,7 @@ It is as `rlm-draw-place-line' wants it."
 
 (defun rlm-provenance--doubt (quote)
   "Return the lines for QUOTE, which can't be found as it is."
-  (let ((text (rlm-org-line (plist-get quote :text) 200)))
+  (let ((text (rlm-org-quotation (plist-get quote :text) 200)))
     (pcase (plist-get quote :status)
       ("like"
        (format "- “%s” is not there; something like it is:\n  %s"

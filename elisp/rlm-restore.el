@@ -27,7 +27,9 @@
 
 (declare-function bookmark-default-handler "bookmark" (record))
 (declare-function bookmark-prop-get "bookmark" (name property))
-(declare-function rlm-client-open "rlm-client" (summary &optional hidden))
+(declare-function rlm-client-buffer "rlm-client" (id))
+(declare-function rlm-client-open "rlm-client" (summary))
+(declare-function rlm-rpc-use-host "rlm-rpc" (host))
 (declare-function rlm-browse--reveal "rlm-browse" ())
 (declare-function rlm-redraw "rlm-commands" ())
 (defvar desktop-buffer-mode-handlers)
@@ -79,15 +81,21 @@ QUESTION is what it answers, if that is known."
     (list (format "rlm: %s" (rlm-run-question run))
           (cons 'rlm-run (rlm-run-id run))
           (cons 'rlm-node (rlm-restore-node))
+          (cons 'rlm-host (rlm-run-host run))
           (cons 'rlm-question (rlm-run-question run))
           (cons 'handler #'rlm-restore-jump))))
 
 ;;;###autoload
 (defun rlm-restore-jump (bookmark)
-  "Go where BOOKMARK leads."
-  (set-buffer (rlm-restore-open (bookmark-prop-get bookmark 'rlm-run)
-                                (bookmark-prop-get bookmark 'rlm-node)
-                                (bookmark-prop-get bookmark 'rlm-question))))
+  "Go where BOOKMARK leads, be it on another machine."
+  (require 'rlm-client)
+  (unless (rlm-client-buffer (bookmark-prop-get bookmark 'rlm-run))
+    (rlm-rpc-use-host (bookmark-prop-get bookmark 'rlm-host)))
+  ;; Which window it gets is the business of the command, as Emacs 30 sees to by itself.
+  (set-buffer (save-window-excursion
+                (rlm-restore-open (bookmark-prop-get bookmark 'rlm-run)
+                                  (bookmark-prop-get bookmark 'rlm-node)
+                                  (bookmark-prop-get bookmark 'rlm-question)))))
 (put 'rlm-restore-jump 'bookmark-handler-type "rlm")
 
 ;;;; Desktops
@@ -95,14 +103,20 @@ QUESTION is what it answers, if that is known."
 (defun rlm-restore-desktop-data (_directory)
   "Return what a desktop has to know of this buffer."
   (when-let ((id (and rlm-run-current (rlm-run-id rlm-run-current))))
-    (list id (rlm-restore-node) (rlm-run-question rlm-run-current))))
+    (list id (rlm-restore-node) (rlm-run-question rlm-run-current)
+          (rlm-run-host rlm-run-current))))
 
 ;;;###autoload
 (defun rlm-restore-desktop (_file _name data)
-  "Show the run of DATA, which a desktop has saved; return its buffer."
-  (when data
-    (save-window-excursion
-      (apply #'rlm-restore-open data))))
+  "Show the run of DATA, which a desktop has saved; return its buffer.
+To begin with, Emacs connects to no other machine."
+  (pcase data
+    (`(,id ,node ,question . ,(or 'nil '(nil)))
+     (save-window-excursion
+       (rlm-restore-open id node question)))
+    (`(,_ ,_ ,question ,host)
+     (message "rlm: the run about `%s' is on %s, and was not drawn" question host)
+     nil)))
 
 ;;;###autoload
 (add-to-list 'desktop-buffer-mode-handlers '(rlm-trajectory-mode . rlm-restore-desktop))

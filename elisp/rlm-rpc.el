@@ -38,6 +38,7 @@
 (require 'jsonrpc)
 (require 'rlm-server)
 
+(declare-function auth-source-forget "auth-source" (spec))
 (declare-function auth-source-search "auth-source")
 
 ;;;; Customization
@@ -456,9 +457,11 @@ Signal `rlm-rpc-error' while runs are going on at another one."
   (let (keys)
     (seq-doseq (want wanted)
       (when-let* ((host (plist-get want :host))
+                  (spec (list :host host :max 1 :require '(:secret)))
                   (found (with-demoted-errors "rlm: auth-source: %S"
-                           (car (auth-source-search :host host :max 1
-                                                    :require '(:secret)))))
+                           ;; It may have remembered for hours that there is none, or an old one.
+                           (auth-source-forget spec)
+                           (car (apply #'auth-source-search spec))))
                   (secret (plist-get found :secret)))
         (setq keys (cons (intern (concat ":" (plist-get want :name)))
                          (cons (if (functionp secret) (funcall secret) secret)

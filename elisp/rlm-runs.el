@@ -295,8 +295,11 @@ The same column again reverses the order."
   (cond ((derived-mode-p 'rlm-runs-mode) (rlm-runs--at-point))
         ((and (rlm-run-in-buffer) (rlm-run-id (rlm-run-in-buffer)))
          (let ((run (rlm-run-in-buffer)))
+           ;; As a list has it, which is that of the server where the run is.
+           (rlm-rpc-use-host (rlm-run-host run))
            (list :runId (rlm-run-id run) :question (rlm-run-question run)
-                 :status (rlm-run-status run) :log (rlm-run-log run))))
+                 :status (rlm-run-status run)
+                 :log (and (rlm-run-log run) (file-local-name (rlm-run-log run))))))
         (t (rlm-read-run))))
 
 ;;;###autoload

@@ -141,9 +141,10 @@
   "Keys of `rlm-trajectory-mode'.")
 
 (defconst rlm-trajectory--columns
-  (concat "%60ITEM(Node) %RLM_STATUS(Status) %20RLM_MODEL(Model) %10RLM_TOKENS(Tokens) "
-          "%10RLM_COST(US$) %8RLM_SECONDS(Seconds)")
-  "The columns of Org's column view; each row has the sums of all below it.")
+  (concat "%40ITEM(Node) %8RLM_TOKENS(Tokens) %8RLM_COST(US$) %8RLM_SECONDS(Seconds) "
+          "%9RLM_STATUS(Status) %20RLM_MODEL(Model)")
+  "The columns of Org's column view; each row has the sums of all below it.
+The figures are seen in 80 columns.")
 
 (define-derived-mode rlm-trajectory-mode org-mode "rlm"
   "Major mode of the buffer that shows a run as it goes on.
@@ -224,8 +225,10 @@ It has no event yet."
             "#+filetags: :rlm:\n"
             ;; What is folded needs no drawer hidden, and Org 9.7 takes long to do it.
             "#+startup: overview nohidedrawers\n"
-            ;; Names such as snake_case have no subscripts.
-            "#+options: ^:nil\n"
+            ;; Names such as snake_case have no subscripts; texts may hold links to nothing.
+            "#+options: ^:nil broken-links:mark\n"
+            ;; An export has what the code has printed, and runs nothing.
+            "#+property: header-args :exports both :eval never-export\n"
             "#+columns: " rlm-trajectory--columns "\n\n")
     ;; What is for the transcript alone need not be looked at here.
     (overlay-put (make-overlay (point-min) (point)) 'invisible t)

@@ -78,6 +78,7 @@
 (autoload 'rlm-ask-anew "rlm-commands" nil t)
 (autoload 'rlm-redraw "rlm-commands" nil t)
 (autoload 'rlm-open-run "rlm-commands" nil t)
+(autoload 'rlm-restore-jump "rlm-restore")
 (autoload 'rlm-stop-server "rlm-commands" nil t)
 (autoload 'rlm-restart-server "rlm-commands" nil t)
 (autoload 'rlm-runs "rlm-runs" nil t)

@@ -8,7 +8,7 @@ import shutil
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -24,13 +24,16 @@ from rlm_server.errors import BusyError, ContextChangedError, NotResumableError
 from rlm_server.protocol import (
     AskOptions,
     AskParams,
+    FollowUp,
     ForkParams,
     LimitOverrides,
     Limits,
+    LimitsChanged,
     Overlay,
     RerunParams,
     ResumeParams,
     RunEnded,
+    RunResumed,
     Source,
     WatchParams,
 )
@@ -148,7 +151,7 @@ class Durable:
         record = await read_record(self._engine.path(params.run_id))
         if not record.iterations:
             raise NotResumableError("The run has no program yet.", cure="Ask the question again.")
-        options = changed(_options(record), AskOptions(limits=params.limits))
+        options = changed(self._raised(record), AskOptions(limits=params.limits))
         run_id = new_run_id()
         asked = await self._params(record, run_id, options)
         kept = await asyncio.to_thread(self._engine.keep, asked)
@@ -167,8 +170,21 @@ class Durable:
             raise NotResumableError(
                 "The run is about no file, so nothing can change.", cure="Watch another run."
             )
-        own = merge_limits(self._engine.config.limits, _options(record).limits)
+        own = merge_limits(self._engine.config.limits, self._raised(record).limits)
         return Watch(self, params.run_id, places, params.budget, on_change, limit=own.cost)
+
+    def _raised(self, record: Record) -> AskOptions:
+        """A run's options, with the limits that were raised before it had its first answer."""
+        options = _options(record)
+        own = msgspec.structs.asdict(merge_limits(self._engine.config.limits, options.limits))
+        raised: dict[str, Any] = {}
+        for event in record.events:
+            if isinstance(event, FollowUp):
+                break
+            if isinstance(event, RunResumed | LimitsChanged):
+                had = msgspec.structs.asdict(event.limits).items()
+                raised |= {k: v for k, v in had if None not in (v, own[k]) and v > own[k]}
+        return changed(options, AskOptions(limits=LimitOverrides(**raised)))
 
     async def has_changed(self, run_id: str) -> bool:
         """Whether a run's sources give another text now. Raises SourceError, NotResumableError."""

@@ -194,7 +194,7 @@ class Catalogue:
             places.append(f"auth-source under {deployment.auth_host}")
         raise NoKeyError(
             f"{deployment.name} needs a key, and none was found.",
-            cure=f"Put it in {' or '.join(places)}.",
+            cure=f"Put it in {' or '.join(places)}, and restart the server.",
         )
 
     def keys_wanted(self) -> list[KeyWanted]:

@@ -172,6 +172,23 @@ async def test_of_a_thousand_files_one_that_changed_is_paid_for(tmp_path: Path) 
         assert client.of(end["runId"], "answerDiff")[0]["same"]
 
 
+async def test_a_run_that_had_a_limit_raised_is_run_again_with_that(tmp_path: Path) -> None:
+    tree = write_tree(tmp_path, 3)
+    async with Models() as models, served(tmp_path, models) as client:
+        asked = {"question": "What?", "sources": [{"kind": "tree", "root": str(tree)}]}
+        options = {"limits": {"iterations": 1, "subcalls": 40}}
+        run = (await client.request("rlm/ask", {**asked, "options": options}))["runId"]
+        assert (await client.event(run, "runEnded"))["status"] == "limit"
+        more = {"runId": run, "limits": {"iterations": 5, "subcalls": 30}}
+        await client.request("rlm/resume", more)
+        await client.until(lambda: len(client.of(run, "runEnded")) > 1)
+        assert client.of(run, "runEnded")[-1]["status"] == "done"
+        again, end, _ = await ended(client, "rlm/rerun", runId=run)
+        assert end["status"] == "done", end
+        [started] = client.of(again, "runStarted")
+        assert (started["limits"]["iterations"], started["limits"]["subcalls"]) == (5, 40)
+
+
 async def test_where_a_cell_fails_the_model_is_asked(tmp_path: Path) -> None:
     tree = write_tree(tmp_path, 2)
     program = [

@@ -125,7 +125,7 @@ async def test_steering_over_the_wire(tmp_path: Path) -> None:
         assert (await client.request("rlm/approve", last))["accepted"]
         await client.event(run_id, "runEnded", status="done")
         assert client.of(run_id, "answer")[0]["text"] == "7"
-        assert "Their reason: no os" in provider.requests[2].question
+        assert "Their reason: no os. Go on" in provider.requests[2].question
         assert "No files, please." in provider.requests[2].question
         assert len(client.of(run_id, "approvalWanted")) == 3
 

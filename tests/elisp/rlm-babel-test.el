@@ -165,7 +165,20 @@ x = 1
       (rlm-test-file "b c.txt" "text\n")
       (should (equal '("harbour.txt" "b c.txt" "notes.org")
                      (mapcar (lambda (item) (file-name-nondirectory (rlm-item-file item)))
-                             (rlm-babel--items "harbour.txt \"b c.txt\" notes.org")))))))
+                             (rlm-babel--items "harbour.txt \"b c.txt\" notes.org"))))
+      (should (string-match-p "quote in :context is not closed: a \"b"
+                              (cadr (should-error (rlm-babel--items "a \"b") :type 'user-error)))))))
+
+(ert-deftest rlm-babel-names-in-quotes-alone ()
+  "Org before 9.6 hands on the first of them."
+  (rlm-test-with
+    (rlm-test-file "old town.txt" "The town is old.\n")
+    (rlm-test-file "b c.txt" "text\n")
+    (rlm-test-babel "#+begin_src rlm :context \"old town.txt\" \"b c.txt\" :fresh yes\nWhat?\n#+end_src\n"
+      (rlm-test-execute)
+      (let ((buffer (rlm-babel--job-run-buffer (car rlm-babel--jobs))))
+        (rlm-test-wait-end buffer)
+        (should (string-match-p "^Context: 2 documents" (rlm-test-buffer-text buffer)))))))
 
 (ert-deftest rlm-babel-two-blocks-and-a-narrowed-buffer ()
   (rlm-test-with
@@ -393,6 +406,14 @@ Well?
       (let ((runs (length (seq-filter #'rlm-run-in-buffer (buffer-list)))))
         (should (string-match-p "called Somebody" (org-export-as 'ascii)))
         (should (= runs (length (seq-filter #'rlm-run-in-buffer (buffer-list)))))))))
+
+(ert-deftest rlm-babel-export-to-html-has-the-evidence ()
+  (require 'ox-html)
+  (rlm-test-with
+    (rlm-test-babel rlm-test-block
+      (let ((text (org-export-as 'html)))
+        (should (string-match-p "harbour\\.txt\">harbour\\.txt:2</a> The keeper is called" text))
+        (should-not (string-match-p "href=\"rlm:" text))))))
 
 (ert-deftest rlm-babel-export-does-not-wait-for-ever ()
   (rlm-test-with-models (vector '(:reply "Now.\n\n```repl\nimport time\nwhile True: time.sleep(1)\n```"))

@@ -92,7 +92,13 @@
     (rlm-browse-test-keys "1")
     (should (equal '((1) nil) (rlm-browse-test-shown)))
     (rlm-browse-test-keys "2")
-    (should (equal '((1 2) nil) (rlm-browse-test-shown)))))
+    (should (equal '((1 2) nil) (rlm-browse-test-shown)))
+    ;; The answer with what is below it, whose properties are not to be read.
+    (rlm-browse-test-keys "a")
+    (should (search-forward "Models have read"))
+    (should-not (invisible-p (point)))
+    (search-backward ":RLM_READ:")
+    (should (invisible-p (point)))))
 
 (ert-deftest rlm-browse-test-next-error-goes-through-the-evidence ()
   (rlm-test-with
@@ -120,6 +126,11 @@
         (should (equal (list two ?c) (funcall shown)))
         (should-error (next-error) :type 'user-error)
         (previous-error)
+        (should (equal (list one ?b) (funcall shown)))
+        ;; Who has followed the run to its end begins with the first place.
+        (switch-to-buffer buffer)
+        (goto-char (point-max))
+        (next-error)
         (should (equal (list one ?b) (funcall shown)))))))
 
 (ert-deftest rlm-browse-test-index ()
@@ -144,7 +155,7 @@
     (org-columns)
     (re-search-forward "^\\* ")
     (should (equal "ITEM" (get-char-property (line-beginning-position) 'org-columns-key)))
-    (should (equal "0.0324" (get-char-property (+ 4 (line-beginning-position))
+    (should (equal "0.0324" (get-char-property (+ 2 (line-beginning-position))
                                                'org-columns-value)))
     (org-columns-quit)))
 
@@ -155,7 +166,7 @@
     (should-not (rlm-restore-node))
     (re-search-forward "^Is b bold")
     (should (equal "0.1.2" (rlm-restore-node)))
-    (should (equal '("20260301-120000-c0ffee" "0.1.2" "Which files are *bold*,\nand why?")
+    (should (equal '("20260301-120000-c0ffee" "0.1.2" "Which files are *bold*,\nand why?" nil)
                    (rlm-restore-desktop-data nil)))
     (let ((org-stored-links nil))
       (call-interactively #'org-store-link)
@@ -178,6 +189,33 @@
 (ert-deftest rlm-browse-test-links-that-name-no-run ()
   (should-error (rlm-ol-open "../../etc/passwd") :type 'user-error)
   (should-error (rlm-ol-open "x y") :type 'user-error))
+
+(ert-deftest rlm-browse-test-links-in-exports-are-their-description ()
+  (pcase-dolist (`(,backend ,bare)
+                 '((html "rlm:20260301-1_2#0.1") (md "rlm:20260301-1\\_2#0.1")
+                   (latex "rlm:20260301-1\\_2\\#0.1") (ascii "rlm:20260301-1_2#0.1")
+                   (odt "rlm:20260301-1_2#0.1")))
+    (require (intern (format "ox-%s" backend)))
+    (let ((text (org-export-string-as (concat "See [[rlm:20260301-1#0.1][the run]], "
+                                              "or <rlm:20260301-1_2#0.1>.")
+                                      backend t '(:with-sub-superscript nil))))
+      (should (string-match-p (concat "See the run, or " (regexp-quote bare) "\\.") text))
+      (should-not (string-match-p "href\\|](" text))))
+  (require 'ox-org)
+  (should (equal "See [[rlm:20260301-1#0.1][the run]].\n"
+                 (org-export-string-as "See [[rlm:20260301-1#0.1][the run]]." 'org t))))
+
+(ert-deftest rlm-browse-test-a-transcript-is-exported-whole ()
+  (require 'ox-html)
+  (rlm-browse-test-with-run buffer
+    (let ((file (rlm-test-file "run.org" ""))
+          (org-babel-load-languages '((python . t))))
+      (rlm-transcript-write file)
+      (with-current-buffer (find-file-noselect file)
+        (let ((text (org-export-as 'html)))
+          (should (string-match-p "src/a\\(?: \\|%20\\)b\\.py\">src/a b\\.py:12</a>" text))
+          ;; What the code had printed, and nothing is run for it.
+          (should (string-match-p "^1234000$" text)))))))
 
 ;;;; The header line and the mode line
 

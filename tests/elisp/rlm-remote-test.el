@@ -23,7 +23,9 @@
 
 (require 'rlm-test-lib)
 (require 'tramp)
+(require 'bookmark)
 (require 'rlm-collection-list)
+(require 'rlm-durable)
 
 (defconst rlm-test-host (format "/rlmmock:%s:" (system-name))
   "What names of files on the other machine begin with.")
@@ -92,6 +94,33 @@
                                        (rlm-rpc-info)
                                        (not (rlm-trajectory-replaying-p buffer))
                                        (string-match-p "Odalys" (buffer-string)))))))))
+
+(ert-deftest rlm-remote-a-bookmark-leads-back-there ()
+  (rlm-test-remote
+    (let* ((buffer (rlm-ask-files "What is the keeper called?" (list (rlm-test-there "tree/"))))
+           (bookmark-alist nil) (bookmark-save-flag nil)
+           (run (rlm-test-wait-end buffer))
+           record data)
+      (with-current-buffer buffer
+        (setq record (rlm-restore-bookmark)
+              data (rlm-restore-desktop-data nil)))
+      (kill-buffer buffer)
+      (rlm-rpc-stop)
+      (rlm-rpc-use-host nil)
+      ;; A desktop doesn't log in anywhere by itself.
+      (should-not (rlm-restore-desktop nil nil data))
+      (should-not rlm-server-host)
+      (bookmark-jump (cons "far" (cdr record)))
+      (rlm-test-wait-end (current-buffer))
+      ;; So does what goes on from there, by the names that the other machine has.
+      (rlm-rpc-stop)
+      (rlm-rpc-use-host nil)
+      (let ((here (rlm-runs-here)))
+        (should (equal rlm-test-host rlm-server-host))
+        (should (string-prefix-p (rlm-test-file "there/state/") (plist-get here :log)))
+        (should-not (rlm-durable--read-places here)))
+      (should (equal (rlm-run-answer run) (rlm-run-answer (rlm-run-in-buffer))))
+      (should (equal rlm-test-host (rlm-run-host (rlm-run-in-buffer)))))))
 
 (ert-deftest rlm-remote-unsaved-text-is-spooled-there ()
   (rlm-test-remote

@@ -159,7 +159,7 @@
               (should (seq-every-p (lambda (title) (string-match-p ours title))
                                    (org-element-map tree 'headline
                                      (lambda (item) (org-element-property :raw-value item)))))
-              (should (equal '("TITLE" "FILETAGS" "STARTUP" "OPTIONS" "COLUMNS")
+              (should (equal '("TITLE" "FILETAGS" "STARTUP" "OPTIONS" "PROPERTY" "COLUMNS")
                              (org-element-map tree 'keyword
                                (lambda (item) (org-element-property :key item)))))
               (should-not (rlm-test-unclosed)))))))))
@@ -487,6 +487,29 @@ The events of its first question are in the variable `events'."
       (should-not (rlm-run-waiting run))
       (should-not (funcall marks))
       (should (equal "" (rlm-draw-mode-line))))))
+
+(ert-deftest rlm-test-code-that-waited-when-the-run-was-cut-short-waits-no-more ()
+  (rlm-test-with-run buffer
+    (let* ((run (rlm-run-in-buffer buffer))
+           (wanted (seq-position events "approvalWanted"
+                                 (lambda (event kind) (equal kind (plist-get event :kind)))))
+           (begun (seq-take events (1+ wanted)))
+           (last (plist-get (car (last begun)) :seq))
+           (resumed (copy-sequence (seq-find (lambda (event)
+                                               (equal "runResumed" (plist-get event :kind)))
+                                             events)))
+           (again (copy-sequence (car (last begun)))))
+      (rlm-test-push-all buffer begun)
+      (rlm-trajectory-interrupt buffer "The server was killed.")
+      (should-not (rlm-run-waiting run))
+      (should-not (string-match-p "waits" (rlm-header)))
+      ;; As its log is drawn once it has been resumed: it has been asked about twice.
+      (rlm-trajectory-reset buffer)
+      (setq run (rlm-run-in-buffer buffer))
+      (rlm-test-push-all buffer (append begun
+                                        (list (plist-put resumed :seq (+ 1 last))
+                                              (plist-put again :seq (+ 2 last)))))
+      (should (equal 1 (length (rlm-run-waiting run)))))))
 
 (ert-deftest rlm-test-code-that-waits-out-of-sight-is-told-once ()
   (rlm-test-with-run buffer
@@ -1151,6 +1174,17 @@ machine other.example.org login apikey password other\n"))))
         (unless (equal (buffer-file-name buffer) (rlm-test-file "authinfo"))
           (should-not (string-match-p "s3cret" (with-current-buffer buffer (buffer-string)))))))))
 
+(ert-deftest rlm-test-a-key-is-found-that-was-not-there-before-the-server-was-restarted ()
+  (rlm-test-with-odd-server '("keys")
+    (let* ((rlm-use-auth-source t)
+           (auth-sources (list (rlm-test-file "authinfo" "machine other.example.org password o\n"))))
+      (rlm-test-wait-end (rlm-test-ask-odd))
+      (should-not (rlm-test-requests "rlm/keys"))
+      (rlm-test-file "authinfo" "machine api.example.org login apikey password s3cret\n")
+      (rlm-rpc-stop)
+      (rlm-test-wait-end (rlm-test-ask-odd))
+      (should (equal '((:keys (:big "s3cret"))) (rlm-test-requests "rlm/keys"))))))
+
 (ert-deftest rlm-test-no-keys-without-leave ()
   (rlm-test-with-odd-server '("keys")
     (rlm-test-wait-end (rlm-test-ask-odd))
@@ -1435,6 +1469,18 @@ if test \"$2\" = venv; then mkdir -p \"$4/bin\"; cp \"$0\" \"$4/bin/python\"; fi
                                             (seq-every-p #'commandp
                                                          '(rlm-install-server rlm-restart-server
                                                            rlm-doctor rlm-server-show-log)))))))
+
+(ert-deftest rlm-test-what-leads-back-to-a-run-is-known-from-the-start ()
+  "A bookmark or desktop names what it needs; nothing of rlm is loaded but rlm.el."
+  (should (equal "(t t)"
+                 (rlm-test-lisp
+                  '(progn
+                     (require 'rlm)
+                     (require 'desktop)
+                     (list (fboundp 'rlm-restore-jump)
+                           (progn (desktop-load-file 'rlm-trajectory-mode)
+                                  (fboundp (cdr (assq 'rlm-trajectory-mode
+                                                      desktop-buffer-mode-handlers))))))))))
 
 (ert-deftest rlm-test-autoloads-load-nothing ()
   (rlm-test-with

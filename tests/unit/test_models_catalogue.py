@@ -62,7 +62,8 @@ def test_what_is_configured_without_its_key_is_not_replaced_in_silence() -> None
     assert models.root == "cloud"
     with pytest.raises(NoKeyError, match="cloud needs a key") as caught:
         models.check("cloud")
-    assert "$OPENAI_API_KEY or auth-source under api.openai.com" in caught.value.cure
+    places = "$OPENAI_API_KEY or auth-source under api.openai.com"
+    assert caught.value.cure == f"Put it in {places}, and restart the server."
 
 
 def test_root_and_sub_can_be_configured() -> None:

@@ -72,7 +72,7 @@ async def test_a_rejected_cell_does_not_run_nor_those_after_it(tmp_path: Path) -
         told = run.told(1)
         assert "Output of cell 1" in told
         assert "The second block of your reply did not run" in told
-        assert "Their reason: too dear" in told
+        assert "Their reason: too dear. Go on" in told
         assert "those after the second did not run" in told
         assert "'x'" in run.told(2)
         assert "'y'" not in run.told(2)
