@@ -298,7 +298,7 @@ FINAL is as in `rlm-markdown-take'."
              rest)))))
 
 (defun rlm-markdown--underline (line)
-  "Return the level of the heading that LINE makes of the text above, or nil."
+  "Return the level of the heading that LINE ends below its text, or nil."
   (let ((sign (rlm-markdown--sign line)))
     (and (memq sign '(?= ?-))
          (string-match-p "\\` \\{0,3\\}\\(?:=+\\|-+\\)[ \t]*\\'" line)
