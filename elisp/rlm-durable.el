@@ -23,6 +23,7 @@
 
 (require 'cl-lib)
 (require 'subr-x)
+(require 'rlm-code)
 (require 'rlm-limits)
 (require 'rlm-run)
 (require 'rlm-rpc)
