@@ -1,4 +1,4 @@
-;;; rlm-server.el --- Find, start and install the rlm server  -*- lexical-binding: t; -*-
+;;; rlm-server.el --- Find and start the rlm server  -*- lexical-binding: t; -*-
 
 ;; This program is free software: you can redistribute it and/or modify
 ;; it under the terms of the GNU General Public License as published by
@@ -44,13 +44,6 @@ With nil the server is looked for; `rlm-doctor' tells what was found."
   "Directory in which `rlm-install-server' makes its private environment."
   :group 'rlm
   :type 'directory
-  :package-version '(rlm . "0.1.0"))
-
-(defcustom rlm-server-python "python3"
-  "Python, 3.11 or later, by which `rlm-install-server' makes the environment."
-  :group 'rlm
-  :type 'string
-  :risky t
   :package-version '(rlm . "0.1.0"))
 
 (defcustom rlm-remote-server nil
@@ -204,15 +197,24 @@ What is sent before its terminal is raw would arrive changed."
     (unless (derived-mode-p 'special-mode)
       (special-mode)
       (buffer-disable-undo))
-    (let ((inhibit-read-only t)
-          (at-end (= (point) (point-max))))
-      (save-excursion
-        (goto-char (point-max))
-        (insert text)
-        (when (> (buffer-size) rlm-server--log-size)
-          (delete-region (point-min) (- (point-max) (/ (* 3 rlm-server--log-size) 4)))))
-      (when at-end
-        (goto-char (point-max))))))
+    (rlm-server-append text)
+    (when (> (buffer-size) rlm-server--log-size)
+      (let ((inhibit-read-only t))
+        (delete-region (point-min) (- (point-max) (/ (* 3 rlm-server--log-size) 4)))))))
+
+(defun rlm-server-append (text)
+  "Append TEXT to the current buffer, and show it where its end is shown."
+  (let ((inhibit-read-only t)
+        (at-end (= (point) (point-max)))
+        (windows (seq-filter (lambda (window) (= (window-point window) (point-max)))
+                             (get-buffer-window-list nil nil t))))
+    (save-excursion
+      (goto-char (point-max))
+      (insert text))
+    (when at-end
+      (goto-char (point-max)))
+    (dolist (window windows)
+      (set-window-point window (point-max)))))
 
 (defun rlm-server-last-words ()
   "Return the last line of the server's log in brackets, or the empty string."
@@ -231,103 +233,6 @@ What is sent before its terminal is raw would arrive changed."
   "Show the server's log."
   (interactive)
   (display-buffer (get-buffer-create rlm-server-log-buffer)))
-
-;;;; Installing
-
-(defvar rlm-server-installed-hook nil
-  "Hook run after `rlm-install-server' has succeeded.")
-
-(defconst rlm-server--install-buffer "*rlm install*"
-  "Name of the buffer that shows an installation.")
-
-;;;###autoload
-(defun rlm-install-server (checkout)
-  "Install the server from CHECKOUT into a private environment.
-The environment is `rlm-server-directory'.  What is done is shown in a
-buffer, command by command, while Emacs goes on.  CHECKOUT is a directory
-with the sources of rlm; where this file is a part of one, it is that."
-  (interactive (list (or (rlm-server-checkout)
-                         (read-directory-name "Directory with the sources of rlm: " nil nil t))))
-  (let ((lock (expand-file-name "rlm_server/requirements.lock" checkout)))
-    (unless (file-exists-p lock)
-      (user-error "There is no %s" (abbreviate-file-name lock)))
-    (when (process-live-p (get-buffer-process rlm-server--install-buffer))
-      (user-error "An installation is under way; see %s" rlm-server--install-buffer))
-    (unless (executable-find rlm-server-python)
-      (user-error "There is no %s: install Python 3.11 or later, or set `rlm-server-python'"
-                  rlm-server-python))
-    (with-current-buffer (get-buffer-create rlm-server--install-buffer)
-      (special-mode)
-      (let ((inhibit-read-only t))
-        (erase-buffer))
-      (setq default-directory (file-name-as-directory (expand-file-name checkout)))
-      (display-buffer (current-buffer))
-      (rlm-server--install (rlm-server-install-commands default-directory lock)))))
-
-(defun rlm-server-install-commands (checkout lock)
-  "Return the commands that install the server from CHECKOUT.
-LOCK is the file that names its dependencies and their hashes.
-They are installed from wheels alone, so that no code of theirs runs; the
-back end that builds the server itself is among them."
-  (let* ((home (directory-file-name (expand-file-name rlm-server-directory)))
-         (python (expand-file-name "bin/python" home))
-         (pip `(,python "-m" "pip" "--disable-pip-version-check" "--no-input" "install")))
-    `((,rlm-server-python "-c" "import sys; assert sys.version_info >= (3, 11), sys.version")
-      (,rlm-server-python "-m" "venv" "--clear" ,home)
-      (,@pip "--require-hashes" "--only-binary" ":all:" "-r" ,lock)
-      (,@pip "--no-deps" "--no-index" "--no-build-isolation" ,(directory-file-name checkout))
-      (,python "-m" "rlm_server" "--version"))))
-
-(defun rlm-server--install (commands)
-  "Run COMMANDS one after the other in the current buffer."
-  (if (null commands)
-      (progn
-        (rlm-server--say "\nDone.  A server that runs already goes on: M-x rlm-restart-server.\n")
-        (run-hooks 'rlm-server-installed-hook))
-    (rlm-server--say (format "$ %s\n" (combine-and-quote-strings (car commands))))
-    (let ((default-directory (if (cdr commands) default-directory
-                               (expand-file-name "~/"))))
-      (make-process
-       :name "rlm install" :command (car commands) :buffer (current-buffer)
-       :connection-type 'pipe :noquery t
-       :filter (lambda (process text)
-                 (when (buffer-live-p (process-buffer process))
-                   (with-current-buffer (process-buffer process)
-                     (rlm-server--say text))))
-       :sentinel (lambda (process _event)
-                   (unless (process-live-p process)
-                     (rlm-server--installed process commands)))))))
-
-(defun rlm-server--installed (process commands)
-  "Go on after PROCESS, which ran the first of COMMANDS, has ended."
-  (when (buffer-live-p (process-buffer process))
-    (with-current-buffer (process-buffer process)
-      (if (zerop (process-exit-status process))
-          (rlm-server--install (cdr commands))
-        (rlm-server--say
-         (format "\nFailed with status %s.\n%s" (process-exit-status process)
-                 (rlm-server--install-cure (car commands))))))))
-
-(defun rlm-server--install-cure (command)
-  "Return what to do when COMMAND has failed."
-  (cond ((member "venv" command)
-         "Where Python can't make an environment, its module venv is missing;\non Debian and Ubuntu:  sudo apt-get install python3-venv\n")
-        ((member "-c" command)
-         "Set `rlm-server-python' to a Python of version 3.11 or later.\n")
-        ((member "pip" command)
-         "Is the package index reachable?  Then M-x rlm-install-server again.\n")
-        (t "")))
-
-(defun rlm-server--say (text)
-  "Append TEXT to the current buffer, and show it where its end is shown."
-  (let ((inhibit-read-only t)
-        (windows (seq-filter (lambda (window) (= (window-point window) (point-max)))
-                             (get-buffer-window-list nil nil t))))
-    (save-excursion
-      (goto-char (point-max))
-      (insert text))
-    (dolist (window windows)
-      (set-window-point window (point-max)))))
 
 (provide 'rlm-server)
 ;;; rlm-server.el ends here

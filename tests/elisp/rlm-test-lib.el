@@ -32,6 +32,7 @@
 (require 'rlm-collection-list)
 (require 'rlm-doctor)
 (require 'rlm-durable)
+(require 'rlm-install)
 (require 'rlm-costs)
 (require 'rlm-dired)
 (require 'rlm-limits)

@@ -1215,6 +1215,18 @@ machine other.example.org login apikey password other\n"))))
     (with-current-buffer rlm-server-log-buffer
       (should (<= (buffer-size) rlm-server--log-size)))))
 
+(ert-deftest rlm-test-a-window-at-the-end-of-the-log-stays-there ()
+  (rlm-test-with
+    (rlm-server--log "one\n")
+    (let ((window (display-buffer rlm-server-log-buffer)))
+      (should-not (eq window (selected-window)))
+      (rlm-server--log "two\n")
+      (with-current-buffer rlm-server-log-buffer
+        (should (= (window-point window) (point-max)))
+        (set-window-point window (point-min))
+        (rlm-server--log "three\n")
+        (should (= (window-point window) (point-min)))))))
+
 (ert-deftest rlm-test-silence-is-noticed-and-told ()
   (rlm-test-with-odd-server '("deaf")
     (let* ((rlm-heartbeat 0.05)
@@ -1386,7 +1398,7 @@ if test \"$2\" = venv; then mkdir -p \"$4/bin\"; cp \"$0\" \"$4/bin/python\"; fi
             (rlm-test-wait (lambda () done)))
         (setq rlm-server-installed-hook nil))
       (should (= 5 (length (split-string (rlm-test-text (rlm-test-file "ran")) "\n" t))))
-      (with-current-buffer rlm-server--install-buffer
+      (with-current-buffer rlm-install--buffer
         (dolist (part '("-m venv" "install --require-hashes --only-binary :all: -r"
                         "install --no-deps --no-index --no-build-isolation"
                         "rlm_server --version" "Done"))
@@ -1398,7 +1410,7 @@ if test \"$2\" = venv; then mkdir -p \"$4/bin\"; cp \"$0\" \"$4/bin/python\"; fi
       (set-file-modes rlm-server-python #o755)
       (rlm-test-file "checkout/rlm_server/requirements.lock" "")
       (rlm-install-server (rlm-test-file "checkout/"))
-      (rlm-test-wait-text rlm-server--install-buffer "apt-get install python3-venv"))))
+      (rlm-test-wait-text rlm-install--buffer "apt-get install python3-venv"))))
 
 ;;;; Doctor and status
 
