@@ -32,6 +32,7 @@
 (require 'rlm-draw)
 (require 'rlm-draw-run)
 (require 'rlm-forks)
+(require 'rlm-heartbeat)
 (require 'rlm-options)
 (require 'rlm-rpc)
 (require 'rlm-run)
@@ -327,6 +328,7 @@ BEGUN, unless nil, is called with the id and the buffer."
 
 (defun rlm-client--on-event (event)
   "Give EVENT to the buffer of its run."
+  (rlm-heartbeat-note)
   (let* ((id (plist-get event :runId))
          (buffer (gethash id rlm-client--buffers)))
     (cond ((and buffer (buffer-live-p buffer)) (rlm-client--take buffer event))
@@ -378,12 +380,13 @@ READY is called with the server's answer before they arrive."
 
 (defun rlm-client--watch ()
   "Watch the server while a run is live, and only then."
-  (rlm-rpc-watch (and (rlm-client-live-buffers) t)))
+  (rlm-heartbeat-watch (and (rlm-client-live-buffers) t)))
 
 (defun rlm-client--on-end (reason)
   "Tell each live run that the connection has ended, and REASON, a sentence."
   (setq rlm-client--asking 0
         rlm-client--strays nil)
+  (rlm-heartbeat-watch nil)
   (dolist (buffer (rlm-client-live-buffers))
     (let ((run (rlm-run-in-buffer buffer)))
       (with-current-buffer buffer
@@ -396,7 +399,7 @@ READY is called with the server's answer before they arrive."
   "Return what to say of RUN when the connection has ended for REASON."
   (concat reason " What the run had told until then is in its log"
           (if (rlm-run-log run) (format ", %s." (abbreviate-file-name (rlm-run-log run))) ".")
-          (if rlm-server-address "  The server may go on with it: g asks it again." "")))
+          (if (rlm-rpc-shared-p) "  The server may go on with it: g asks it again." "")))
 
 (defun rlm-client--on-silence (seconds)
   "Tell each live run of SECONDS without an answer; nil: there is one again."
@@ -412,7 +415,7 @@ READY is called with the server's answer before they arrive."
   "Return non-nil if Emacs may end: no run is live, or the user agrees."
   (let ((count (length (rlm-client-live-buffers))))
     (or (zerop count)
-        rlm-server-address
+        (rlm-rpc-shared-p)
         (yes-or-no-p (format "%s going on and would end with Emacs; end it? "
                              (if (= count 1) "A question is" (format "%d questions are" count)))))))
 
@@ -426,7 +429,7 @@ READY is called with the server's answer before they arrive."
 (setq rlm-rpc-event-function #'rlm-client--on-event
       rlm-rpc-end-function #'rlm-client--on-end
       rlm-rpc-busy-function #'rlm-client-live-buffers
-      rlm-rpc-silence-function #'rlm-client--on-silence
+      rlm-heartbeat-silence-function #'rlm-client--on-silence
       rlm-trajectory-end-function #'rlm-client--watch
       rlm-trajectory-cancel-function (lambda (run) (rlm-client-cancel (rlm-run-id run))))
 

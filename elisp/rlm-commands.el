@@ -123,7 +123,7 @@ SUMMARY is a plist as the server's `rlm/runs' gives it."
   (interactive)
   (when (rlm-rpc-live-p)
     (rlm-rpc-stop "The server was restarted."))
-  (rlm-rpc-forgive)
+  (rlm-server-forgive)
   (condition-case problem
       (rlm-rpc-request
        'rlm/status nil

@@ -23,13 +23,30 @@
 
 ;;; Code:
 
-(require 'cl-lib)
 (require 'seq)
 (require 'subr-x)
+(require 'rlm-server-log)
 
 (define-error 'rlm-rpc-error "The rlm server can't be reached")
 
 ;;;; Customization
+
+(defcustom rlm-server-address nil
+  "Address of a server that runs already, as \"HOST:PORT\", or nil.
+HOST has to be this machine.  With nil, Emacs starts a server of its own;
+see `rlm-server-command'.  Start a server that outlives Emacs by
+\"rlm-server --tcp 127.0.0.1:PORT\"."
+  :group 'rlm
+  :type '(choice (const :tag "Start a server" nil)
+                 (string :tag "HOST:PORT" :valid-regexp "\\`[^ ]+:[0-9]+\\'"))
+  :package-version '(rlm . "0.1.0"))
+
+(defcustom rlm-server-token-file nil
+  "File that holds the secret which the server at `rlm-server-address' wants.
+The server says its name when it starts."
+  :group 'rlm
+  :type '(choice (const :tag "None" nil) file)
+  :package-version '(rlm . "0.1.0"))
 
 (defcustom rlm-server-command nil
   "Command that starts the server on its standard input and output, or nil.
@@ -107,18 +124,39 @@ HOW and CHECKOUT are the rest of the list."
 
 ;;;; Starting
 
-(defconst rlm-server-log-buffer "*rlm log*"
-  "Name of the buffer with what the server writes to its standard error.")
+(defconst rlm-server--starts-allowed 3
+  "How many times a server is started within `rlm-server--starts-seconds'.")
 
-(defconst rlm-server--log-size 200000
-  "Most characters kept of the server's log.")
+(defconst rlm-server--starts-seconds 60
+  "Seconds for which the start of a server is remembered.")
+
+(defvar rlm-server--starts nil
+  "Times at which a server was started, newest first.")
 
 (defun rlm-server-start ()
-  "Start the server and return its process.
-Signal `rlm-rpc-error' if none is found."
-  (if rlm-server-host
-      (rlm-server--start-there rlm-server-host)
-    (rlm-server--start-here)))
+  "Start the server, or reach the one that runs already; return its process.
+Signal `rlm-rpc-error' if none is found, or it was tried too often of late."
+  (rlm-server--check-starts)
+  (cond (rlm-server-address (rlm-server--open-tcp))
+        (rlm-server-host (rlm-server--start-there rlm-server-host))
+        (t (rlm-server--start-here))))
+
+(defun rlm-server--check-starts ()
+  "Signal `rlm-rpc-error' if the server was started too often of late."
+  (setq rlm-server--starts
+        (seq-filter (lambda (time) (< (- (float-time) time) rlm-server--starts-seconds))
+                    rlm-server--starts))
+  (when (>= (length rlm-server--starts) rlm-server--starts-allowed)
+    (rlm-server-show-log)
+    (signal 'rlm-rpc-error
+            (list (format "The server has ended %d times within a minute; %s"
+                          (length rlm-server--starts)
+                          "see its log, then M-x rlm-restart-server"))))
+  (push (float-time) rlm-server--starts))
+
+(defun rlm-server-forgive ()
+  "Forget how often the server was started, so that it may be again."
+  (setq rlm-server--starts nil))
 
 (defconst rlm-server--prelude "stty raw -echo >/dev/null 2>&1; echo rlm-is-ready; exec "
   "What a shell does before it becomes the server.
@@ -138,7 +176,7 @@ TRAMP gives it a terminal, which must not change what goes through it.")
          ;; A shared connection of ssh would get stuck under much traffic.
          (tramp-use-ssh-controlmaster-options 'suppress)
          (tramp-ssh-controlmaster-options "-o ControlMaster=no -o ControlPath=none"))
-    (rlm-server--log (format "\n$ %s (on %s)\n" (combine-and-quote-strings command) host))
+    (rlm-server-log (format "\n$ %s (on %s)\n" (combine-and-quote-strings command) host))
     (rlm-server--wait-there
      host
      (make-process :name "rlm" :connection-type 'pipe :noquery t :file-handler t
@@ -181,58 +219,30 @@ What is sent before its terminal is raw would arrive changed."
               (list (format "%s can't be executed: correct `rlm-server-command'"
                             (car command)))))
     (let ((default-directory (or directory (expand-file-name "~/"))))
-      (rlm-server--log (format "\n$ %s\n" (combine-and-quote-strings command)))
+      (rlm-server-log (format "\n$ %s\n" (combine-and-quote-strings command)))
       (make-process :name "rlm" :command command :connection-type 'pipe :noquery t
-                    :coding 'utf-8-emacs-unix :stderr (rlm-server--log-pipe)))))
+                    :coding 'utf-8-emacs-unix :stderr (rlm-server-log-pipe)))))
 
-(defun rlm-server--log-pipe ()
-  "Return a process that takes what the server writes to its standard error."
-  (make-pipe-process :name "rlm log" :noquery t :coding 'utf-8-unix :buffer nil
-                     :filter (lambda (_process text) (rlm-server--log text))
-                     :sentinel #'ignore))
+;;;; A server that runs already
 
-(defun rlm-server--log (text)
-  "Append TEXT to the server's log, which never grows beyond its bound."
-  (with-current-buffer (get-buffer-create rlm-server-log-buffer)
-    (unless (derived-mode-p 'special-mode)
-      (special-mode)
-      (buffer-disable-undo))
-    (rlm-server-append text)
-    (when (> (buffer-size) rlm-server--log-size)
-      (let ((inhibit-read-only t))
-        (delete-region (point-min) (- (point-max) (/ (* 3 rlm-server--log-size) 4)))))))
+(defun rlm-server--open-tcp ()
+  "Return a process connected to `rlm-server-address'."
+  (unless (string-match "\\`\\(127\\.[0-9.]+\\|localhost\\|\\[?::1\\]?\\):\\([0-9]+\\)\\'"
+                        rlm-server-address)
+    (signal 'rlm-rpc-error
+            (list (format "`rlm-server-address' must be HOST:PORT on this machine, not %s"
+                          rlm-server-address))))
+  (make-network-process
+   :name "rlm" :host (string-trim (match-string 1 rlm-server-address) "\\[" "\\]")
+   :service (string-to-number (match-string 2 rlm-server-address))
+   :coding 'utf-8-emacs-unix :noquery t))
 
-(defun rlm-server-append (text)
-  "Append TEXT to the current buffer, and show it where its end is shown."
-  (let ((inhibit-read-only t)
-        (at-end (= (point) (point-max)))
-        (windows (seq-filter (lambda (window) (= (window-point window) (point-max)))
-                             (get-buffer-window-list nil nil t))))
-    (save-excursion
-      (goto-char (point-max))
-      (insert text))
-    (when at-end
-      (goto-char (point-max)))
-    (dolist (window windows)
-      (set-window-point window (point-max)))))
-
-(defun rlm-server-last-words ()
-  "Return the last line of the server's log in brackets, or the empty string."
-  (if-let* ((buffer (get-buffer rlm-server-log-buffer))
-            (text (string-trim (with-current-buffer buffer
-                                 (buffer-substring (max (point-min) (- (point-max) 2000))
-                                                   (point-max)))))
-            (line (car (last (split-string text "\n" t)))))
-      (if (string-prefix-p "$ " line)
-          ""
-        (format " (%s)" (truncate-string-to-width (string-trim line) 300 nil nil t)))
-    ""))
-
-;;;###autoload
-(defun rlm-server-show-log ()
-  "Show the server's log."
-  (interactive)
-  (display-buffer (get-buffer-create rlm-server-log-buffer)))
+(defun rlm-server-token ()
+  "Return the secret for the server at `rlm-server-address', or nil."
+  (when (and rlm-server-address rlm-server-token-file)
+    (with-temp-buffer
+      (insert-file-contents rlm-server-token-file)
+      (string-trim (buffer-string)))))
 
 (provide 'rlm-server)
 ;;; rlm-server.el ends here

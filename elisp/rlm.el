@@ -56,7 +56,7 @@
 (autoload 'rlm-ask-project "rlm-project" nil t)
 (autoload 'rlm-ask-dired "rlm-dired" nil t)
 (autoload 'rlm-install-server "rlm-install" nil t)
-(autoload 'rlm-server-show-log "rlm-server" nil t)
+(autoload 'rlm-server-show-log "rlm-server-log" nil t)
 (autoload 'rlm-doctor "rlm-doctor" nil t)
 (autoload 'rlm-status "rlm-doctor" nil t)
 (autoload 'rlm-add "rlm-add" nil t)

@@ -125,7 +125,7 @@
     (unwind-protect
         (save-window-excursion (funcall body))
       (rlm-rpc-stop)
-      (rlm-rpc-forgive)
+      (rlm-server-forgive)
       (dolist (buffer (buffer-list))
         (when (and (buffer-live-p buffer) (not (memq buffer buffers)))
           (with-current-buffer buffer

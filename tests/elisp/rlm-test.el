@@ -1109,6 +1109,17 @@ The events of its first question are in the variable `events'."
         (should-not (rlm-test-requests "rlm/keys"))
         (should (rlm-test-requests "rlm/ask"))))))
 
+(ert-deftest rlm-test-a-key-that-can-not-be-read-keeps-nothing-back ()
+  (rlm-test-with-odd-server '("keys")
+    (let ((rlm-use-auth-source t))
+      (dolist (secret (list (lambda () (error "Locked")) #'ignore))
+        (cl-letf (((symbol-function 'auth-source-search)
+                   (lambda (&rest _) (list (list :secret secret)))))
+          (rlm-test-wait-end (rlm-test-ask-odd))
+          (should-not (rlm-test-requests "rlm/keys"))
+          (rlm-rpc-stop)))
+      (should (= 2 (length (rlm-test-requests "rlm/ask")))))))
+
 (ert-deftest rlm-test-what-stops-the-connection-leaves-nothing-half-open ()
   (rlm-test-with
     (rlm-test-file "some.txt" "text\n")
@@ -1126,6 +1137,13 @@ The events of its first question are in the variable `events'."
           (should-not (rlm-rpc-live-p))
           (should-not (rlm-client-live-buffers))
           (should (equal 0 rlm-client--asking)))))))
+
+(ert-deftest rlm-test-a-server-that-is-gone-at-once-is-not-waited-for ()
+  (rlm-test-with-odd-server '()
+    (cl-letf (((symbol-function 'rlm-rpc--initialize) #'rlm-rpc-stop))
+      (let (told)
+        (rlm-rpc-ask 'rlm/status nil #'ignore (lambda (text) (setq told text)) 'never)
+        (should (string-match-p "ended as soon as it was started" told))))))
 
 (ert-deftest rlm-test-a-run-that-is-gone-is-not-live ()
   (rlm-test-with
@@ -1199,32 +1217,32 @@ machine other.example.org login apikey password other\n"))))
 
 (ert-deftest rlm-test-a-server-that-keeps-dying-is-not-started-for-ever ()
   (rlm-test-with-odd-server '("dies")
-    (dotimes (_ rlm-rpc--starts-allowed)
+    (dotimes (_ rlm-server--starts-allowed)
       (rlm-test-wait-end (rlm-test-ask-odd)))
     (let ((buffer (rlm-test-ask-odd)))
       (rlm-test-wait-end buffer)
       (should (string-match-p "ended 3 times within a minute" (rlm-test-buffer-text buffer))))
-    (should (= rlm-rpc--starts-allowed (length (rlm-test-requests "initialize"))))
+    (should (= rlm-server--starts-allowed (length (rlm-test-requests "initialize"))))
     (rlm-restart-server)
     (rlm-test-wait #'rlm-rpc-info)))
 
 (ert-deftest rlm-test-log-of-the-server-is-bounded ()
   (rlm-test-with
     (dotimes (_ 100)
-      (rlm-server--log (make-string 10000 ?x)))
+      (rlm-server-log (make-string 10000 ?x)))
     (with-current-buffer rlm-server-log-buffer
-      (should (<= (buffer-size) rlm-server--log-size)))))
+      (should (<= (buffer-size) rlm-server-log--size)))))
 
 (ert-deftest rlm-test-a-window-at-the-end-of-the-log-stays-there ()
   (rlm-test-with
-    (rlm-server--log "one\n")
+    (rlm-server-log "one\n")
     (let ((window (display-buffer rlm-server-log-buffer)))
       (should-not (eq window (selected-window)))
-      (rlm-server--log "two\n")
+      (rlm-server-log "two\n")
       (with-current-buffer rlm-server-log-buffer
         (should (= (window-point window) (point-max)))
         (set-window-point window (point-min))
-        (rlm-server--log "three\n")
+        (rlm-server-log "three\n")
         (should (= (window-point window) (point-min)))))))
 
 (ert-deftest rlm-test-silence-is-noticed-and-told ()
@@ -1234,12 +1252,20 @@ machine other.example.org login apikey password other\n"))))
       (rlm-test-wait (lambda ()
                        (with-current-buffer buffer
                          (string-match-p "no answer from the server" (rlm-header)))))
-      (rlm-rpc--alive)
+      (rlm-heartbeat-note)
       (with-current-buffer buffer
         (should (string-match-p "answers again" (rlm-header))))
       (rlm-stop-server)
       (should (equal "interrupted" (rlm-run-status (rlm-run-in-buffer buffer))))
-      (should-not rlm-rpc--heart))))
+      (should-not rlm-heartbeat--timer))))
+
+(ert-deftest rlm-test-without-a-heartbeat-nothing-is-looked-at ()
+  (dolist (rlm-heartbeat '(nil 0))
+    (rlm-test-with-odd-server '("deaf")
+      (let ((buffer (rlm-test-ask-odd)))
+        (rlm-test-wait (lambda () (rlm-run-id (rlm-run-in-buffer buffer))))
+        (should-not rlm-heartbeat--timer)
+        (should-not (rlm-test-requests "rlm/status"))))))
 
 (ert-deftest rlm-test-time-out-ends-a-request-once ()
   (rlm-test-with-odd-server '("deaf")
@@ -1356,6 +1382,17 @@ The value is the list of what was sent; a symbol among ANSWERS is signalled."
     (should (rlm-client--exit-p))
     (should (string-match-p "Emacs was ended"
                             (rlm-test-text (rlm-run-transcript (rlm-run-in-buffer buffer)))))))
+
+(ert-deftest rlm-test-a-server-of-ones-own-ends-with-emacs-whatever-address-is-set ()
+  (rlm-test-with-odd-server '("deaf")
+    (let ((buffer (rlm-test-ask-odd)) asked)
+      (rlm-test-wait (lambda () (rlm-run-id (rlm-run-in-buffer buffer))))
+      (setq rlm-server-address "127.0.0.1:1") ; for the next one
+      (cl-letf (((symbol-function 'yes-or-no-p) (lambda (&rest _) (setq asked t) nil)))
+        (should-not (rlm-client--exit-p)))
+      (should asked)
+      (rlm-stop-server)
+      (should-not (string-match-p "may go on with it" (rlm-test-buffer-text buffer))))))
 
 (ert-deftest rlm-test-raw-bytes-are-not-sent ()
   (cl-letf (((symbol-function 'read-string) (lambda (&rest _) "a\x3fffc8 b")))
