@@ -46,6 +46,7 @@
 (require 'rlm-client)
 (require 'rlm-context)
 (require 'rlm-ol)
+(require 'rlm-question)
 (require 'rlm-rpc)
 (require 'rlm-options)
 (require 'rlm-run)
@@ -329,7 +330,7 @@ Return nil if it is not found; then point is anywhere."
 (defun rlm-babel--ask-and-wait (question context options params)
   "Ask QUESTION about CONTEXT with OPTIONS; wait for the result and return it.
 PARAMS are the header arguments of the block."
-  (rlm-client-go-to context)
+  (rlm-question-go-to context)
   (unless (rlm-babel--confirmed-p context options params)
     (rlm-context-release context)
     (user-error "Not asked"))
@@ -371,7 +372,7 @@ time is over, the run is cancelled."
   "Cancel RUN, that of BUFFER, or forget it if it was not asked yet."
   (if (rlm-run-id run)
       (rlm-client-cancel (rlm-run-id run))
-    (rlm-client-drop buffer)))
+    (rlm-question-drop buffer)))
 
 (defun rlm-babel--confirmed-p (context options params)
   "Return non-nil if the question about CONTEXT may be asked at once.
@@ -379,12 +380,12 @@ OPTIONS are those of the question, PARAMS the header arguments of the block.
 With a budget in the block, it may; else the user is asked as for any question."
   (or (null rlm-confirm)
       (rlm-babel--param :budget params)
-      (let ((estimate (rlm-rpc-call 'rlm/estimate (rlm-client-params context options))))
+      (let ((estimate (rlm-rpc-call 'rlm/estimate (rlm-question-params context options))))
         (or (and (eq rlm-confirm 'cost) (eq (plist-get estimate :free) t))
             (if noninteractive
                 (user-error "This could cost money: %s; give the block a :budget"
-                            (rlm-client-estimate-text estimate))
-              (y-or-n-p (format "Ask about %s? " (rlm-client-estimate-text estimate))))))))
+                            (rlm-question-estimate-text estimate))
+              (y-or-n-p (format "Ask about %s? " (rlm-question-estimate-text estimate))))))))
 
 ;;;; Links
 

@@ -30,12 +30,11 @@
 (require 'subr-x)
 (require 'transient)
 (require 'rlm)
-(require 'rlm-client)
 (require 'rlm-collection-save)
 (require 'rlm-context)
 (require 'rlm-menu-setting)
 (require 'rlm-models)
-(require 'rlm-rpc)
+(require 'rlm-question)
 (require 'rlm-settings)
 
 (defvar rlm-menu--place nil
@@ -203,16 +202,12 @@
       (message "The files are chosen when the question is asked")
     (condition-case problem
         (let ((context (rlm-settings-subject-context rlm-menu--subject)))
-          (rlm-client-go-to context)
           (message "Measuring...")
-          (rlm-rpc-ask 'rlm/estimate
-                       (rlm-client-params context (rlm-options rlm-menu--settings))
-                       (lambda (estimate)
-                         (rlm-context-release context)
-                         (message "%s" (rlm-client-estimate-text estimate)))
-                       (lambda (text)
-                         (rlm-context-release context)
-                         (message "rlm: %s" text))))
+          (rlm-question-estimate context
+                                 (lambda (estimate)
+                                   (message "%s" (rlm-question-estimate-text estimate)))
+                                 (lambda (text) (message "rlm: %s" text))
+                                 (rlm-options rlm-menu--settings)))
       (error (message "%s" (error-message-string problem))))))
 
 (transient-define-suffix rlm-menu-use-preset ()

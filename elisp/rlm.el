@@ -41,7 +41,7 @@
 
 (require 'subr-x)
 
-(declare-function rlm-client-ask "rlm-client" (question context &optional options))
+(declare-function rlm-question-ask "rlm-question" (question context &optional options))
 (declare-function rlm-collection-empty-p "rlm-collection" ())
 (declare-function rlm-context-check-buffer "rlm-context" ())
 (declare-function rlm-context-check-region "rlm-context" (beg end))
@@ -245,8 +245,8 @@ Return them as a plist of options; without a prefix argument, return nil."
   "Ask QUESTION about CONTEXT, an `rlm-context'; return the run's buffer.
 OPTIONS, a plist as in the protocol such as (:rootModel \"big\"), go before
 what the user has set."
-  (require 'rlm-client)
-  (rlm-client-ask question context options))
+  (require 'rlm-question)
+  (rlm-question-ask question context options))
 
 ;;;###autoload
 (defun rlm-ask-region (question beg end &optional options)

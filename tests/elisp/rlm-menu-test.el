@@ -66,7 +66,7 @@ for struct in (AskOptions, LimitOverrides):
 (ert-deftest rlm-menu-test-what-is-set-elsewhere-can-be-turned-off ()
   (let ((rlm-approve-code t) (rlm-use-cache nil))
     (should (equal '(:approve :json-false :noCache :json-false)
-                   (rlm-client--options
+                   (rlm-question--options
                     (rlm-options '(:approve :json-false :noCache :json-false))))))
   (dolist (command '(rlm-menu-approve rlm-menu-no-cache))
     (should (cl-typep (get command 'transient--suffix) 'rlm-menu-choice))))

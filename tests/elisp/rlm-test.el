@@ -1056,6 +1056,25 @@ The events of its first question are in the variable `events'."
       (should (equal '(1) (mapcar (lambda (params) (plist-get params :fromSeq))
                                   (rlm-test-requests "rlm/attach")))))))
 
+(ert-deftest rlm-test-missing-events-are-asked-for-again ()
+  (rlm-test-with-odd-server '("gap" "balks")
+    (let ((run (rlm-test-wait-end (rlm-test-ask-odd))))
+      (should (equal "odd answer" (rlm-run-answer run)))
+      (should (= 2 (length (rlm-test-requests "rlm/attach")))))))
+
+(ert-deftest rlm-test-a-run-that-can-not-be-opened-is-not-live ()
+  (rlm-test-with
+    (setq rlm-server-command '("/is/not/there"))
+    (let ((buffer (rlm-client-open (list :runId "20260101-000000-abcdef" :question "odd?"))))
+      (should-not (rlm-client-live-buffers))
+      (should (string-match-p "/is/not/there" (rlm-test-buffer-text buffer))))))
+
+(ert-deftest rlm-test-a-buffer-that-can-not-be-shown-gets-its-answer ()
+  (rlm-test-with-odd-server '()
+    (let ((rlm-client-display-function (lambda (_) (error "No room"))))
+      (should (equal "odd answer"
+                     (rlm-run-answer (rlm-test-wait-end (rlm-test-ask-odd))))))))
+
 (ert-deftest rlm-test-paid-question-is-confirmed ()
   (rlm-test-with-odd-server '("paid")
     (let (prompt)
@@ -1144,6 +1163,29 @@ The events of its first question are in the variable `events'."
       (let (told)
         (rlm-rpc-ask 'rlm/status nil #'ignore (lambda (text) (setq told text)) 'never)
         (should (string-match-p "ended as soon as it was started" told))))))
+
+(ert-deftest rlm-test-each-run-is-told-that-the-connection-has-ended ()
+  (rlm-test-with-odd-server '("deaf")
+    (let ((one (rlm-test-ask-odd))
+          (two (rlm-trajectory-create "Another"))
+          (three (rlm-trajectory-create "Yet another")))
+      (rlm-test-wait (lambda () (rlm-run-id (rlm-run-in-buffer one))))
+      (rlm-client-register two "two" nil)
+      (rlm-client-register three "three" nil)
+      (dolist (buffer (list one two three))
+        (rlm-trajectory-push buffer (car (rlm-test-numbered (rlm-test-recorded)))))
+      ;; The buffer of one run is killed when another one ends.
+      (let ((rlm-after-run-functions
+             (list (lambda (_)
+                     (dolist (buffer (list one two three))
+                       (unless (eq buffer (current-buffer))
+                         (kill-buffer buffer)))))))
+        (rlm-stop-server))
+      (should (= 1 (seq-count #'buffer-live-p (list one two three))))
+      (should-not (rlm-client-live-buffers))
+      (should-not rlm-heartbeat--timer)
+      (should-not (rlm-rpc-live-p))
+      (should (= 1 (length (rlm-test-requests "initialize")))))))
 
 (ert-deftest rlm-test-a-run-that-is-gone-is-not-live ()
   (rlm-test-with
@@ -1295,7 +1337,7 @@ machine other.example.org login apikey password other\n"))))
 
 (ert-deftest rlm-test-question-dropped-while-it-waits ()
   (rlm-test-with-odd-server '("paid")
-    (let* ((buffer (cl-letf (((symbol-function 'rlm-client--when-calm) #'ignore))
+    (let* ((buffer (cl-letf (((symbol-function 'rlm-question--when-calm) #'ignore))
                      (prog1 (rlm-test-ask-odd)
                        (rlm-test-wait (lambda () (rlm-test-requests "rlm/estimate")))
                        (rlm-test-wait #'rlm-rpc-info)))))
