@@ -79,12 +79,11 @@
     (let ((context (if items
                        (rlm-collection-context items (rlm-babel--label items))
                      (rlm-context-make (buffer-name)))))
-      (rlm-context-guard context
-        (lambda ()
-          (setf (rlm-context-maker context)
-                (lambda () (user-error "To ask it again, execute its block")))
-          (pcase-dolist (`(,name . ,value) variables)
-            (rlm-context-add-text context (format "%s" name) (rlm-babel--text value))))))))
+      (rlm-context--spooling context
+        (setf (rlm-context-maker context)
+              (lambda () (user-error "To ask it again, execute its block")))
+        (pcase-dolist (`(,name . ,value) variables)
+          (rlm-context-add-text context (format "%s" name) (rlm-babel--text value)))))))
 
 (defun rlm-babel--label (items)
   "Return a few words for ITEMS."

@@ -31,6 +31,7 @@
 (require 'rlm-collection)
 (require 'rlm-collection-save)
 (require 'rlm-context)
+(require 'rlm-context-files)
 (require 'rlm-item)
 (require 'rlm-question)
 (require 'rlm-run)

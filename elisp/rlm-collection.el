@@ -28,6 +28,7 @@
 (require 'subr-x)
 (require 'rlm)
 (require 'rlm-context)
+(require 'rlm-context-files)
 (require 'rlm-item)
 
 ;;;; Collections

@@ -21,7 +21,7 @@
 
 (require 'dired)
 (require 'rlm)
-(require 'rlm-context)
+(require 'rlm-context-files)
 
 (defun rlm-dired-marked-p ()
   "Return non-nil if this is a Dired buffer in which something is marked."

@@ -33,9 +33,11 @@
 (require 'rlm-collection)
 (require 'rlm-collection-save)
 (require 'rlm-context)
+(require 'rlm-context-files)
 (require 'rlm-options)
 (require 'rlm-private)
 
+(declare-function project-root "project" (project))
 (declare-function rlm-dired-files "rlm-dired" ())
 
 (defcustom rlm-settings-file (locate-user-emacs-file "rlm/settings.eld")
@@ -86,8 +88,7 @@
   (or (and (or (not (file-remote-p default-directory)) rlm-remote-server)
            (require 'project)
            (when-let ((project (project-current)))
-             (abbreviate-file-name
-              (expand-file-name (car (rlm-context--project-roots project))))))
+             (abbreviate-file-name (expand-file-name (project-root project)))))
       t))
 
 (defun rlm-settings-remembered (place)

@@ -46,7 +46,7 @@
 (declare-function rlm-context-check-buffer "rlm-context" ())
 (declare-function rlm-context-check-region "rlm-context" (beg end))
 (declare-function rlm-context-of-buffer "rlm-context" ())
-(declare-function rlm-context-of-files "rlm-context" (files label &optional base))
+(declare-function rlm-context-of-files "rlm-context-files" (files label &optional base))
 (declare-function rlm-context-of-region "rlm-context" (beg end))
 (declare-function rlm-dired-marked-p "rlm-dired" ())
 (declare-function rlm-models-read "rlm-models" (prompt models default))
@@ -291,7 +291,7 @@ plist as for `rlm-ask-about'."
    (let ((files (rlm--read-files))
          (options (rlm-read-options)))
      (list (rlm-read-question (rlm--files-label files)) files options)))
-  (require 'rlm-context)
+  (require 'rlm-context-files)
   (rlm-ask-about question (rlm-context-of-files files (rlm--files-label files)) options))
 
 (defun rlm--read-files ()

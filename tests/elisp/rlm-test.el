@@ -973,6 +973,15 @@ The events of its first question are in the variable `events'."
                            :include ["*.el"] :exclude ["test/"])
                      (rlm-test-source (rlm-context-of-directory rlm-test-directory "x")))))))
 
+(ert-deftest rlm-test-files-are-named-below-their-directory ()
+  (rlm-test-with
+    (let ((files (list (rlm-test-file "a/..odd/one.txt" "1") (rlm-test-file "a/two.txt" "2")
+                       (rlm-test-file "three.txt" "3"))))
+      (should (equal '("..odd/one.txt" "two.txt" nil)
+                     (mapcar (lambda (source) (plist-get source :name))
+                             (rlm-context-sources
+                              (rlm-context-of-files files "x" (rlm-test-file "a/")))))))))
+
 (ert-deftest rlm-test-failure-leaves-no-spool-behind ()
   (rlm-test-in-file "tree/a.txt" "x\n"
     (insert "unsaved")
@@ -1531,7 +1540,7 @@ if test \"$2\" = venv; then mkdir -p \"$4/bin\"; cp \"$0\" \"$4/bin/python\"; fi
   (rlm-test-with
     (let ((package (rlm-test-file "package/")))
       (copy-directory (expand-file-name "elisp" rlm-test-root) package nil nil t)
-      (should (equal "(t nil)"
+      (should (equal "(t t nil nil)"
                      (rlm-test-lisp
                       `(progn
                          (require 'package)
@@ -1539,6 +1548,8 @@ if test \"$2\" = venv; then mkdir -p \"$4/bin\"; cp \"$0\" \"$4/bin/python\"; fi
                          (let ((before (cons 'rlm-autoloads features)))
                            (load ,(concat package "rlm-autoloads") nil t)
                            (list (commandp 'rlm-ask)
+                                 (safe-local-variable-p 'rlm-include '("*.el"))
+                                 (safe-local-variable-p 'rlm-exclude '(evil))
                                  (seq-difference features before))))))))))
 
 (defun rlm-test-customizable ()
