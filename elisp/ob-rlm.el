@@ -39,6 +39,7 @@
 (require 'ob)
 (require 'org-src)
 (require 'rlm)
+(require 'rlm-ask)
 (require 'rlm-babel-job)
 (require 'rlm-babel-params)
 (require 'rlm-babel-result)

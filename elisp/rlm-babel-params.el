@@ -25,7 +25,7 @@
 (require 'org)
 (require 'org-table)
 (require 'ob)
-(require 'rlm)
+(require 'rlm-ask)
 (require 'rlm-collection)
 (require 'rlm-context)
 (require 'rlm-item)
@@ -126,7 +126,7 @@ It is nil, a name, or a list of names."
     ("collection" (or (rlm-collection-items rlm-collection-current)
                       (user-error "Nothing is collected")))
     (_ (mapcar (lambda (file) (rlm-item-of-file file "block"))
-               (rlm--expand-file name)))))
+               (rlm-ask-expand-file name)))))
 
 (provide 'rlm-babel-params)
 ;;; rlm-babel-params.el ends here

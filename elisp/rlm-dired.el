@@ -21,6 +21,7 @@
 
 (require 'dired)
 (require 'rlm)
+(require 'rlm-ask)
 (require 'rlm-context-files)
 
 (defun rlm-dired-marked-p ()

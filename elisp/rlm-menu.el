@@ -30,6 +30,7 @@
 (require 'subr-x)
 (require 'transient)
 (require 'rlm)
+(require 'rlm-ask)
 (require 'rlm-collection-save)
 (require 'rlm-context)
 (require 'rlm-menu-setting)

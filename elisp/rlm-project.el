@@ -24,6 +24,7 @@
 
 (require 'project)
 (require 'rlm)
+(require 'rlm-ask)
 (require 'rlm-context-files)
 
 (defun rlm-project-root ()

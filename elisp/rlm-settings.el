@@ -30,6 +30,7 @@
 (require 'seq)
 (require 'subr-x)
 (require 'rlm)
+(require 'rlm-ask)
 (require 'rlm-collection)
 (require 'rlm-collection-save)
 (require 'rlm-context)
@@ -176,7 +177,7 @@ These are symbols: region, marked, collection, project, buffer and files."
   "Return a few words for SUBJECT."
   (pcase subject
     ('region (format "the region of %s" (buffer-name)))
-    ('marked (rlm--files-label (rlm-dired-files)))
+    ('marked (rlm-ask-files-label (rlm-dired-files)))
     ('collection (rlm-collection-label))
     ('project (format "project %s" (file-name-nondirectory
                                     (directory-file-name (rlm-settings-place)))))
@@ -188,13 +189,13 @@ These are symbols: region, marked, collection, project, buffer and files."
   (pcase subject
     ('region (rlm-context-of-region (region-beginning) (region-end)))
     ('marked (let ((files (rlm-dired-files)))
-               (rlm-context-of-files files (rlm--files-label files) default-directory)))
+               (rlm-context-of-files files (rlm-ask-files-label files) default-directory)))
     ('collection (rlm-collection-context))
     ('project (rlm-context-of-directory (expand-file-name (rlm-settings-place))
                                         (rlm-settings-subject-label subject)))
     ('buffer (rlm-context-of-buffer))
-    ('files (let ((files (rlm--read-files)))
-              (rlm-context-of-files files (rlm--files-label files))))))
+    ('files (let ((files (rlm-ask-read-files)))
+              (rlm-context-of-files files (rlm-ask-files-label files))))))
 
 (defun rlm-settings-ask (subject settings &optional question)
   "Ask QUESTION, or one that is read, about SUBJECT with SETTINGS."

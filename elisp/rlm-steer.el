@@ -25,6 +25,7 @@
 (require 'seq)
 (require 'subr-x)
 (require 'rlm)
+(require 'rlm-ask)
 (require 'rlm-client)
 (require 'rlm-code)
 (require 'rlm-node)
