@@ -61,6 +61,7 @@ Return them as a plist of options; without a prefix argument, return nil."
       (append (when root (list :rootModel root))
               (when sub (list :subModel sub))))))
 
+;;;###autoload
 (defun rlm-ask-about (question context &optional options)
   "Ask QUESTION about CONTEXT, an `rlm-context'; return the run's buffer.
 OPTIONS, a plist as in the protocol such as (:rootModel \"big\"), go before
