@@ -160,7 +160,7 @@ there is no server.  TIMEOUT is that of `rlm-rpc-request'."
   (and rlm-rpc--connection (jsonrpc--process rlm-rpc--connection)))
 
 (defun rlm-rpc-shared-p ()
-  "Return non-nil if the server connected last goes on without this Emacs."
+  "Return non-nil if the server connected last does not end with this Emacs."
   rlm-rpc--shared)
 
 (defun rlm-rpc-stop (&optional reason)

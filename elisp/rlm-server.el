@@ -134,7 +134,7 @@ HOW and CHECKOUT are the rest of the list."
   "Times at which a server was started, newest first.")
 
 (defun rlm-server-start ()
-  "Start the server, or reach the one that runs already; return its process.
+  "Start the server, or reach the one of `rlm-server-address'; return its process.
 Signal `rlm-rpc-error' if none is found, or it was tried too often of late."
   (rlm-server--check-starts)
   (cond (rlm-server-address (rlm-server--open-tcp))
