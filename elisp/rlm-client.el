@@ -251,13 +251,12 @@ READY is called with the server's answer before they arrive."
 
 (defun rlm-client-cancel (id &optional node)
   "Cancel the run ID, or only the code of its NODE."
-  (rlm-rpc-request
-   'rlm/cancel `(:runId ,id ,@(when node (list :node node)))
-   :timeout 10
-   :success (lambda (result)
-              (unless (eq (plist-get result :cancelled) t)
-                (message (if node "No code is running" "The run has ended already"))))
-   :error (lambda (problem) (message "rlm: %s" (rlm-rpc-error-text problem)))))
+  (rlm-rpc-ask 'rlm/cancel `(:runId ,id ,@(when node (list :node node)))
+               (lambda (result)
+                 (unless (eq (plist-get result :cancelled) t)
+                   (message (if node "No code is running" "The run has ended already"))))
+               (lambda (text) (message "rlm: %s" text))
+               10))
 
 (defun rlm-client--give-up (run)
   "Cancel RUN, whose buffer is about to be killed.

@@ -136,6 +136,23 @@
         (rlm-approve run (rlm-steer-waiting run) t))
       (should (equal "done" (rlm-run-answer (rlm-test-wait-end buffer)))))))
 
+(ert-deftest rlm-steer-the-buffer-for-code-is-left-everywhere-or-stays ()
+  (save-window-excursion
+    (rlm-code-open "*rlm code*" "" "runs it" "drops it" #'ignore #'ignore)
+    (let ((buffer (window-buffer)))
+      (split-window)
+      (with-current-buffer buffer
+        (should-error (rlm-code-run) :type 'user-error)
+        (should-error (rlm-code-fork) :type 'user-error)
+        (insert "x = 1")
+        (setq rlm-code--run (lambda (_) (error "No server")))
+        (should-error (rlm-code-run)))
+      (should (buffer-live-p buffer))
+      (with-current-buffer buffer
+        (setq rlm-code--run #'ignore)
+        (rlm-code-run))
+      (should-not (buffer-live-p buffer)))))
+
 (ert-deftest rlm-steer-note-pause-variables-and-code-of-ones-own ()
   (rlm-test-with-models (rlm-steer-test-rules "context\nwords = ['alpha'] * 500" "FINAL(words)")
     (let* ((rlm-approve-code t)
