@@ -25,6 +25,7 @@
 (require 'seq)
 (require 'subr-x)
 (require 'rlm-call)
+(require 'rlm-code)
 (require 'rlm-context)
 (require 'rlm-draw-run)
 (require 'rlm-forks)
@@ -99,7 +100,8 @@ BEGUN is called with its id and its buffer."
                         (rlm-call-safely rlm-client-display-function buffer)
                         (when begun
                           (funcall begun id buffer))))
-                    (lambda (text) (message "rlm: %s" text))))
+                    (lambda (text)
+                      (message "rlm: %s%s" text (rlm-code-keep (plist-get params :code))))))
 
 (defun rlm-client-adopt-new (id log question)
   "Return a new buffer for the run ID, whose log is LOG and which answers QUESTION."

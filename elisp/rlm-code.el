@@ -77,6 +77,14 @@ do it.  FORK is the function that forks a run with the code, if any."
     (user-error "This is %d characters long, and may be 16,384" (length code)))
   code)
 
+(defun rlm-code-keep (code)
+  "Keep CODE, which could not be run, in the kill ring; return words on that.
+Its buffer is gone by then.  Without code, return the empty string."
+  (if (not code)
+      ""
+    (kill-new code)
+    (substitute-command-keys "  (\\[yank] inserts your code)")))
+
 (defun rlm-code--text ()
   "Return the code of this buffer."
   (rlm-code-check (buffer-substring-no-properties (point-min) (point-max))))

@@ -74,7 +74,8 @@ Where child runs are nested, it is the innermost."
 SUCCESS gets the result; what has gone wrong is a message."
   (rlm-rpc-ask method (append (list :runId (rlm-run-id run)) params)
                (or success #'ignore)
-               (lambda (text) (message "rlm: %s" text))
+               (lambda (text)
+                 (message "rlm: %s%s" text (rlm-code-keep (plist-get params :code))))
                'never))
 
 ;;;; Further questions, notes, pauses
@@ -161,7 +162,8 @@ That is the one at point, else the one that has waited longest."
                            decision)
                    (lambda (result)
                      (unless (eq (plist-get result :accepted) t)
-                       (message "That code does not wait any more")))))
+                       (message "That code does not wait any more%s"
+                                (rlm-code-keep (plist-get decision :code)))))))
 
 (defun rlm-approve (run wait &optional all)
   "Let WAIT, code of RUN, run: the one at point, else the one that waits longest.

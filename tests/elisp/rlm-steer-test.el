@@ -153,6 +153,23 @@
         (rlm-code-run))
       (should-not (buffer-live-p buffer)))))
 
+(ert-deftest rlm-steer-code-that-can-not-be-run-is-not-lost ()
+  (dolist (how (list (lambda (run) (rlm-exec-code run "mine = 1"))
+                     (lambda (run) (rlm-fork-run (list :runId (rlm-run-id run) :question "odd?")
+                                                 1 :code "mine = 1"))))
+    (rlm-test-with-odd-server '("deaf")     ; which does not know of that
+      (let ((run (with-temp-buffer
+                   (insert "text")
+                   (rlm-run-in-buffer (rlm-ask-buffer "odd?"))))
+            (kill-ring nil))
+        (rlm-test-wait (lambda () (rlm-run-id run)))
+        (let ((said (rlm-test-messages
+                      (funcall how run)
+                      (rlm-test-wait (lambda () kill-ring)))))
+          (should (equal "mine = 1" (car kill-ring)))
+          (should (seq-find (lambda (text) (string-match-p "C-y inserts your code" text))
+                            said)))))))
+
 (ert-deftest rlm-steer-note-pause-variables-and-code-of-ones-own ()
   (rlm-test-with-models (rlm-steer-test-rules "context\nwords = ['alpha'] * 500" "FINAL(words)")
     (let* ((rlm-approve-code t)
