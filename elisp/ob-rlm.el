@@ -34,18 +34,18 @@
 
 ;;; Code:
 
-(require 'cl-lib)
 (require 'seq)
 (require 'subr-x)
 (require 'ob)
 (require 'org-src)
-(require 'org-table)
 (require 'rlm)
+(require 'rlm-ask)
+(require 'rlm-babel-job)
 (require 'rlm-babel-params)
 (require 'rlm-babel-result)
 (require 'rlm-client)
 (require 'rlm-context)
-(require 'rlm-ol)
+(require 'rlm-question)
 (require 'rlm-rpc)
 (require 'rlm-options)
 (require 'rlm-run)
@@ -86,20 +86,7 @@ A run that takes longer is cancelled, and its best answer so far is taken."
 ;; A question is prose, where it is edited in a buffer of its own.
 (add-to-list 'org-src-lang-modes '("rlm" . text))
 
-;;;; Questions that are being answered
-
-(cl-defstruct (rlm-babel--job (:constructor rlm-babel--make-job) (:copier nil))
-  "A block that waits for its result."
-  token                                 ; what its placeholder can be found by
-  buffer                                ; that has the block
-  place                                 ; marker at the block
-  run-buffer                            ; that shows the run
-  params                                ; the header arguments
-  post                                  ; the header argument :post
-  inline)                               ; non-nil if it stands in a line
-
-(defvar rlm-babel--jobs nil
-  "The blocks that wait for their results.")
+;;;; Asking
 
 ;;;###autoload
 (defun org-babel-execute:rlm (body params)
@@ -168,210 +155,60 @@ PARAMS are the header arguments of the block."
         (add-hook 'kill-buffer-hook #'rlm-babel--on-kill nil t))
       (rlm-babel--link token "being answered"))))
 
-(defun rlm-babel--job-in-buffer (buffer)
-  "Return the job whose run is in BUFFER, or nil."
-  (seq-find (lambda (job) (eq buffer (rlm-babel--job-run-buffer job))) rlm-babel--jobs))
-
-(defun rlm-babel--on-live ()
-  "Let the placeholders name their questions, as soon as these are named."
-  (dolist (job rlm-babel--jobs)
-    (when-let* ((run (and (buffer-live-p (rlm-babel--job-run-buffer job))
-                          (rlm-run-in-buffer (rlm-babel--job-run-buffer job))))
-                (id (rlm-run-id run))
-                (token (rlm-babel--job-token job)))
-      (unless (equal id token)
-        (setf (rlm-babel--job-token job) id)
-        (rlm-babel--at-token job token
-                          (lambda ()
-                            (let ((inhibit-read-only t))
-                              (replace-match id t t))))))))
-
-(defun rlm-babel--at-token (job token function)
-  "Call FUNCTION where TOKEN stands in the buffer of JOB, just matched.
-Return nil if it is nowhere there, else non-nil."
-  (when (buffer-live-p (rlm-babel--job-buffer job))
-    (with-current-buffer (rlm-babel--job-buffer job)
-      (org-with-wide-buffer
-       (goto-char (point-min))
-       (when (re-search-forward (format "rlm:\\(%s\\)" (regexp-quote token)) nil t)
-         (set-match-data (list (match-beginning 1) (match-end 1)))
-         (funcall function)
-         t)))))
-
-(defun rlm-babel--on-end (run)
-  "Put the answer of RUN, which has ended, where its block wants it."
-  (when-let ((job (rlm-babel--job-in-buffer (current-buffer))))
-    (rlm-babel--finish job run nil)))
-
-(defun rlm-babel--on-fail (buffer text)
-  "Say where the block wants its result that the question of BUFFER can't be asked.
-TEXT says why."
-  (when-let ((job (rlm-babel--job-in-buffer buffer)))
-    (rlm-babel--finish job (rlm-run-in-buffer buffer) text)))
-
-(defun rlm-babel--on-kill ()
-  "Say in the placeholder that the question was given up with this buffer."
-  (when-let ((job (rlm-babel--job-in-buffer (current-buffer))))
-    (let ((run (rlm-run-in-buffer (current-buffer))))
-      (rlm-babel--finish job run (if (rlm-run-id run) "Its buffer was killed." "Not asked.")))))
-
-(add-hook 'rlm-client-live-hook #'rlm-babel--on-live)
-(add-hook 'rlm-client-fail-functions #'rlm-babel--on-fail)
-
-;;;; Results
-
-(defun rlm-babel--finish (job run problem)
-  "Put the answer of RUN, or PROBLEM, a sentence, in place of JOB's placeholder."
-  (setq rlm-babel--jobs (delq job rlm-babel--jobs))
-  (condition-case failure
-      (cond ((seq-intersection '("none" "silent") (rlm-babel--result-params job))
-             (message "rlm: %s" (or problem (rlm-run-answer run) (rlm-run-reason run))))
-            ((not (rlm-babel--insert job (rlm-babel--post job (rlm-babel--result
-                                                         run problem
-                                                         (rlm-babel--job-params job)
-                                                         (rlm-babel--job-inline job)))
-                                  (or problem (not (equal "done" (rlm-run-status run))))))
-             (rlm-babel--say-lost job)))
-    (error (message "rlm: the result can't be inserted (%s); it is in %s"
-                    (error-message-string failure)
-                    (buffer-name (rlm-babel--job-run-buffer job)))))
-  (set-marker (rlm-babel--job-place job) nil))
-
-(defun rlm-babel--result-params (job)
-  "Return the words of the header argument :results of JOB."
-  (cdr (assq :result-params (rlm-babel--job-params job))))
-
-(defun rlm-babel--say-lost (job)
-  "Say that JOB's placeholder is gone, and where the answer is."
-  (message "rlm: the placeholder of the result is gone; the answer is in %s"
-           (buffer-name (rlm-babel--job-run-buffer job))))
-
-(defun rlm-babel--post (job result)
-  "Return RESULT after the header argument :post of JOB."
-  (if (not (rlm-babel--job-post job))
-      result
-    (with-current-buffer (if (buffer-live-p (rlm-babel--job-buffer job))
-                             (rlm-babel--job-buffer job)
-                           (current-buffer))
-      (save-excursion
-        (cl-progv '(*this*) (list result)
-          (org-babel-ref-resolve (rlm-babel--job-post job)))))))
-
-(defun rlm-babel--insert (job result wrong)
-  "Insert RESULT where JOB's placeholder is; return nil if there is none.
-If it is WRONG, it is not kept as a cached result."
-  (rlm-babel--at-token
-   job (rlm-babel--job-token job)
-   (lambda ()
-     (let ((token (copy-marker (point)))
-           (inhibit-read-only t))
-       ;; To be undone by itself, whatever the user has typed meanwhile.
-       (undo-boundary)
-       (if (and (not (seq-intersection '("append" "prepend") (rlm-babel--result-params job)))
-                (rlm-babel--go-to-block job token))
-           (let ((info (org-babel-get-src-block-info 'light))
-                 (hash (org-babel-current-result-hash)))
-             (when (and wrong hash)
-               (rlm-babel--forget-hash)
-               (setq hash nil))
-             (org-babel-insert-result result (rlm-babel--result-params job) info hash "rlm"))
-         (rlm-babel--replace-link token result))
-       (undo-boundary)
-       (set-marker token nil)))))
-
-(defun rlm-babel--go-to-block (job token)
-  "Go to the block of JOB, in whose result the position TOKEN is.
-Return nil if it is not found; then point is anywhere."
-  (or (when-let ((place (marker-position (rlm-babel--job-place job))))
-        (goto-char place)
-        (rlm-babel--result-holds-p token))
-      (progn
-        (goto-char token)
-        (let ((case-fold-search t)
-              found)
-          (while (and (not found)
-                      (re-search-backward
-                       "^[ \t]*#\\+\\(?:begin_src[ \t]+rlm\\|call:\\)\\|src_rlm\\|call_" nil t))
-            (setq found (rlm-babel--result-holds-p token)))
-          found))))
-
-(defun rlm-babel--result-holds-p (position)
-  "Return non-nil if POSITION is in the result of the block at point."
-  (when-let ((start (ignore-errors (org-babel-where-is-src-block-result))))
-    (save-excursion
-      (goto-char start)
-      (and (<= start position)
-           (or (= (line-number-at-pos start) (line-number-at-pos position))
-               (progn (forward-line)
-                      (<= position (org-babel-result-end))))))))
-
-(defun rlm-babel--forget-hash ()
-  "Remove the hash of the result of the block at point."
-  (save-excursion
-    (goto-char (org-babel-where-is-src-block-result))
-    (let ((case-fold-search t))
-      (when (looking-at "[ \t]*#\\+results\\(\\[[^]]*\\]\\)")
-        (delete-region (match-beginning 1) (match-end 1))))))
-
-(defun rlm-babel--replace-link (position result)
-  "Replace the link at POSITION by RESULT, whatever that is."
-  (goto-char position)
-  (when (org-in-regexp org-link-bracket-re)
-    (delete-region (match-beginning 0) (match-end 0))
-    (goto-char (match-beginning 0)))
-  (insert (string-trim-right
-           (cond ((stringp result) result)
-                 ((ignore-errors (consp (car result))) (orgtbl-to-orgtbl result nil))
-                 (t (mapconcat (lambda (item) (format "- %s" item)) result "\n"))))))
-
 ;;;; Where the answer is waited for
 
 (defun rlm-babel--ask-and-wait (question context options params)
   "Ask QUESTION about CONTEXT with OPTIONS; wait for the result and return it.
 PARAMS are the header arguments of the block."
-  (rlm-client-go-to context)
-  (unless (rlm-babel--confirmed-p context options params)
-    (rlm-context-release context)
-    (user-error "Not asked"))
+  (rlm-question-go-to context)
+  (let (confirmed)
+    (unwind-protect
+        (setq confirmed (rlm-babel--confirmed-p context options params))
+      (unless confirmed
+        (rlm-context-release context)))
+    (unless confirmed
+      (user-error "Not asked")))
   (let* ((rlm-client-display-function #'ignore)
          (rlm-confirm nil)
          (buffer (rlm-ask-about question context options))
          (run (rlm-run-in-buffer buffer))
          (problem (rlm-babel--wait buffer run (rlm-babel--number :timeout params rlm-babel-timeout))))
-    (rlm-trajectory-flush buffer)
+    (when (buffer-live-p buffer)
+      (rlm-trajectory-flush buffer))
     (rlm-babel--result run problem params (rlm-babel--inline-p))))
 
 (defun rlm-babel--wait (buffer run seconds)
   "Wait until RUN, that of BUFFER, has ended, at most for SECONDS.
 Return nil, or a sentence on what went wrong.  If the user quits, or
 time is over, the run is cancelled."
-  (let ((end (+ (float-time) seconds))
-        (fail nil)
-        done)
-    (let ((watch (lambda (failed text) (when (eq failed buffer) (setq fail text)))))
-      (add-hook 'rlm-client-fail-functions watch)
-      (unwind-protect
-          (progn
-            (while (and (not fail) (rlm-run-live-p run) (< (float-time) end))
-              (accept-process-output nil 0.05))
-            (when (and (not fail) (rlm-run-live-p run))
-              (rlm-babel--cancel buffer run)
-              (setq end (+ (float-time) 10))
-              (while (and (rlm-run-live-p run) (< (float-time) end))
-                (accept-process-output nil 0.05)))
-            (setq done t))
-        (remove-hook 'rlm-client-fail-functions watch)
-        (unless done
-          (rlm-babel--cancel buffer run))))
-    (or fail
-        (and (rlm-run-live-p run)
-             (format "There was none within %s seconds." seconds)))))
+  (let* (fail done late
+         (going-on-p (lambda () (and (not fail) (buffer-live-p buffer) (rlm-run-live-p run))))
+         (wait (lambda (seconds)
+                 (let ((end (+ (float-time) seconds)))
+                   (while (and (funcall going-on-p) (< (float-time) end))
+                     (accept-process-output nil 0.05)))))
+         (watch (lambda (failed text) (when (eq failed buffer) (setq fail text)))))
+    (add-hook 'rlm-client-fail-functions watch)
+    (unwind-protect
+        (progn
+          (funcall wait seconds)
+          (when (setq late (funcall going-on-p))
+            (rlm-babel--cancel buffer run)
+            (funcall wait 10))
+          (setq done t))
+      (remove-hook 'rlm-client-fail-functions watch)
+      (unless done
+        (rlm-babel--cancel buffer run)))
+    (cond (fail)
+          ((not (rlm-run-live-p run)) nil)
+          (late (format "There was none within %s seconds." seconds))
+          (t "Its buffer was killed."))))
 
 (defun rlm-babel--cancel (buffer run)
   "Cancel RUN, that of BUFFER, or forget it if it was not asked yet."
   (if (rlm-run-id run)
       (rlm-client-cancel (rlm-run-id run))
-    (rlm-client-drop buffer)))
+    (rlm-question-drop buffer)))
 
 (defun rlm-babel--confirmed-p (context options params)
   "Return non-nil if the question about CONTEXT may be asked at once.
@@ -379,23 +216,12 @@ OPTIONS are those of the question, PARAMS the header arguments of the block.
 With a budget in the block, it may; else the user is asked as for any question."
   (or (null rlm-confirm)
       (rlm-babel--param :budget params)
-      (let ((estimate (rlm-rpc-call 'rlm/estimate (rlm-client-params context options))))
+      (let ((estimate (rlm-rpc-call 'rlm/estimate (rlm-question-params context options))))
         (or (and (eq rlm-confirm 'cost) (eq (plist-get estimate :free) t))
             (if noninteractive
                 (user-error "This could cost money: %s; give the block a :budget"
-                            (rlm-client-estimate-text estimate))
-              (y-or-n-p (format "Ask about %s? " (rlm-client-estimate-text estimate))))))))
-
-;;;; Links
-
-(defun rlm-babel-show-job (id)
-  "Show the run of the block whose result has ID for its place, if there is one."
-  (let ((job (seq-find (lambda (job) (equal id (rlm-babel--job-token job))) rlm-babel--jobs)))
-    (cond (job (pop-to-buffer (rlm-babel--job-run-buffer job)))
-          ((string-prefix-p "asking-" id)
-           (user-error "That question was never asked")))))
-
-(add-hook 'rlm-ol-open-functions #'rlm-babel-show-job)
+                            (rlm-question-estimate-text estimate))
+              (y-or-n-p (format "Ask about %s? " (rlm-question-estimate-text estimate))))))))
 
 (provide 'ob-rlm)
 ;;; ob-rlm.el ends here

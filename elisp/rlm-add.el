@@ -26,6 +26,7 @@
 (require 'seq)
 (require 'subr-x)
 (require 'rlm)
+(require 'rlm-ask)
 (require 'rlm-context)
 (require 'rlm-collection)
 (require 'rlm-item)
@@ -116,7 +117,7 @@ manual, elsewhere the project.  `rlm-context' shows what is collected."
 (defun rlm-add-files (files)
   "Add FILES, a list of names of files and directories, to the collection.
 Wildcards are expanded."
-  (interactive (list (rlm--read-files)))
+  (interactive (list (rlm-ask-read-files)))
   (rlm-add-items (mapcar (lambda (file) (rlm-item-of-file file "chosen")) files)))
 
 ;;;###autoload

@@ -26,7 +26,7 @@
 (require 'org-element)
 (require 'org-table)
 (require 'ob)
-(require 'rlm)
+(require 'rlm-ask)
 (require 'rlm-collection)
 (require 'rlm-context)
 (require 'rlm-item)
@@ -81,12 +81,11 @@
     (let ((context (if items
                        (rlm-collection-context items (rlm-babel--label items))
                      (rlm-context-make (buffer-name)))))
-      (rlm-context-guard context
-        (lambda ()
-          (setf (rlm-context-maker context)
-                (lambda () (user-error "To ask it again, execute its block")))
-          (pcase-dolist (`(,name . ,value) variables)
-            (rlm-context-add-text context (format "%s" name) (rlm-babel--text value))))))))
+      (rlm-context--spooling context
+        (setf (rlm-context-maker context)
+              (lambda () (user-error "To ask it again, execute its block")))
+        (pcase-dolist (`(,name . ,value) variables)
+          (rlm-context-add-text context (format "%s" name) (rlm-babel--text value)))))))
 
 (defun rlm-babel--label (items)
   "Return a few words for ITEMS."
@@ -147,7 +146,7 @@ Before 9.6 it keeps the first of several names in quotes alone."
     ("collection" (or (rlm-collection-items rlm-collection-current)
                       (user-error "Nothing is collected")))
     (_ (mapcar (lambda (file) (rlm-item-of-file file "block"))
-               (rlm--expand-file name)))))
+               (rlm-ask-expand-file name)))))
 
 (provide 'rlm-babel-params)
 ;;; rlm-babel-params.el ends here

@@ -1,4 +1,4 @@
-;;; rlm-client.el --- The life of a question  -*- lexical-binding: t; -*-
+;;; rlm-client.el --- The runs of this Emacs, and their buffers  -*- lexical-binding: t; -*-
 
 ;; This program is free software: you can redistribute it and/or modify
 ;; it under the terms of the GNU General Public License as published by
@@ -16,23 +16,20 @@
 ;;; Commentary:
 
 ;; Between the connection, which knows no buffer, and the trajectory,
-;; which knows no process: a question is estimated, confirmed, asked, its
-;; events are given to its buffer, and whatever ends it is told there.
-;;
-;; Every step is asynchronous, and each looks first whether the question
-;; is still wanted: its buffer may have been killed meanwhile.
+;; which knows no process: each run has a buffer, which gets its events, and
+;; whatever ends it is told there.
 
 ;;; Code:
 
 (require 'cl-lib)
 (require 'seq)
 (require 'subr-x)
-(require 'rlm)
+(require 'rlm-call)
+(require 'rlm-code)
 (require 'rlm-context)
-(require 'rlm-draw)
 (require 'rlm-draw-run)
 (require 'rlm-forks)
-(require 'rlm-options)
+(require 'rlm-heartbeat)
 (require 'rlm-rpc)
 (require 'rlm-run)
 (require 'rlm-trajectory)
@@ -55,264 +52,64 @@
 (defvar rlm-client-display-function #'pop-to-buffer
   "Function that shows the buffer of a question that is being asked.")
 
-(defvar-local rlm-client--context nil
+(defvar-local rlm-client-context nil
   "What this buffer's question is about.")
-
-(defvar-local rlm-client--params nil
-  "What this buffer's question is about, in the words of the protocol.")
-
-(defvar-local rlm-client--confirm nil
-  "The value of `rlm-confirm' for this buffer's question.")
 
 (defvar-local rlm-client--healing nil
   "Non-nil while missing events of this buffer's run have been asked for.")
 
-;;;; From question to run
+;;;; Runs that begin
 
-(defun rlm-client-ask (question context &optional options)
-  "Ask QUESTION about CONTEXT, an `rlm-context'; return the run's buffer.
-OPTIONS is a plist as in the protocol; the rest is as the user has set it."
-  ;; What the user has set may be local to the buffer that the question is about.
-  (rlm-client--begin question context
-                     (rlm-client-params context options)
-                     rlm-confirm))
+(defun rlm-client-start (method params success failure)
+  "Let the server begin a run by METHOD with PARAMS.
+SUCCESS is called with its id and the file of its log; the run has to be
+known then, so that it gets the events that came before.  What has gone
+wrong, a sentence, is given to FAILURE."
+  (cl-incf rlm-client--asking)
+  (rlm-rpc-ask method params
+               (lambda (result)
+                 (let ((early (rlm-client--named (plist-get result :runId))))
+                   (unwind-protect
+                       (funcall success (plist-get result :runId) (plist-get result :log))
+                     (mapc #'rlm-client--on-event early))))
+               (lambda (text)
+                 (rlm-client--named nil)
+                 (funcall failure text))
+               ;; What is answered late may have been paid for.
+               'never))
 
-(defun rlm-client-ask-anew (buffer)
-  "Ask the question of BUFFER once more, whatever answers are kept for it.
-Return the buffer of the new run."
-  (let* ((old (or (buffer-local-value 'rlm-client--context buffer)
-                  (user-error "What this question was about isn't known here: ask it again")))
-         (params (buffer-local-value 'rlm-client--params buffer))
-         (options (plist-put (copy-sequence (plist-get params :options)) :fresh t))
-         (context (rlm-context-again old)))
-    (rlm-client--begin (rlm-run-question (rlm-run-in-buffer buffer)) context
-                       (rlm-client--params context options)
-                       (buffer-local-value 'rlm-client--confirm buffer))))
-
-(defun rlm-client--begin (question context params confirm)
-  "Ask QUESTION about CONTEXT, an `rlm-context'; return the run's buffer.
-PARAMS are the request's parameters without the question, and CONFIRM is the
-value of `rlm-confirm' that counts."
-  (rlm-client-go-to context)
-  (let ((buffer (rlm-trajectory-create question)))
-    (with-current-buffer buffer
-      (setf (rlm-run-host rlm-run-current) (rlm-context-host context))
-      (setq rlm-client--context context
-            rlm-client--params params
-            rlm-client--confirm confirm)
-      (add-hook 'kill-buffer-hook #'rlm-client--release nil t))
-    (funcall rlm-client-display-function buffer)
-    (if confirm
-        (rlm-client--estimate buffer)
-      (rlm-client--send buffer))
-    buffer))
-
-(defun rlm-client-go-to (context)
-  "Let the server be that of the machine where CONTEXT is."
-  (condition-case problem
-      (rlm-rpc-use-host (rlm-context-host context))
-    (rlm-rpc-error
-     (rlm-context-release context)
-     (user-error "%s" (cadr problem)))))
-
-(defun rlm-client-params (context &optional options)
-  "Return CONTEXT in the words of the protocol, with the options of a question.
-OPTIONS, a plist, goes before what the user has set."
-  (rlm-client--params context (rlm-client--options options)))
-
-(defun rlm-client--params (context options)
-  "Return CONTEXT, and the OPTIONS of a question, in the words of the protocol."
-  (let ((overlays (rlm-client--there (rlm-context-overlays context) context)))
-    (append (list :sources (vconcat (rlm-client--there (rlm-context-sources context) context)))
-            (when overlays (list :overlays (vconcat overlays)))
-            (when options (list :options options)))))
-
-(defun rlm-client--there (places context)
-  "Return PLACES, sources or overlays of CONTEXT, by their names on its machine."
-  (if (not (rlm-context-host context))
-      places
-    (mapcar (lambda (place)
-              (cl-loop for (name value) on place by #'cddr
-                       nconc (list name (if (memq name '(:path :root :origin :spool))
-                                            (file-local-name value)
-                                          value))))
-            places)))
-
-(defun rlm-client--options (more)
-  "Return the options of a question, a plist without what is not set.
-MORE, such a plist, goes before what the user has set."
-  (let ((options (rlm-options (rlm-options-of-user))))
-    (append more (cl-loop for (name value) on options by #'cddr
-                          unless (plist-member more name)
-                          nconc (list name value)))))
-
-(defun rlm-client--wanted-p (buffer)
-  "Return non-nil if the question of BUFFER still waits to be asked."
-  (and (buffer-live-p buffer)
-       (equal (rlm-run-status (rlm-run-in-buffer buffer)) "asking")))
-
-(defun rlm-client--request (buffer method params success)
-  "Ask the server METHOD with PARAMS for BUFFER; SUCCESS gets the result.
-What goes wrong is told in BUFFER."
-  (rlm-rpc-ask method params success (lambda (text) (rlm-client--fail buffer text)) 'never))
-
-(defun rlm-client--fail (buffer text)
-  "Say in BUFFER that its question can't be asked, and why: TEXT."
-  (when (rlm-client--wanted-p buffer)
-    (rlm-trajectory-fail buffer text)
-    (with-current-buffer buffer
-      (rlm-client--release))
-    (run-hook-with-args 'rlm-client-fail-functions buffer text)
-    (message "rlm: %s" text)))
-
-(defun rlm-client--estimate (buffer)
-  "Find out what the question of BUFFER would read and could cost."
-  (rlm-trajectory-say buffer "measuring")
-  (rlm-client--watch)
-  (rlm-client--request
-   buffer 'rlm/estimate (buffer-local-value 'rlm-client--params buffer)
-   (lambda (estimate)
-     (when (rlm-client--wanted-p buffer)
-       (rlm-client--estimated buffer estimate)))))
-
-(defun rlm-client--estimated (buffer estimate)
-  "Go on with the question of BUFFER, of which the server gives ESTIMATE."
-  (let ((text (rlm-client-estimate-text estimate)))
-    (if (and (eq (buffer-local-value 'rlm-client--confirm buffer) 'cost)
-             (eq (plist-get estimate :free) t))
-        (progn
-          (message "Asking about %s" text)
-          (rlm-client--send buffer))
-      (rlm-trajectory-say buffer "waiting for you to confirm")
-      (rlm-client--when-calm #'rlm-client--ask-user buffer text))))
-
-(defun rlm-client-estimate-text (estimate)
-  "Return ESTIMATE, a plist, in a line for people."
-  (let ((root (plist-get estimate :rootModel))
-        (sub (plist-get estimate :subModel))
-        (left-out (plist-get estimate :leftOut)))
-    (concat
-     (rlm-figure-count (plist-get estimate :documents) "file") ", "
-     (rlm-figure-size (plist-get estimate :bytes)) ", about "
-     (rlm-figure-number (plist-get estimate :tokens)) " tokens"
-     (when left-out (format " (left out: %s)" (rlm-draw-counts left-out)))
-     "; " root (unless (equal root sub) (format " and %s" sub)) "; "
-     (rlm-client--cost-text estimate))))
-
-(defun rlm-client--cost-text (estimate)
-  "Return the cost according to ESTIMATE."
-  (let ((cost (plist-get estimate :cost))
-        (limit (plist-get estimate :costLimit)))
-    (concat (cond ((eq (plist-get estimate :free) t) "free")
-                  (cost (concat "about " (rlm-figure-cost cost) " for one reading"))
-                  (t "of unknown price"))
-            (when limit
-              (format ", never more than %s" (rlm-figure-cost limit))))))
-
-(defun rlm-client--when-calm (function &rest arguments)
-  "Call FUNCTION with ARGUMENTS as soon as nobody is typing or in a minibuffer.
-A question that pops up amid typing would be answered by mistake."
-  (let ((idle (current-idle-time)))
-    (if (or noninteractive
-            (and (not (active-minibuffer-window))
-                 (or executing-kbd-macro
-                     (and idle (> (float-time idle) 0.2)))))
-        (apply function arguments)
-      (apply #'run-at-time 0.1 nil #'rlm-client--when-calm function arguments))))
-
-(defun rlm-client--ask-user (buffer text)
-  "Ask the question of BUFFER if the user wants to, having read TEXT."
-  (when (rlm-client--wanted-p buffer)
-    (if (condition-case nil
-            (let (inhibit-quit)
-              (y-or-n-p (format "Ask about %s? " text)))
-          (quit nil))
-        (rlm-client--send buffer)
-      (rlm-client-drop buffer)
-      (message "Not asked"))))
-
-(defun rlm-client-drop (buffer)
-  "Forget the question of BUFFER, which has not been asked yet."
-  (when (buffer-live-p buffer)
-    (dolist (window (get-buffer-window-list buffer nil t))
-      (quit-window nil window))
-    (kill-buffer buffer)))
-
-(defun rlm-client--send (buffer)
-  "Ask the question of BUFFER.  It is sent once, whatever happens to it."
-  (when (rlm-client--wanted-p buffer)
-    (rlm-trajectory-say buffer "sending the question")
-    (rlm-client--watch)
-    (cl-incf rlm-client--asking)
-    (rlm-rpc-ask 'rlm/ask (rlm-client--ask-params buffer)
-                 (lambda (result) (rlm-client--asked buffer result))
-                 (lambda (text)
-                   (rlm-client--no-longer-asking)
-                   (rlm-client--fail buffer text))
-                 ;; What is answered late may have been paid for.
-                 'never)))
-
-(defun rlm-client--ask-params (buffer)
-  "Return the question of BUFFER in the words of the protocol."
-  (let ((project (rlm-context-project (buffer-local-value 'rlm-client--context buffer))))
-    (append (list :question (rlm-run-question (rlm-run-in-buffer buffer)))
-            (when project (list :project project))
-            (buffer-local-value 'rlm-client--params buffer))))
-
-(defun rlm-client--no-longer-asking ()
-  "Note that one question less waits for the name of its run."
-  (setq rlm-client--asking (max 0 (1- rlm-client--asking)))
-  (when (zerop rlm-client--asking)
-    (setq rlm-client--strays nil)))
-
-(defun rlm-client--asked (buffer result)
-  "Let BUFFER show the run that RESULT names."
-  (let* ((id (plist-get result :runId))
-         (early (seq-filter (lambda (event) (equal (plist-get event :runId) id))
-                            (reverse rlm-client--strays))))
-    (rlm-client--no-longer-asking)
-    (if (not (rlm-client--wanted-p buffer))
-        (rlm-client-cancel id)
-      (rlm-client--register buffer id (plist-get result :log))
-      (mapc #'rlm-client--on-event early))))
-
-;;;; Runs that begin from past ones
+(defun rlm-client--named (id)
+  "Note that a run was named ID, or nil if it can't begin.
+Return its events that came before, oldest first."
+  (let ((early (seq-filter (lambda (event) (equal (plist-get event :runId) id))
+                           (reverse rlm-client--strays))))
+    (setq rlm-client--asking (max 0 (1- rlm-client--asking)))
+    (when (zerop rlm-client--asking)
+      (setq rlm-client--strays nil))
+    early))
 
 (defun rlm-client-begin (method params question &optional begun)
   "Let the server begin a run by METHOD with PARAMS, and show it.
 It gets a buffer, for QUESTION; if it can't begin, everything stays as it is.
 BEGUN is called with its id and its buffer."
-  (cl-incf rlm-client--asking)
   (message "rlm: asking the server...")
-  (rlm-rpc-ask method params
-               (lambda (result)
-                 (message nil)
-                 (rlm-client--begun (plist-get result :runId) (plist-get result :log)
-                                    question begun))
-               (lambda (text)
-                 (rlm-client--no-longer-asking)
-                 (message "rlm: %s" text))
-               'never))
-
-(defun rlm-client--begun (id log question begun)
-  "Show the run ID, whose log is the file LOG, in a new buffer for QUESTION.
-BEGUN, unless nil, is called with the id and the buffer."
-  (let ((early (seq-filter (lambda (event) (equal (plist-get event :runId) id))
-                           (reverse rlm-client--strays))))
-    (rlm-client--no-longer-asking)
-    (let ((buffer (rlm-client-adopt-new id log question)))
-      (funcall rlm-client-display-function buffer)
-      (when begun
-        (funcall begun id buffer)))
-    (mapc #'rlm-client--on-event early)))
+  (rlm-client-start method params
+                    (lambda (id log)
+                      (message nil)
+                      (let ((buffer (rlm-client-adopt-new id log question)))
+                        (rlm-call-safely rlm-client-display-function buffer)
+                        (when begun
+                          (funcall begun id buffer))))
+                    (lambda (text)
+                      (message "rlm: %s%s" text (rlm-code-keep (plist-get params :code))))))
 
 (defun rlm-client-adopt-new (id log question)
   "Return a new buffer for the run ID, whose log is LOG and which answers QUESTION."
   (let ((buffer (rlm-trajectory-create question)))
-    (rlm-client--register buffer id log)
+    (rlm-client-register buffer id log)
     buffer))
 
-(defun rlm-client--register (buffer id log)
+(defun rlm-client-register (buffer id log)
   "Let BUFFER show the run ID, whose log is the file LOG."
   (let ((run (rlm-run-in-buffer buffer)))
     (setf (rlm-run-id run) id
@@ -320,13 +117,14 @@ BEGUN, unless nil, is called with the id and the buffer."
           (rlm-run-host run) rlm-server-host
           (rlm-run-status run) "running"))
   (puthash id buffer rlm-client--buffers)
-  (rlm-client--watch)
+  (rlm-client-watch)
   (run-hooks 'rlm-client-live-hook))
 
 ;;;; Events
 
 (defun rlm-client--on-event (event)
   "Give EVENT to the buffer of its run."
+  (rlm-heartbeat-note)
   (let* ((id (plist-get event :runId))
          (buffer (gethash id rlm-client--buffers)))
     (cond ((and buffer (buffer-live-p buffer)) (rlm-client--take buffer event))
@@ -343,30 +141,48 @@ BEGUN, unless nil, is called with the id and the buffer."
              (setq rlm-client--healing t)
              (rlm-client--attach buffer missing)))
       (when (member kind '("contextReady" "runEnded"))
-        (rlm-client--release)))))
+        (rlm-client-release)))))
 
 (defun rlm-client--attach (buffer seq &optional ready)
   "Ask for the events of BUFFER's run from number SEQ on.
 READY is called with the server's answer before they arrive."
-  (rlm-rpc-ask
-   'rlm/attach (list :runId (rlm-run-id (rlm-run-in-buffer buffer)) :fromSeq seq)
-   (lambda (result)
-     (when (buffer-live-p buffer)
-       (when ready
-         (funcall ready result))
-       (unless (eq (plist-get result :live) t)
-         (rlm-trajectory-expect buffer (plist-get result :lastSeq)))
-       (rlm-client--watch)))
-   (lambda (text)
-     ;; Nothing of it is there yet where it is not only to be drawn anew.
-     (when (rlm-client--wanted-p buffer)
-       (rlm-trajectory-fail buffer text))
-     (message "rlm: the run can't be shown: %s" text))))
+  (rlm-rpc-ask 'rlm/attach (list :runId (rlm-run-id (rlm-run-in-buffer buffer)) :fromSeq seq)
+               (lambda (result)
+                 (when (buffer-live-p buffer)
+                   (when ready
+                     (funcall ready result))
+                   (unless (eq (plist-get result :live) t)
+                     (rlm-trajectory-expect buffer (plist-get result :lastSeq)))
+                   (rlm-client-watch)))
+               (lambda (text)
+                 (when (buffer-live-p buffer)
+                   (with-current-buffer buffer
+                     (setq rlm-client--healing nil)))
+                 ;; Nothing of it is there yet where it is not only to be drawn anew.
+                 (when (rlm-client-wanted-p buffer)
+                   (rlm-trajectory-fail buffer text))
+                 (message "rlm: the run can't be shown: %s" text))))
 
-(defun rlm-client--release ()
+;;;; Ends
+
+(defun rlm-client-wanted-p (buffer)
+  "Return non-nil if the question of BUFFER still waits to be asked."
+  (and (buffer-live-p buffer)
+       (equal (rlm-run-status (rlm-run-in-buffer buffer)) "asking")))
+
+(defun rlm-client-fail (buffer text)
+  "Say in BUFFER that its question can't be asked, and why: TEXT."
+  (when (rlm-client-wanted-p buffer)
+    (rlm-trajectory-fail buffer text)
+    (with-current-buffer buffer
+      (rlm-client-release))
+    (run-hook-with-args 'rlm-client-fail-functions buffer text)
+    (message "rlm: %s" text)))
+
+(defun rlm-client-release ()
   "Delete what was spooled for the question of the current buffer."
-  (when rlm-client--context
-    (rlm-context-release rlm-client--context)))
+  (when rlm-client-context
+    (rlm-context-release rlm-client-context)))
 
 (defun rlm-client-live-buffers ()
   "Return each buffer that has a live run."
@@ -375,27 +191,31 @@ READY is called with the server's answer before they arrive."
                   (rlm-run-live-p run)))
               (buffer-list)))
 
-(defun rlm-client--watch ()
+(defun rlm-client-watch ()
   "Watch the server while a run is live, and only then."
-  (rlm-rpc-watch (and (rlm-client-live-buffers) t)))
+  (rlm-heartbeat-watch (and (rlm-client-live-buffers) t)))
 
 (defun rlm-client--on-end (reason)
   "Tell each live run that the connection has ended, and REASON, a sentence."
   (setq rlm-client--asking 0
         rlm-client--strays nil)
+  (rlm-heartbeat-watch nil)
   (dolist (buffer (rlm-client-live-buffers))
-    (let ((run (rlm-run-in-buffer buffer)))
+    ;; What is called when another one ends may have killed it.
+    (when (buffer-live-p buffer)
       (with-current-buffer buffer
-        (if (rlm-run-id run)
-            (rlm-trajectory-interrupt buffer (rlm-client--end-text run reason))
-          (rlm-client--fail buffer (concat reason " Nothing was asked.")))
-        (rlm-client--release)))))
+        (if (rlm-run-id rlm-run-current)
+            (rlm-trajectory-interrupt buffer (rlm-client--end-text rlm-run-current reason))
+          (rlm-client-fail buffer (concat reason " Nothing was asked.")))
+        (when (buffer-live-p buffer)
+          (rlm-client-release)))))
+  (rlm-client-watch))
 
 (defun rlm-client--end-text (run reason)
   "Return what to say of RUN when the connection has ended for REASON."
   (concat reason " What the run had told until then is in its log"
           (if (rlm-run-log run) (format ", %s." (abbreviate-file-name (rlm-run-log run))) ".")
-          (if rlm-server-address "  The server may go on with it: g asks it again." "")))
+          (if (rlm-rpc-shared-p) "  The server may go on with it: g asks it again." "")))
 
 (defun rlm-client--on-silence (seconds)
   "Tell each live run of SECONDS without an answer; nil: there is one again."
@@ -411,7 +231,7 @@ READY is called with the server's answer before they arrive."
   "Return non-nil if Emacs may end: no run is live, or the user agrees."
   (let ((count (length (rlm-client-live-buffers))))
     (or (zerop count)
-        rlm-server-address
+        (rlm-rpc-shared-p)
         (yes-or-no-p (format "%s going on and would end with Emacs; end it? "
                              (if (= count 1) "A question is" (format "%d questions are" count)))))))
 
@@ -425,21 +245,26 @@ READY is called with the server's answer before they arrive."
 (setq rlm-rpc-event-function #'rlm-client--on-event
       rlm-rpc-end-function #'rlm-client--on-end
       rlm-rpc-busy-function #'rlm-client-live-buffers
-      rlm-rpc-silence-function #'rlm-client--on-silence
-      rlm-trajectory-end-function #'rlm-client--watch
-      rlm-trajectory-cancel-function (lambda (run) (rlm-client-cancel (rlm-run-id run))))
+      rlm-heartbeat-silence-function #'rlm-client--on-silence
+      rlm-trajectory-end-function #'rlm-client-watch
+      rlm-trajectory-cancel-function #'rlm-client--give-up)
 
 ;;;; Cancelling, redrawing, opening
 
 (defun rlm-client-cancel (id &optional node)
   "Cancel the run ID, or only the code of its NODE."
-  (rlm-rpc-request
-   'rlm/cancel `(:runId ,id ,@(when node (list :node node)))
-   :timeout 10
-   :success (lambda (result)
-              (unless (eq (plist-get result :cancelled) t)
-                (message (if node "No code is running" "The run has ended already"))))
-   :error (lambda (problem) (message "rlm: %s" (rlm-rpc-error-text problem)))))
+  (rlm-rpc-ask 'rlm/cancel `(:runId ,id ,@(when node (list :node node)))
+               (lambda (result)
+                 (unless (eq (plist-get result :cancelled) t)
+                   (message (if node "No code is running" "The run has ended already"))))
+               (lambda (text) (message "rlm: %s" text))
+               10))
+
+(defun rlm-client--give-up (run)
+  "Cancel RUN, whose buffer is about to be killed.
+Without a server, it has ended."
+  (when (rlm-rpc-live-p)
+    (rlm-client-cancel (rlm-run-id run))))
 
 (defun rlm-client-buffer (id)
   "Return the live buffer of the run ID, or nil."
@@ -464,15 +289,15 @@ READY is called with the server's answer before they arrive."
 
 (defun rlm-client--adopt (buffer summary)
   "Let BUFFER show the run that SUMMARY, a plist, is about."
-  (rlm-client--register buffer (plist-get summary :runId) (plist-get summary :log))
+  (rlm-client-register buffer (plist-get summary :runId) (plist-get summary :log))
   (with-current-buffer buffer
     (setq rlm-client--healing t)))
 
 (defun rlm-client-open (summary)
   "Show the run that SUMMARY, a plist, is about; return its buffer."
   (let* ((id (plist-get summary :runId))
-         (buffer (gethash id rlm-client--buffers)))
-    (unless (buffer-live-p buffer)
+         (buffer (rlm-client-buffer id)))
+    (unless buffer
       (setq buffer (rlm-trajectory-create (plist-get summary :question)))
       (setf (rlm-run-id (rlm-run-in-buffer buffer)) id
             (rlm-run-host (rlm-run-in-buffer buffer)) rlm-server-host)

@@ -30,10 +30,10 @@
 (require 'rlm-add)
 (require 'rlm-collection)
 (require 'rlm-collection-save)
-(require 'rlm-client)
 (require 'rlm-context)
+(require 'rlm-context-files)
 (require 'rlm-item)
-(require 'rlm-rpc)
+(require 'rlm-question)
 (require 'rlm-run)
 (require 'rlm-table)
 
@@ -179,48 +179,43 @@ Directories are measured anew if AGAIN is non-nil, else only new ones."
 ;;;; Measuring
 
 (defun rlm-collection-list--measure ()
-  "Ask the server what a question about the collection would read and cost."
-  (condition-case problem
-      (let ((context (rlm-collection-context)))
-        (rlm-client-go-to context)
-        (rlm-collection-list--ask context rlm-collection-list--asked))
-    ((user-error file-error)
-     (setq rlm-collection-list--estimate (error-message-string problem)))))
-
-(defun rlm-collection-list--ask (context asked)
-  "Ask for the estimate of CONTEXT, unless ASKED is out of date by then."
+  "Ask the server what a question about the collection would read and cost.
+The answer is dropped if it is out of date by then."
   (let* ((buffer (current-buffer))
+         (asked rlm-collection-list--asked)
          (say (lambda (text)
-                (rlm-context-release context)
                 (when (buffer-live-p buffer)
                   (with-current-buffer buffer
                     (when (eq asked rlm-collection-list--asked)
                       (setq rlm-collection-list--estimate text)
                       (rlm-collection-list--print)))))))
-    (rlm-rpc-ask 'rlm/estimate (rlm-client-params context)
-                 (lambda (estimate) (funcall say (rlm-client-estimate-text estimate)))
-                 say)))
+    (condition-case problem
+        (rlm-question-estimate (rlm-collection-context)
+                               (lambda (estimate)
+                                 (funcall say (rlm-question-estimate-text estimate)))
+                               say)
+      ((user-error file-error)
+       (setq rlm-collection-list--estimate (error-message-string problem))))))
 
 (defun rlm-collection-list--measure-directory (item)
   "Ask the server how much there is in the directory that is ITEM."
   (unless (rlm-item-seen-gone-p item)
-    (let* ((buffer (current-buffer))
-           (context (rlm-context-make "directory" (rlm-item-file item))))
+    (let ((buffer (current-buffer))
+          (context (rlm-context-make "directory" (rlm-item-file item))))
       ;; What can't be asked about, or only when no run goes on elsewhere, stays
       ;; unmeasured; what stands below the list says why.
       (ignore-error user-error
         (setf (rlm-context-sources context)
               (list (rlm-context--source context (rlm-item-file item) nil nil)))
-        (rlm-client-go-to context)
-        (rlm-rpc-ask 'rlm/estimate (rlm-client-params context)
-                     (lambda (estimate)
-                       (setf (rlm-item-figures item)
-                             (list :bytes (plist-get estimate :bytes)
-                                   :documents (plist-get estimate :documents)))
-                       (when (buffer-live-p buffer)
-                         (with-current-buffer buffer
-                           (rlm-collection-list--print))))
-                     #'ignore)))))
+        (rlm-question-estimate context
+                               (lambda (estimate)
+                                 (setf (rlm-item-figures item)
+                                       (list :bytes (plist-get estimate :bytes)
+                                             :documents (plist-get estimate :documents)))
+                                 (when (buffer-live-p buffer)
+                                   (with-current-buffer buffer
+                                     (rlm-collection-list--print))))
+                               #'ignore)))))
 
 ;;;; Looking
 

@@ -27,7 +27,9 @@
 (require 'seq)
 (require 'subr-x)
 (require 'rlm)
+(require 'rlm-ask)
 (require 'rlm-context)
+(require 'rlm-context-files)
 (require 'rlm-item)
 
 ;;;; Collections

@@ -22,6 +22,7 @@
 
 (require 'rlm)
 (require 'rlm-client)
+(require 'rlm-question)
 (require 'rlm-rpc)
 (require 'rlm-run)
 
@@ -50,7 +51,7 @@ stopped, and the model is told so."
         ((not (rlm-run-id run))
          (dolist (buffer (rlm-client-live-buffers))
            (when (eq run (rlm-run-in-buffer buffer))
-             (rlm-client-drop buffer)))
+             (rlm-question-drop buffer)))
          (message "Not asked"))
         (t (rlm-client-cancel (rlm-run-id run)
                               (and cell-only (format "0.%d" (rlm-run-iterations run))))
@@ -63,7 +64,7 @@ What it is about is read anew; the new answers take the place of those kept."
   (let ((run (or (rlm-run-in-buffer) (user-error "This buffer shows no run"))))
     (when (rlm-run-live-p run)
       (user-error "This question is being answered"))
-    (rlm-client-ask-anew (current-buffer))))
+    (rlm-question-ask-anew (current-buffer))))
 
 (defun rlm-redraw ()
   "Draw the run of this buffer anew from its log; point stays in its node."
@@ -123,7 +124,7 @@ SUMMARY is a plist as the server's `rlm/runs' gives it."
   (interactive)
   (when (rlm-rpc-live-p)
     (rlm-rpc-stop "The server was restarted."))
-  (rlm-rpc-forgive)
+  (rlm-server-forgive)
   (condition-case problem
       (rlm-rpc-request
        'rlm/status nil

@@ -21,7 +21,8 @@
 
 (require 'dired)
 (require 'rlm)
-(require 'rlm-context)
+(require 'rlm-ask)
+(require 'rlm-context-files)
 
 (defun rlm-dired-marked-p ()
   "Return non-nil if this is a Dired buffer in which something is marked."

@@ -23,14 +23,13 @@
 
 (require 'cl-lib)
 (require 'subr-x)
+(require 'rlm-code)
 (require 'rlm-limits)
 (require 'rlm-run)
 (require 'rlm-rpc)
 (require 'rlm-runs)
 (require 'rlm-live)
 (require 'rlm-steer)
-
-(defvar rlm-client--buffers)
 
 (declare-function rlm-client-open "rlm-client" (run))
 (declare-function rlm-client-redraw "rlm-client" (buffer))
@@ -65,8 +64,8 @@ prefix argument, and for the places if one is not there."
 
 (defun rlm-durable--show-anew (run)
   "Show RUN, a plist, drawn from its log as it is now."
-  (let ((buffer (gethash (plist-get run :runId) rlm-client--buffers)))
-    (if (not (buffer-live-p buffer))
+  (let ((buffer (rlm-client-buffer (plist-get run :runId))))
+    (if (not buffer)
         (rlm-client-open run)
       (rlm-client-redraw buffer)
       (pop-to-buffer buffer))))

@@ -26,6 +26,7 @@
 ;;; Code:
 
 (require 'rlm)
+(require 'rlm-ask)
 (require 'rlm-add)
 (require 'rlm-collection)
 (require 'rlm-item)

@@ -26,6 +26,7 @@
 (require 'cl-lib)
 (require 'org)
 (require 'subr-x)
+(require 'rlm-code)
 (require 'rlm-node)
 (require 'rlm-run)
 (require 'rlm-steer)

@@ -20,7 +20,8 @@
 ;; is asked.  What is set here is for the questions asked here; it is
 ;; remembered for each project, and can be saved as a preset.
 ;;
-;; This file alone needs transient, which Emacs has since version 28.1.
+;; This file and rlm-menu-setting.el alone need transient, which Emacs has
+;; since version 28.1.
 
 ;;; Code:
 
@@ -29,15 +30,13 @@
 (require 'subr-x)
 (require 'transient)
 (require 'rlm)
-(require 'rlm-client)
+(require 'rlm-ask)
 (require 'rlm-collection-save)
 (require 'rlm-context)
+(require 'rlm-menu-setting)
 (require 'rlm-models)
-(require 'rlm-rpc)
+(require 'rlm-question)
 (require 'rlm-settings)
-
-(defvar rlm-menu--settings nil
-  "The settings of the menu, a plist.")
 
 (defvar rlm-menu--place nil
   "What the settings of the menu are remembered by.")
@@ -51,89 +50,7 @@
 (defvar rlm-menu--models 'unknown
   "The models that the server has, or the symbol unknown.")
 
-(defmacro rlm-menu--reading (default &rest body)
-  "Return the value of BODY; DEFAULT, where it is quit or the input is wrong.
-The menu stays in any case: an error in it would close it."
-  (declare (indent 1) (debug t))
-  `(condition-case problem
-       (let ((overriding-terminal-local-map nil)
-             (enable-recursive-minibuffers t))
-         ,@body)
-     (quit ,default)
-     (error (message "%s" (error-message-string problem))
-            (sit-for 1)
-            ,default)))
-
 ;;;; Settings in the menu
-
-(defclass rlm-menu-setting (transient-infix)
-  ((setting :initarg :setting
-            :documentation "Name of the setting, a keyword.")
-   (unset :initarg :unset :initform "as configured"
-          :documentation "What stands in the menu where nothing is set.")
-   (format :initform " %k %d %v"))
-  "A setting that is read in the minibuffer; empty means as configured.")
-
-(defclass rlm-menu-switch (rlm-menu-setting) ()
-  "A setting with the values t and nil.")
-
-(cl-defmethod transient-init-value ((menu-item rlm-menu-setting))
-  "Show in MENU-ITEM what is set."
-  (oset menu-item value (plist-get rlm-menu--settings (oref menu-item setting))))
-
-(cl-defmethod transient-infix-set ((menu-item rlm-menu-setting) value)
-  "Let VALUE be set by MENU-ITEM."
-  (setq rlm-menu--settings (plist-put rlm-menu--settings (oref menu-item setting) value))
-  (oset menu-item value value))
-
-(cl-defmethod transient-infix-read ((menu-item rlm-menu-setting))
-  "Read a value for MENU-ITEM; if that is quit, the old one stays."
-  (rlm-menu--reading (oref menu-item value)
-    (let ((value (funcall (oref menu-item reader) (oref menu-item value))))
-      (unless (equal value "")
-        value))))
-
-(cl-defmethod transient-infix-read ((menu-item rlm-menu-switch))
-  "Switch MENU-ITEM, which is on or off, to the other."
-  (not (oref menu-item value)))
-
-(defclass rlm-menu-choice (rlm-menu-setting) ()
-  "A setting that goes from as configured to on, to off, and back.")
-
-(cl-defmethod transient-infix-read ((menu-item rlm-menu-choice))
-  "Take the next value of MENU-ITEM."
-  (rlm-menu--next (oref menu-item value)))
-
-(defun rlm-menu--next (value)
-  "Return what comes after VALUE: on after unset, then off, then unset."
-  (cond ((null value) t)
-        ((eq value t) :json-false)))
-
-(cl-defmethod transient-format-value ((menu-item rlm-menu-setting))
-  "Return what is set by MENU-ITEM, as it is shown."
-  (let ((value (oref menu-item value)))
-    (if value
-        (propertize (rlm-menu--shown value) 'face 'transient-value)
-      (propertize (oref menu-item unset) 'face 'transient-inactive-value))))
-
-(defun rlm-menu--shown (value)
-  "Return VALUE as it is shown in the menu."
-  (cond ((eq value t) "on")
-        ((eq value :json-false) "off")
-        ((floatp value) (format "%.10g" value))
-        (t (format "%s" value))))
-
-(defun rlm-menu--number-reader (prompt test wanted)
-  "Return a reader of numbers with PROMPT.
-It has to pass TEST; WANTED says in words what does."
-  (lambda (old)
-    (let ((text (string-trim (read-string (format "%s (empty: as configured): " prompt)
-                                          (and old (rlm-menu--shown old))))))
-      (unless (string-empty-p text)
-        (let ((number (and (string-match-p "\\`[0-9.]+\\'" text) (string-to-number text))))
-          (if (and number (funcall test number))
-              number
-            (user-error "This has to be %s" wanted)))))))
 
 (defun rlm-menu--model-reader (prompt)
   "Return a reader of names of models with PROMPT."
@@ -286,16 +203,12 @@ It has to pass TEST; WANTED says in words what does."
       (message "The files are chosen when the question is asked")
     (condition-case problem
         (let ((context (rlm-settings-subject-context rlm-menu--subject)))
-          (rlm-client-go-to context)
           (message "Measuring...")
-          (rlm-rpc-ask 'rlm/estimate
-                       (rlm-client-params context (rlm-options rlm-menu--settings))
-                       (lambda (estimate)
-                         (rlm-context-release context)
-                         (message "%s" (rlm-client-estimate-text estimate)))
-                       (lambda (text)
-                         (rlm-context-release context)
-                         (message "rlm: %s" text))))
+          (rlm-question-estimate context
+                                 (lambda (estimate)
+                                   (message "%s" (rlm-question-estimate-text estimate)))
+                                 (lambda (text) (message "rlm: %s" text))
+                                 (rlm-options rlm-menu--settings)))
       (error (message "%s" (error-message-string problem))))))
 
 (transient-define-suffix rlm-menu-use-preset ()

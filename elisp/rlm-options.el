@@ -38,7 +38,7 @@ The limits of `rlm-limits' count where SETTINGS say nothing."
                     (setq options (plist-put options name value)))))
     (when limits
       (pcase-dolist (`(,name . ,value) rlm-limits)
-        (let ((name (rlm-limit-keyword name)))
+        (let ((name (rlm-options--limit-name name)))
           (unless (plist-member limits name)
             (setq limits (plist-put limits name value)))))
       (setq options (plist-put options :limits limits)))
@@ -49,12 +49,22 @@ The limits of `rlm-limits' count where SETTINGS say nothing."
   (append (when rlm-root-model (list :rootModel rlm-root-model))
           (when rlm-sub-model (list :subModel rlm-sub-model))
           (when rlm-max-depth (list :maxDepth rlm-max-depth))
-          (rlm-speech-options)
+          (rlm-options--speech)
           (when rlm-approve-code (list :approve t))
           (unless rlm-use-cache (list :noCache t))
           (unless rlm-use-notes (list :noNotes t))
-          (mapcan (pcase-lambda (`(,name . ,value)) (list (rlm-limit-keyword name) value))
+          (mapcan (pcase-lambda (`(,name . ,value)) (list (rlm-options--limit-name name) value))
                   (copy-sequence rlm-limits))))
+
+(defun rlm-options--speech ()
+  "Return `rlm-profile' and `rlm-direct' as options of a question, a plist."
+  (append (when rlm-profile (list :profile rlm-profile))
+          (when rlm-direct (list :direct (if (eq rlm-direct 'never) :json-false t)))))
+
+(defun rlm-options--limit-name (name)
+  "Return NAME, a symbol such as `cell-seconds', as the keyword `:cellSeconds'."
+  (let ((words (split-string (symbol-name name) "-")))
+    (intern (concat ":" (car words) (mapconcat #'capitalize (cdr words) "")))))
 
 (provide 'rlm-options)
 ;;; rlm-options.el ends here

@@ -24,12 +24,13 @@
 
 (require 'project)
 (require 'rlm)
-(require 'rlm-context)
+(require 'rlm-ask)
+(require 'rlm-context-files)
 
 (defun rlm-project-root ()
   "Return the root of the current project, or nil."
   (when-let ((project (project-current)))
-    (car (rlm-context--project-roots project))))
+    (project-root project)))
 
 ;;;###autoload
 (defun rlm-ask-project (question &optional directory options)

@@ -23,50 +23,20 @@
 ;; - `rlm-rpc-request' asks and returns at once; a function gets the reply.
 ;; - `rlm-rpc-call' waits for the reply, never longer than its time-out,
 ;;   and can be quit.
-;; - `rlm-rpc-event-function' gets every event, `rlm-rpc-end-function' is
-;;   told when the connection has ended and why, `rlm-rpc-silence-function'
-;;   when the server stops answering and when it answers again.
-;;
-;; Only asynchronous requests of jsonrpc.el are used, and nothing that
-;; jsonrpc.el calls may signal: the version that Emacs 28 has loses or
-;; delays messages otherwise.
+;; - `rlm-rpc-event-function' gets every event, and `rlm-rpc-end-function' is
+;;   told when the connection has ended and why.
 
 ;;; Code:
 
 (require 'cl-lib)
+(require 'seq)
 (require 'subr-x)
 (require 'jsonrpc)
+(require 'rlm-auth)
+(require 'rlm-call)
 (require 'rlm-server)
 
-(declare-function auth-source-forget "auth-source" (spec))
-(declare-function auth-source-search "auth-source")
-
 ;;;; Customization
-
-(defcustom rlm-server-address nil
-  "Address of a server that runs already, as \"HOST:PORT\", or nil.
-HOST has to be this machine.  With nil, Emacs starts a server of its own;
-see `rlm-server-command'.  Start a server that outlives Emacs by
-\"rlm-server --tcp 127.0.0.1:PORT\"."
-  :group 'rlm
-  :type '(choice (const :tag "Start a server" nil)
-                 (string :tag "HOST:PORT" :valid-regexp "\\`[^ ]+:[0-9]+\\'"))
-  :package-version '(rlm . "0.1.0"))
-
-(defcustom rlm-server-token-file nil
-  "File that holds the secret which the server at `rlm-server-address' wants.
-The server says its name when it starts."
-  :group 'rlm
-  :type '(choice (const :tag "None" nil) file)
-  :package-version '(rlm . "0.1.0"))
-
-(defcustom rlm-use-auth-source t
-  "Whether to look in auth-source for the keys that the server lacks.
-Only the hosts that the server asks for are looked up.  The keys go to the
-server alone, which keeps them in memory."
-  :group 'rlm
-  :type 'boolean
-  :package-version '(rlm . "0.1.0"))
 
 (defcustom rlm-request-timeout 30
   "Seconds to wait for the reply to a request.
@@ -74,13 +44,6 @@ A run takes as long as it takes: asking is answered at once, and the
 answer arrives as events."
   :group 'rlm
   :type 'rlm-amount
-  :package-version '(rlm . "0.1.0"))
-
-(defcustom rlm-heartbeat 4
-  "Seconds between two looks at whether the server still answers.
-It is looked at only while a run is live.  Nil: never."
-  :group 'rlm
-  :type '(choice (const :tag "Never" nil) rlm-amount)
   :package-version '(rlm . "0.1.0"))
 
 ;;;; Constants and variables
@@ -91,21 +54,17 @@ It is looked at only while a run is live.  Nil: never."
 (defconst rlm-rpc-client-version "0.1.0"
   "Version of this package, as told to the server.")
 
-(defconst rlm-rpc--starts-allowed 3
-  "How many times a server is started within `rlm-rpc--starts-seconds'.")
-
-(defconst rlm-rpc--starts-seconds 60
-  "Seconds for which the start of a server is remembered.")
-
 (defvar rlm-rpc-event-function #'ignore
   "Function called with each event of a run, a plist.")
 
 (defvar rlm-rpc-end-function #'ignore
   "Function called with a sentence that says why the connection has ended.")
 
-(defvar rlm-rpc-silence-function #'ignore
-  "Function called with the seconds for which the server hasn't answered.
-Called with nil as soon as it answers again.")
+(defvar rlm-rpc-busy-function #'ignore
+  "Function that returns non-nil while the connection must not be given up.")
+
+(defvar rlm-rpc-notice-function #'ignore
+  "Function called with method and parameters of notifications that are no events.")
 
 (defvar rlm-rpc--connection nil
   "The connection, an object of jsonrpc.el, or nil.")
@@ -116,17 +75,13 @@ Called with nil as soon as it answers again.")
 (defvar rlm-rpc--waiting nil
   "Requests that wait for the handshake, newest first.")
 
-(defvar rlm-rpc--starts nil
-  "Times at which a server was started, newest first.")
+(defvar rlm-rpc--shared nil
+  "Non-nil if the server connected last goes on without this Emacs.")
 
 (defvar rlm-rpc--ending nil
   "Sentence that says why the connection is being ended, or nil.")
 
 ;;;; Requests
-
-(cl-defstruct (rlm-rpc--call (:constructor rlm-rpc--make-call) (:copier nil))
-  "A request on its way."
-  method params success error timer done)
 
 (cl-defun rlm-rpc-request (method params &key success error timeout)
   "Ask the server METHOD, a symbol, with PARAMS, a plist or nil.
@@ -135,14 +90,10 @@ SUCCESS is called with the result, or ERROR with a plist of :code,
 dies or doesn't answer within TIMEOUT seconds (`rlm-request-timeout' by
 default; the symbol `never' for requests that take as long as they take).
 Start the server if need be; signal `rlm-rpc-error' if that can't be done."
-  (let ((call (rlm-rpc--make-call :method method :params params
-                                  :success (or success #'ignore)
-                                  :error (or error #'ignore))))
-    (rlm-rpc--ensure)
-    (unless (eq timeout 'never)
-      (setf (rlm-rpc--call-timer call)
-            (run-at-time (or timeout rlm-request-timeout) nil
-                         #'rlm-rpc--time-out call)))
+  (rlm-rpc--ensure)
+  (let ((call (rlm-call-make method params success error
+                             (unless (eq timeout 'never)
+                               (or timeout rlm-request-timeout)))))
     (if rlm-rpc--info
         (rlm-rpc--send call)
       (push call rlm-rpc--waiting))
@@ -185,18 +136,7 @@ there is no server.  TIMEOUT is that of `rlm-rpc-request'."
 
 (defun rlm-rpc--send (call)
   "Send CALL over the connection."
-  (let ((connection rlm-rpc--connection))
-    (condition-case problem
-        (jsonrpc-async-request
-         connection (rlm-rpc--call-method call) (rlm-rpc--call-params call)
-         :timeout nil
-         :success-fn (lambda (result) (rlm-rpc--finish call #'rlm-rpc--call-success result))
-         :error-fn (lambda (problem)
-                     (rlm-rpc--finish call #'rlm-rpc--call-error
-                                      (rlm-rpc--explained connection problem))))
-      (error
-       (rlm-rpc--finish call #'rlm-rpc--call-error
-                        (list :code -1 :message (error-message-string problem)))))))
+  (rlm-call-send call rlm-rpc--connection #'rlm-rpc--explained))
 
 (defun rlm-rpc--explained (connection problem)
   "Return PROBLEM of CONNECTION, with how the server has died if it has."
@@ -204,36 +144,6 @@ there is no server.  TIMEOUT is that of `rlm-rpc-request'."
       (list :code -1 :message (or rlm-rpc--ending
                                   (rlm-rpc--death (jsonrpc--process connection))))
     problem))
-
-(defun rlm-rpc--finish (call which value)
-  "End CALL: give VALUE to a function of it, chosen by the accessor WHICH.
-Does nothing if it has ended already."
-  (unless (rlm-rpc--call-done call)
-    (setf (rlm-rpc--call-done call) t)
-    (when (rlm-rpc--call-timer call)
-      (cancel-timer (rlm-rpc--call-timer call)))
-    (rlm-rpc--safely (funcall which call) value)))
-
-(defun rlm-rpc--time-out (call)
-  "End CALL, which the server hasn't answered in time."
-  (setq rlm-rpc--waiting (delq call rlm-rpc--waiting))
-  (rlm-rpc--finish
-   call #'rlm-rpc--call-error
-   (list :code -2
-         :message (format "The rlm server did not answer %s in time."
-                          (rlm-rpc--call-method call))
-         :data '(:kind "timeout" :cure "Try again, or M-x rlm-restart-server."))))
-
-(defun rlm-rpc--safely (function &rest arguments)
-  "Call FUNCTION with ARGUMENTS; an error is told, not signalled.
-An error in what jsonrpc.el calls would hold back later messages."
-  (condition-case problem
-      (apply function arguments)
-    ((error quit)
-     (message "rlm: error in %s: %s"
-              (if (symbolp function) function "a handler")
-              (error-message-string problem))
-     nil)))
 
 ;;;; The connection's life
 
@@ -249,6 +159,10 @@ An error in what jsonrpc.el calls would hold back later messages."
   "Return the process of the connection, or nil."
   (and rlm-rpc--connection (jsonrpc--process rlm-rpc--connection)))
 
+(defun rlm-rpc-shared-p ()
+  "Return non-nil if the server connected last does not end with this Emacs."
+  rlm-rpc--shared)
+
 (defun rlm-rpc-stop (&optional reason)
   "End the connection; REASON is a sentence for who asks why.
 A server that Emacs has started ends with it."
@@ -256,13 +170,10 @@ A server that Emacs has started ends with it."
     (setq rlm-rpc--ending (or reason "The server was stopped."))
     (let ((connection rlm-rpc--connection)
           (process (rlm-rpc-process)))
-      (when (and (rlm-rpc-live-p) (not rlm-server-address))
+      (when (and (rlm-rpc-live-p) (not rlm-rpc--shared))
         (ignore-errors (jsonrpc-notify connection 'exit nil)))
       (delete-process process)
       (rlm-rpc--forget connection))))
-
-(defvar rlm-rpc-busy-function #'ignore
-  "Function that returns non-nil while the connection must not be given up.")
 
 (defun rlm-rpc-use-host (host)
   "Let the server be that of HOST, nil for this machine, from now on.
@@ -277,42 +188,27 @@ Signal `rlm-rpc-error' while runs are going on at another one."
                 (list (format "A run is going on at %s: one server is connected at a time"
                               (or rlm-server-host "this machine")))))
       (rlm-rpc-stop "The server of another machine is used now."))
-    (rlm-rpc-forgive)
+    (rlm-server-forgive)
     (setq rlm-server-host host)))
-
-(defun rlm-rpc-forgive ()
-  "Forget how often the server was started, so that it may be again."
-  (setq rlm-rpc--starts nil))
 
 (defun rlm-rpc--ensure ()
   "Connect unless there is a connection."
   (unless (rlm-rpc-live-p)
     (when rlm-rpc--connection
       (rlm-rpc--forget rlm-rpc--connection))
-    (rlm-rpc--check-starts)
     (rlm-rpc--connect)))
-
-(defun rlm-rpc--check-starts ()
-  "Signal `rlm-rpc-error' if the server was started too often of late."
-  (setq rlm-rpc--starts
-        (seq-filter (lambda (time) (< (- (float-time) time) rlm-rpc--starts-seconds))
-                    rlm-rpc--starts))
-  (when (>= (length rlm-rpc--starts) rlm-rpc--starts-allowed)
-    (rlm-server-show-log)
-    (signal 'rlm-rpc-error
-            (list (format "The server has ended %d times within a minute; %s"
-                          (length rlm-rpc--starts)
-                          "see its log, then M-x rlm-restart-server"))))
-  (push (float-time) rlm-rpc--starts))
 
 (defun rlm-rpc--connect ()
   "Start or reach the server, and begin the handshake."
-  (setq rlm-rpc--info nil rlm-rpc--ending nil)
+  (setq rlm-rpc--info nil rlm-rpc--ending nil
+        rlm-rpc--shared (and rlm-server-address t))
   (condition-case problem
       (let ((process-adaptive-read-buffering nil)
             (read-process-output-max (max 65536 read-process-output-max)))
         (setq rlm-rpc--connection (rlm-rpc--make-connection))
-        (rlm-rpc--initialize))
+        (rlm-rpc--initialize)
+        (unless rlm-rpc--connection
+          (signal 'rlm-rpc-error '("The server ended as soon as it was started"))))
     ((error quit)
      (rlm-rpc-stop (error-message-string problem))
      (if (memq (car problem) '(quit rlm-rpc-error))
@@ -323,7 +219,7 @@ Signal `rlm-rpc-error' while runs are going on at another one."
   "Return a new connection."
   (apply #'make-instance 'jsonrpc-process-connection
          :name "rlm"
-         :process (if rlm-server-address #'rlm-rpc--open-tcp #'rlm-server-start)
+         :process #'rlm-server-start
          :notification-dispatcher #'rlm-rpc--on-notification
          :on-shutdown #'rlm-rpc--on-shutdown
          ;; The events buffer costs twenty times the rest, and would hold keys.
@@ -331,33 +227,17 @@ Signal `rlm-rpc-error' while runs are going on at another one."
              '(:events-buffer-config (:size 0 :format short))
            '(:events-buffer-scrollback-size 0))))
 
-(defun rlm-rpc--open-tcp ()
-  "Return a process connected to `rlm-server-address'."
-  (unless (string-match "\\`\\(127\\.[0-9.]+\\|localhost\\|\\[?::1\\]?\\):\\([0-9]+\\)\\'"
-                        rlm-server-address)
-    (signal 'rlm-rpc-error
-            (list (format "`rlm-server-address' must be HOST:PORT on this machine, not %s"
-                          rlm-server-address))))
-  (make-network-process
-   :name "rlm" :host (string-trim (match-string 1 rlm-server-address) "\\[" "\\]")
-   :service (string-to-number (match-string 2 rlm-server-address))
-   :coding 'utf-8-emacs-unix :noquery t))
-
-(defvar rlm-rpc-notice-function #'ignore
-  "Function called with method and parameters of notifications that are no events.")
-
 (defun rlm-rpc--on-notification (_connection method params)
   "Give PARAMS of a notification METHOD on, most often events."
   (if (not (eq method 'rlm/events))
-      (rlm-rpc--safely rlm-rpc-notice-function method params)
-    (rlm-rpc--alive)
+      (rlm-call-safely rlm-rpc-notice-function method params)
     (seq-doseq (event (plist-get params :events))
-      (rlm-rpc--safely rlm-rpc-event-function event))))
+      (rlm-call-safely rlm-rpc-event-function event))))
 
 (defun rlm-rpc--on-shutdown (connection)
   "Clean up after CONNECTION, whose process has ended."
-  (rlm-rpc--safely #'rlm-rpc--forget connection)
-  (rlm-rpc--safely #'rlm-rpc--bury connection))
+  (rlm-call-safely #'rlm-rpc--forget connection)
+  (rlm-call-safely #'rlm-rpc--bury connection))
 
 (defun rlm-rpc--forget (connection)
   "Give up CONNECTION: end what waits for it and tell that it has ended."
@@ -366,18 +246,17 @@ Signal `rlm-rpc-error' while runs are going on at another one."
           (waiting (nreverse rlm-rpc--waiting)))
       (setq rlm-rpc--connection nil rlm-rpc--info nil
             rlm-rpc--waiting nil rlm-rpc--ending nil)
-      (rlm-rpc-watch nil)
       (dolist (call waiting)
-        (rlm-rpc--finish call #'rlm-rpc--call-error (list :code -1 :message reason)))
-      (rlm-rpc--safely rlm-rpc-end-function reason))))
+        (rlm-call-fail call (list :code -1 :message reason)))
+      (rlm-call-safely rlm-rpc-end-function reason))))
 
 (defun rlm-rpc--death (process)
   "Return a sentence on the end of PROCESS."
-  (cond (rlm-server-address "The connection to the server was lost.")
+  (cond (rlm-rpc--shared "The connection to the server was lost.")
         ((eq (process-status process) 'signal)
          (format "The server was killed by signal %d." (process-exit-status process)))
         (t (format "The server ended with status %d.%s" (process-exit-status process)
-                   (rlm-server-last-words)))))
+                   (rlm-server-log-last-words)))))
 
 (defun rlm-rpc--bury (connection)
   "Kill the buffers that jsonrpc.el has made for CONNECTION."
@@ -392,28 +271,19 @@ Signal `rlm-rpc-error' while runs are going on at another one."
 
 (defun rlm-rpc--initialize ()
   "Begin the handshake; requests wait for its end."
-  (let* ((connection rlm-rpc--connection)
-         (call (rlm-rpc--make-call
-                :method 'initialize :params (rlm-rpc--initialize-params)
-                :success (lambda (result) (rlm-rpc--on-initialized connection result))
-                :error (lambda (problem) (rlm-rpc--refused connection problem)))))
-    (setf (rlm-rpc--call-timer call)
-          (run-at-time rlm-request-timeout nil #'rlm-rpc--time-out call))
-    (rlm-rpc--send call)))
+  (let ((connection rlm-rpc--connection))
+    (rlm-rpc--send (rlm-call-make 'initialize (rlm-rpc--initialize-params)
+                                  (lambda (result) (rlm-rpc--on-initialized connection result))
+                                  (lambda (problem) (rlm-rpc--refused connection problem))
+                                  rlm-request-timeout))))
 
 (defun rlm-rpc--initialize-params ()
   "Return the parameters of the handshake."
   (append (list :protocolVersion rlm-rpc-protocol-version
                 :clientInfo (list :name "rlm.el" :version rlm-rpc-client-version)
                 :processId (emacs-pid))
-          (when (and rlm-server-address rlm-server-token-file)
-            (list :token (rlm-rpc--token)))))
-
-(defun rlm-rpc--token ()
-  "Return the content of `rlm-server-token-file'."
-  (with-temp-buffer
-    (insert-file-contents rlm-server-token-file)
-    (string-trim (buffer-string))))
+          (when-let ((token (rlm-server-token)))
+            (list :token token))))
 
 (defun rlm-rpc--on-initialized (connection result)
   "Go on after the handshake of CONNECTION was answered with RESULT."
@@ -425,7 +295,7 @@ Signal `rlm-rpc-error' while runs are going on at another one."
                   rlm-rpc-protocol-version
                   "update the older of the two, see M-x rlm-install-server.")))
         ;; auth-source may ask for a passphrase, which must not be done here.
-        (t (run-at-time 0 nil #'rlm-rpc--safely
+        (t (run-at-time 0 nil #'rlm-call-safely
                         #'rlm-rpc--hand-over-keys connection result))))
 
 (defun rlm-rpc--refused (connection problem)
@@ -439,34 +309,12 @@ Signal `rlm-rpc-error' while runs are going on at another one."
   (when (eq connection rlm-rpc--connection)
     (let ((keys (and rlm-use-auth-source
                      (not rlm-server-host) ; they stay on this machine
-                     ;; Who quits the prompt for a passphrase asks without those keys.
-                     (condition-case nil
-                         (rlm-rpc--find-keys (plist-get info :keysWanted))
-                       (quit (message "rlm: no keys from auth-source") nil)))))
-      (when (eq connection rlm-rpc--connection)
-        (if (not keys)
-            (rlm-rpc--open connection info)
-          (let ((open (lambda (_) (rlm-rpc--open connection info))))
-            (rlm-rpc--send
-             (rlm-rpc--make-call :method 'rlm/keys :params (list :keys keys)
-                                 :success open :error open))))))))
-
-(defun rlm-rpc--find-keys (wanted)
-  "Return a plist of model and secret for what is WANTED and auth-source has."
-  (require 'auth-source)
-  (let (keys)
-    (seq-doseq (want wanted)
-      (when-let* ((host (plist-get want :host))
-                  (spec (list :host host :max 1 :require '(:secret)))
-                  (found (with-demoted-errors "rlm: auth-source: %S"
-                           ;; It may have remembered for hours that there is none, or an old one.
-                           (auth-source-forget spec)
-                           (car (apply #'auth-source-search spec))))
-                  (secret (plist-get found :secret)))
-        (setq keys (cons (intern (concat ":" (plist-get want :name)))
-                         (cons (if (functionp secret) (funcall secret) secret)
-                               keys)))))
-    keys))
+                     (rlm-auth-keys (plist-get info :keysWanted))))
+          (open (lambda (_) (rlm-rpc--open connection info))))
+      (cond ((not (eq connection rlm-rpc--connection)))
+            (keys (rlm-rpc--send (rlm-call-make 'rlm/keys (list :keys keys) open open
+                                                rlm-request-timeout)))
+            (t (funcall open nil))))))
 
 (defun rlm-rpc--open (connection info)
   "Send what has waited for CONNECTION, whose server has told INFO."
@@ -475,54 +323,6 @@ Signal `rlm-rpc-error' while runs are going on at another one."
     (let ((waiting (nreverse rlm-rpc--waiting)))
       (setq rlm-rpc--waiting nil)
       (mapc #'rlm-rpc--send waiting))))
-
-;;;; Heartbeat
-
-(defvar rlm-rpc--heart nil
-  "Timer that looks whether the server answers, or nil.")
-
-(defvar rlm-rpc--asked nil
-  "Time since which an answer to the heartbeat is awaited, or nil.")
-
-(defvar rlm-rpc--beating nil
-  "Non-nil while a request of the heartbeat is under way.")
-
-(defvar rlm-rpc--silent nil
-  "Non-nil if the server's silence was told.")
-
-(defun rlm-rpc-watch (on)
-  "Look from now on whether the server answers, if ON is non-nil."
-  (cond ((not on)
-         (when rlm-rpc--heart (cancel-timer rlm-rpc--heart))
-         (setq rlm-rpc--heart nil rlm-rpc--asked nil rlm-rpc--beating nil rlm-rpc--silent nil))
-        ((and rlm-heartbeat (not rlm-rpc--heart))
-         (setq rlm-rpc--heart
-               (run-at-time rlm-heartbeat rlm-heartbeat
-                            #'rlm-rpc--safely #'rlm-rpc--beat)))))
-
-(defun rlm-rpc--beat ()
-  "Ask the server for a sign of life, and tell if it gives none.
-A request that could not be sent, as to a stopped process, is sent again."
-  (when (rlm-rpc-info)
-    (if (not rlm-rpc--asked)
-        (setq rlm-rpc--asked (float-time))
-      (setq rlm-rpc--silent t)
-      (rlm-rpc--safely rlm-rpc-silence-function (- (float-time) rlm-rpc--asked)))
-    (unless rlm-rpc--beating
-      (setq rlm-rpc--beating t)
-      (rlm-rpc--send (rlm-rpc--make-call
-                      :method 'rlm/status :params nil
-                      :success (lambda (_)
-                                 (setq rlm-rpc--beating nil)
-                                 (rlm-rpc--alive))
-                      :error (lambda (_) (setq rlm-rpc--beating nil)))))))
-
-(defun rlm-rpc--alive ()
-  "Note that the server has answered."
-  (setq rlm-rpc--asked nil)
-  (when rlm-rpc--silent
-    (setq rlm-rpc--silent nil)
-    (rlm-rpc--safely rlm-rpc-silence-function nil)))
 
 (provide 'rlm-rpc)
 ;;; rlm-rpc.el ends here

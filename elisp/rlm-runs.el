@@ -17,18 +17,17 @@
 
 ;; `rlm-runs' lists the runs that the server has logs of, the newest first:
 ;; to be opened, resumed, forked and deleted, and by commands of other files
-;; compared and exported.  The server filters, so that thousands of them cost
-;; nothing here; the list follows those that are going on.
+;; compared and exported.  The list follows those that are going on.
 
 ;;; Code:
 
-(require 'cl-lib)
 (require 'seq)
 (require 'subr-x)
 (require 'rlm)
 (require 'rlm-client)
 (require 'rlm-rpc)
 (require 'rlm-run)
+(require 'rlm-runs-filter)
 (require 'rlm-table)
 (require 'rlm-trajectory)
 
@@ -36,26 +35,8 @@
 
 (autoload 'rlm-runs-compare "rlm-runs-compare" nil t)
 
-(defcustom rlm-runs-limit 200
-  "How many runs `rlm-runs' lists at first; `\\<rlm-runs-mode-map>\\[rlm-runs-more]' shows more."
-  :group 'rlm
-  :type 'natnum
-  :package-version '(rlm . "0.1.0"))
-
 (defconst rlm-runs--buffer "*rlm runs*"
   "Name of the buffer with the list.")
-
-(defvar-local rlm-runs--limit nil
-  "How many runs this list has at most.")
-
-(defvar-local rlm-runs--filter nil
-  "What the runs of this list match, a plist of :text, :status and :project.")
-
-(defvar-local rlm-runs--total nil
-  "How many runs match the filter, shown here or not.")
-
-(defvar-local rlm-runs--summaries nil
-  "The runs of this list, plists as the server gives them.")
 
 ;;;; The list
 
@@ -97,8 +78,7 @@
         (rlm-table-columns (list "Question" (max 24 (- (window-width) 76)))
                            '("Status" 11) '("Started" 11 number) '("Model" 16) '("Project" 10)
                            '("Cost" 8 number) '("Time" 9 number)))
-  (unless rlm-runs--limit
-    (setq rlm-runs--limit rlm-runs-limit))
+  (setq rlm-runs--limit rlm-runs-limit)
   (tabulated-list-init-header))
 
 ;;;###autoload
@@ -107,20 +87,6 @@
 The list follows the live ones while it is visible."
   (interactive)
   (rlm-table-show rlm-runs--buffer #'rlm-runs-mode))
-
-(defconst rlm-runs--orders
-  '(("Question" . "question") ("Status" . "status") ("Started" . "started")
-    ("Model" . "rootModel") ("Project" . "project") ("Cost" . "cost") ("Time" . "seconds"))
-  "Columns, and how the server calls the order by them.")
-
-(defun rlm-runs--params ()
-  "Return what the server is asked for."
-  (append (list :limit rlm-runs--limit)
-          (pcase tabulated-list-sort-key
-            (`(,column . ,flipped)
-             (list :sort (cdr (assoc column rlm-runs--orders))
-                   :ascending (if flipped :json-false t))))
-          rlm-runs--filter))
 
 (defun rlm-runs--rows (answer)
   "Return a row for each run of ANSWER, the server's."
@@ -141,10 +107,6 @@ The list follows the live ones while it is visible."
                         (rlm-figure-number rlm-runs--total))
               (format " %s" (rlm-figure-number count)))
             (if rlm-runs--filter (format " (%s)" (rlm-runs--filter-text)) ""))))
-
-(defun rlm-runs--filter-text ()
-  "Return the filter of the list for people."
-  (string-join (cl-loop for (_name value) on rlm-runs--filter by #'cddr collect value) ", "))
 
 (defun rlm-runs--row (run)
   "Return the row of RUN, a plist."
@@ -170,73 +132,6 @@ The list follows the live ones while it is visible."
                                ("done" 'rlm-header-good)
                                ((or "limit" "cancelled") 'rlm-header-warning)
                                (_ 'rlm-header-bad)))))
-
-;;;; Filtering
-
-(defun rlm-runs--set-filter (name value)
-  "Let VALUE, nil or empty for any, be what NAME of the filter has to match."
-  (setq rlm-runs--filter
-        (cl-loop for (other old) on rlm-runs--filter by #'cddr
-                 unless (eq other name) nconc (list other old)))
-  (unless (member value '(nil ""))
-    (setq rlm-runs--filter (append rlm-runs--filter (list name value))))
-  (rlm-table-refresh))
-
-(defun rlm-runs-filter (words)
-  "Filter by WORDS, each of which has to be in question, project, model or id.
-With no words, show all."
-  (interactive (list (read-string "Only runs with the words (empty: all): "
-                                  (plist-get rlm-runs--filter :text)))
-               rlm-runs-mode)
-  (rlm-runs--set-filter :text (string-trim words)))
-
-(defun rlm-runs-filter-status (status)
-  "Filter by STATUS; with an empty one, show all."
-  (interactive (list (completing-read "Only runs that are (empty: all): "
-                                      '("running" "done" "limit" "cancelled" "failed"
-                                        "interrupted")
-                                      nil t))
-               rlm-runs-mode)
-  (rlm-runs--set-filter :status status))
-
-(defun rlm-runs-filter-project (project)
-  "Filter by PROJECT; with an empty one, show all."
-  (interactive (list (completing-read
-                      "Only runs of project (empty: all): "
-                      (delete-dups (delq nil (mapcar (lambda (run) (plist-get run :project))
-                                                     rlm-runs--summaries)))))
-               rlm-runs-mode)
-  (rlm-runs--set-filter :project project))
-
-(defun rlm-runs-sort (&optional column)
-  "Sort by the column at point all that there are, also those not shown.
-With a numeric prefix argument, sort by that COLUMN; -1: the newest first.
-The same column again reverses the order."
-  (interactive "P" rlm-runs-mode)
-  (if (equal column -1)
-      (progn (setq tabulated-list-sort-key nil)
-             (tabulated-list-init-header)
-             (rlm-table-refresh))
-    (tabulated-list-sort column)
-    (rlm-runs--sort-all)))
-
-(defun rlm-runs-sort-by-header (event)
-  "Sort by the column of EVENT, a click, all that there are."
-  (interactive "e" rlm-runs-mode)
-  (tabulated-list-col-sort event)
-  (with-current-buffer (window-buffer (posn-window (event-start event)))
-    (rlm-runs--sort-all)))
-
-(defun rlm-runs--sort-all ()
-  "Let the server sort what is not shown here as well."
-  (when (< (length rlm-runs--summaries) (or rlm-runs--total 0))
-    (rlm-table-refresh)))
-
-(defun rlm-runs-more ()
-  "Show twice as many."
-  (interactive nil rlm-runs-mode)
-  (setq rlm-runs--limit (* 2 rlm-runs--limit))
-  (rlm-table-refresh))
 
 ;;;; Marks
 

@@ -1,4 +1,4 @@
-;;; rlm-server.el --- Find, start and install the rlm server  -*- lexical-binding: t; -*-
+;;; rlm-server.el --- Find and start the rlm server  -*- lexical-binding: t; -*-
 
 ;; This program is free software: you can redistribute it and/or modify
 ;; it under the terms of the GNU General Public License as published by
@@ -23,13 +23,30 @@
 
 ;;; Code:
 
-(require 'cl-lib)
 (require 'seq)
 (require 'subr-x)
+(require 'rlm-server-log)
 
 (define-error 'rlm-rpc-error "The rlm server can't be reached")
 
 ;;;; Customization
+
+(defcustom rlm-server-address nil
+  "Address of a server that runs already, as \"HOST:PORT\", or nil.
+HOST has to be this machine.  With nil, Emacs starts a server of its own;
+see `rlm-server-command'.  Start a server that outlives Emacs by
+\"rlm-server --tcp 127.0.0.1:PORT\"."
+  :group 'rlm
+  :type '(choice (const :tag "Start a server" nil)
+                 (string :tag "HOST:PORT" :valid-regexp "\\`[^ ]+:[0-9]+\\'"))
+  :package-version '(rlm . "0.1.0"))
+
+(defcustom rlm-server-token-file nil
+  "File that holds the secret which the server at `rlm-server-address' wants.
+The server says its name when it starts."
+  :group 'rlm
+  :type '(choice (const :tag "None" nil) file)
+  :package-version '(rlm . "0.1.0"))
 
 (defcustom rlm-server-command nil
   "Command that starts the server on its standard input and output, or nil.
@@ -44,13 +61,6 @@ With nil the server is looked for; `rlm-doctor' tells what was found."
   "Directory in which `rlm-install-server' makes its private environment."
   :group 'rlm
   :type 'directory
-  :package-version '(rlm . "0.1.0"))
-
-(defcustom rlm-server-python "python3"
-  "Python, 3.11 or later, by which `rlm-install-server' makes the environment."
-  :group 'rlm
-  :type 'string
-  :risky t
   :package-version '(rlm . "0.1.0"))
 
 (defcustom rlm-remote-server nil
@@ -114,18 +124,39 @@ HOW and CHECKOUT are the rest of the list."
 
 ;;;; Starting
 
-(defconst rlm-server-log-buffer "*rlm log*"
-  "Name of the buffer with what the server writes to its standard error.")
+(defconst rlm-server--starts-allowed 3
+  "How many times a server is started within `rlm-server--starts-seconds'.")
 
-(defconst rlm-server--log-size 200000
-  "Most characters kept of the server's log.")
+(defconst rlm-server--starts-seconds 60
+  "Seconds for which the start of a server is remembered.")
+
+(defvar rlm-server--starts nil
+  "Times at which a server was started, newest first.")
 
 (defun rlm-server-start ()
-  "Start the server and return its process.
-Signal `rlm-rpc-error' if none is found."
-  (if rlm-server-host
-      (rlm-server--start-there rlm-server-host)
-    (rlm-server--start-here)))
+  "Start the server, or reach the one of `rlm-server-address'; return its process.
+Signal `rlm-rpc-error' if none is found, or it was tried too often of late."
+  (rlm-server--check-starts)
+  (cond (rlm-server-address (rlm-server--open-tcp))
+        (rlm-server-host (rlm-server--start-there rlm-server-host))
+        (t (rlm-server--start-here))))
+
+(defun rlm-server--check-starts ()
+  "Signal `rlm-rpc-error' if the server was started too often of late."
+  (setq rlm-server--starts
+        (seq-filter (lambda (time) (< (- (float-time) time) rlm-server--starts-seconds))
+                    rlm-server--starts))
+  (when (>= (length rlm-server--starts) rlm-server--starts-allowed)
+    (rlm-server-show-log)
+    (signal 'rlm-rpc-error
+            (list (format "The server has ended %d times within a minute; %s"
+                          (length rlm-server--starts)
+                          "see its log, then M-x rlm-restart-server"))))
+  (push (float-time) rlm-server--starts))
+
+(defun rlm-server-forgive ()
+  "Forget how often the server was started, so that it may be again."
+  (setq rlm-server--starts nil))
 
 (defconst rlm-server--prelude "stty raw -echo >/dev/null 2>&1; echo rlm-is-ready; exec "
   "What a shell does before it becomes the server.
@@ -145,7 +176,7 @@ TRAMP gives it a terminal, which must not change what goes through it.")
          ;; A shared connection of ssh would get stuck under much traffic.
          (tramp-use-ssh-controlmaster-options 'suppress)
          (tramp-ssh-controlmaster-options "-o ControlMaster=no -o ControlPath=none"))
-    (rlm-server--log (format "\n$ %s (on %s)\n" (combine-and-quote-strings command) host))
+    (rlm-server-log (format "\n$ %s (on %s)\n" (combine-and-quote-strings command) host))
     (rlm-server--wait-there
      host
      (make-process :name "rlm" :connection-type 'pipe :noquery t :file-handler t
@@ -188,146 +219,30 @@ What is sent before its terminal is raw would arrive changed."
               (list (format "%s can't be executed: correct `rlm-server-command'"
                             (car command)))))
     (let ((default-directory (or directory (expand-file-name "~/"))))
-      (rlm-server--log (format "\n$ %s\n" (combine-and-quote-strings command)))
+      (rlm-server-log (format "\n$ %s\n" (combine-and-quote-strings command)))
       (make-process :name "rlm" :command command :connection-type 'pipe :noquery t
-                    :coding 'utf-8-emacs-unix :stderr (rlm-server--log-pipe)))))
+                    :coding 'utf-8-emacs-unix :stderr (rlm-server-log-pipe)))))
 
-(defun rlm-server--log-pipe ()
-  "Return a process that takes what the server writes to its standard error."
-  (make-pipe-process :name "rlm log" :noquery t :coding 'utf-8-unix :buffer nil
-                     :filter (lambda (_process text) (rlm-server--log text))
-                     :sentinel #'ignore))
+;;;; A server that runs already
 
-(defun rlm-server--log (text)
-  "Append TEXT to the server's log, which never grows beyond its bound."
-  (with-current-buffer (get-buffer-create rlm-server-log-buffer)
-    (unless (derived-mode-p 'special-mode)
-      (special-mode)
-      (buffer-disable-undo))
-    (let ((inhibit-read-only t)
-          (at-end (= (point) (point-max))))
-      (save-excursion
-        (goto-char (point-max))
-        (insert text)
-        (when (> (buffer-size) rlm-server--log-size)
-          (delete-region (point-min) (- (point-max) (/ (* 3 rlm-server--log-size) 4)))))
-      (when at-end
-        (goto-char (point-max))))))
+(defun rlm-server--open-tcp ()
+  "Return a process connected to `rlm-server-address'."
+  (unless (string-match "\\`\\(127\\.[0-9.]+\\|localhost\\|\\[?::1\\]?\\):\\([0-9]+\\)\\'"
+                        rlm-server-address)
+    (signal 'rlm-rpc-error
+            (list (format "`rlm-server-address' must be HOST:PORT on this machine, not %s"
+                          rlm-server-address))))
+  (make-network-process
+   :name "rlm" :host (string-trim (match-string 1 rlm-server-address) "\\[" "\\]")
+   :service (string-to-number (match-string 2 rlm-server-address))
+   :coding 'utf-8-emacs-unix :noquery t))
 
-(defun rlm-server-last-words ()
-  "Return the last line of the server's log in brackets, or the empty string."
-  (if-let* ((buffer (get-buffer rlm-server-log-buffer))
-            (text (string-trim (with-current-buffer buffer
-                                 (buffer-substring (max (point-min) (- (point-max) 2000))
-                                                   (point-max)))))
-            (line (car (last (split-string text "\n" t)))))
-      (if (string-prefix-p "$ " line)
-          ""
-        (format " (%s)" (truncate-string-to-width (string-trim line) 300 nil nil t)))
-    ""))
-
-;;;###autoload
-(defun rlm-server-show-log ()
-  "Show the server's log."
-  (interactive)
-  (display-buffer (get-buffer-create rlm-server-log-buffer)))
-
-;;;; Installing
-
-(defvar rlm-server-installed-hook nil
-  "Hook run after `rlm-install-server' has succeeded.")
-
-(defconst rlm-server--install-buffer "*rlm install*"
-  "Name of the buffer that shows an installation.")
-
-;;;###autoload
-(defun rlm-install-server (checkout)
-  "Install the server from CHECKOUT into a private environment.
-The environment is `rlm-server-directory'.  What is done is shown in a
-buffer, command by command, while Emacs goes on.  CHECKOUT is a directory
-with the sources of rlm; where this file is a part of one, it is that."
-  (interactive (list (or (rlm-server-checkout)
-                         (read-directory-name "Directory with the sources of rlm: " nil nil t))))
-  (let ((lock (expand-file-name "rlm_server/requirements.lock" checkout)))
-    (unless (file-exists-p lock)
-      (user-error "There is no %s" (abbreviate-file-name lock)))
-    (when (process-live-p (get-buffer-process rlm-server--install-buffer))
-      (user-error "An installation is under way; see %s" rlm-server--install-buffer))
-    (unless (executable-find rlm-server-python)
-      (user-error "There is no %s: install Python 3.11 or later, or set `rlm-server-python'"
-                  rlm-server-python))
-    (with-current-buffer (get-buffer-create rlm-server--install-buffer)
-      (special-mode)
-      (let ((inhibit-read-only t))
-        (erase-buffer))
-      (setq default-directory (file-name-as-directory (expand-file-name checkout)))
-      (display-buffer (current-buffer))
-      (rlm-server--install (rlm-server-install-commands default-directory lock)))))
-
-(defun rlm-server-install-commands (checkout lock)
-  "Return the commands that install the server from CHECKOUT.
-LOCK is the file that names its dependencies and their hashes.
-They are installed from wheels alone, so that no code of theirs runs; the
-back end that builds the server itself is among them."
-  (let* ((home (directory-file-name (expand-file-name rlm-server-directory)))
-         (python (expand-file-name "bin/python" home))
-         (pip `(,python "-m" "pip" "--disable-pip-version-check" "--no-input" "install")))
-    `((,rlm-server-python "-c" "import sys; assert sys.version_info >= (3, 11), sys.version")
-      (,rlm-server-python "-m" "venv" "--clear" ,home)
-      (,@pip "--require-hashes" "--only-binary" ":all:" "-r" ,lock)
-      (,@pip "--no-deps" "--no-index" "--no-build-isolation" ,(directory-file-name checkout))
-      (,python "-m" "rlm_server" "--version"))))
-
-(defun rlm-server--install (commands)
-  "Run COMMANDS one after the other in the current buffer."
-  (if (null commands)
-      (progn
-        (rlm-server--say "\nDone.  A server that runs already goes on: M-x rlm-restart-server.\n")
-        (run-hooks 'rlm-server-installed-hook))
-    (rlm-server--say (format "$ %s\n" (combine-and-quote-strings (car commands))))
-    (let ((default-directory (if (cdr commands) default-directory
-                               (expand-file-name "~/"))))
-      (make-process
-       :name "rlm install" :command (car commands) :buffer (current-buffer)
-       :connection-type 'pipe :noquery t
-       :filter (lambda (process text)
-                 (when (buffer-live-p (process-buffer process))
-                   (with-current-buffer (process-buffer process)
-                     (rlm-server--say text))))
-       :sentinel (lambda (process _event)
-                   (unless (process-live-p process)
-                     (rlm-server--installed process commands)))))))
-
-(defun rlm-server--installed (process commands)
-  "Go on after PROCESS, which ran the first of COMMANDS, has ended."
-  (when (buffer-live-p (process-buffer process))
-    (with-current-buffer (process-buffer process)
-      (if (zerop (process-exit-status process))
-          (rlm-server--install (cdr commands))
-        (rlm-server--say
-         (format "\nFailed with status %s.\n%s" (process-exit-status process)
-                 (rlm-server--install-cure (car commands))))))))
-
-(defun rlm-server--install-cure (command)
-  "Return what to do when COMMAND has failed."
-  (cond ((member "venv" command)
-         "Where Python can't make an environment, its module venv is missing;\non Debian and Ubuntu:  sudo apt-get install python3-venv\n")
-        ((member "-c" command)
-         "Set `rlm-server-python' to a Python of version 3.11 or later.\n")
-        ((member "pip" command)
-         "Is the package index reachable?  Then M-x rlm-install-server again.\n")
-        (t "")))
-
-(defun rlm-server--say (text)
-  "Append TEXT to the current buffer, and show it where its end is shown."
-  (let ((inhibit-read-only t)
-        (windows (seq-filter (lambda (window) (= (window-point window) (point-max)))
-                             (get-buffer-window-list nil nil t))))
-    (save-excursion
-      (goto-char (point-max))
-      (insert text))
-    (dolist (window windows)
-      (set-window-point window (point-max)))))
+(defun rlm-server-token ()
+  "Return the secret for the server at `rlm-server-address', or nil."
+  (when (and rlm-server-address rlm-server-token-file)
+    (with-temp-buffer
+      (insert-file-contents rlm-server-token-file)
+      (string-trim (buffer-string)))))
 
 (provide 'rlm-server)
 ;;; rlm-server.el ends here

@@ -30,12 +30,15 @@
 (require 'seq)
 (require 'subr-x)
 (require 'rlm)
+(require 'rlm-ask)
 (require 'rlm-collection)
 (require 'rlm-collection-save)
 (require 'rlm-context)
+(require 'rlm-context-files)
 (require 'rlm-options)
 (require 'rlm-private)
 
+(declare-function project-root "project" (project))
 (declare-function rlm-dired-files "rlm-dired" ())
 
 (defcustom rlm-settings-file (locate-user-emacs-file "rlm/settings.eld")
@@ -86,8 +89,7 @@
   (or (and (or (not (file-remote-p default-directory)) rlm-remote-server)
            (require 'project)
            (when-let ((project (project-current)))
-             (abbreviate-file-name
-              (expand-file-name (car (rlm-context--project-roots project))))))
+             (abbreviate-file-name (expand-file-name (project-root project)))))
       t))
 
 (defun rlm-settings-remembered (place)
@@ -175,7 +177,7 @@ These are symbols: region, marked, collection, project, buffer and files."
   "Return a few words for SUBJECT."
   (pcase subject
     ('region (format "the region of %s" (buffer-name)))
-    ('marked (rlm--files-label (rlm-dired-files)))
+    ('marked (rlm-ask-files-label (rlm-dired-files)))
     ('collection (rlm-collection-label))
     ('project (format "project %s" (file-name-nondirectory
                                     (directory-file-name (rlm-settings-place)))))
@@ -187,13 +189,13 @@ These are symbols: region, marked, collection, project, buffer and files."
   (pcase subject
     ('region (rlm-context-of-region (region-beginning) (region-end)))
     ('marked (let ((files (rlm-dired-files)))
-               (rlm-context-of-files files (rlm--files-label files) default-directory)))
+               (rlm-context-of-files files (rlm-ask-files-label files) default-directory)))
     ('collection (rlm-collection-context))
     ('project (rlm-context-of-directory (expand-file-name (rlm-settings-place))
                                         (rlm-settings-subject-label subject)))
     ('buffer (rlm-context-of-buffer))
-    ('files (let ((files (rlm--read-files)))
-              (rlm-context-of-files files (rlm--files-label files))))))
+    ('files (let ((files (rlm-ask-read-files)))
+              (rlm-context-of-files files (rlm-ask-files-label files))))))
 
 (defun rlm-settings-ask (subject settings &optional question)
   "Ask QUESTION, or one that is read, about SUBJECT with SETTINGS."

@@ -18,14 +18,16 @@
 ;; What a person does to a run beside watching it: a further question, a
 ;; note to the model, a pause, a decision about code that waits, code of
 ;; one's own.  Where it makes sense it goes to the child run that point is
-;; in.  Code is written in a buffer of its own.
+;; in.
 
 ;;; Code:
 
-(require 'cl-lib)
+(require 'seq)
 (require 'subr-x)
 (require 'rlm)
+(require 'rlm-ask)
 (require 'rlm-client)
+(require 'rlm-code)
 (require 'rlm-node)
 (require 'rlm-rpc)
 (require 'rlm-run)
@@ -72,7 +74,8 @@ Where child runs are nested, it is the innermost."
 SUCCESS gets the result; what has gone wrong is a message."
   (rlm-rpc-ask method (append (list :runId (rlm-run-id run)) params)
                (or success #'ignore)
-               (lambda (text) (message "rlm: %s" text))
+               (lambda (text)
+                 (message "rlm: %s%s" text (rlm-code-keep (plist-get params :code))))
                'never))
 
 ;;;; Further questions, notes, pauses
@@ -159,7 +162,8 @@ That is the one at point, else the one that has waited longest."
                            decision)
                    (lambda (result)
                      (unless (eq (plist-get result :accepted) t)
-                       (message "That code does not wait any more")))))
+                       (message "That code does not wait any more%s"
+                                (rlm-code-keep (plist-get decision :code)))))))
 
 (defun rlm-approve (run wait &optional all)
   "Let WAIT, code of RUN, run: the one at point, else the one that waits longest.
@@ -174,8 +178,12 @@ With a prefix argument, ALL, let all further code of the run go unasked."
   (interactive
    (let* ((run (rlm-steer--run 'live))
           (wait (rlm-steer-waiting run)))
-     (list run wait (string-trim (read-string "Reject this code, because: ")))))
+     (list run wait (rlm-steer--read-reason))))
   (rlm-steer--decide run wait :decision "reject" :reason reason))
+
+(defun rlm-steer--read-reason ()
+  "Read why code that waits is rejected."
+  (string-trim (read-string "Reject this code, because: ")))
 
 (defun rlm-edit-code (run wait)
   "Edit WAIT, a piece of code of RUN that waits.
@@ -190,10 +198,7 @@ Run what you have made of it with \\<rlm-code-mode-map>\\[rlm-code-run], or reje
    (format "*rlm code: %s*" (plist-get wait :node))
    (plist-get wait :code) "runs it in the model's place" "rejects it"
    (lambda (code) (rlm-steer--decide run wait :decision "edit" :code code))
-   (lambda () (call-interactively
-               (lambda (reason)
-                 (interactive (list (read-string "Reject this code, because: ")))
-                 (rlm-reject run wait reason))))))
+   (lambda () (rlm-reject run wait (rlm-steer--read-reason)))))
 
 ;;;; Code of one's own
 
@@ -219,92 +224,6 @@ What it prints is shown in the buffer of RUN."
                      (unless (equal (plist-get result :status) "ok")
                        (message "Your code: %s, %s" (plist-get result :status)
                                 (plist-get result :error))))))
-
-;;;; The buffer for code
-
-(defvar python-indent-guess-indent-offset-verbose)
-
-(defvar-local rlm-code--run #'ignore
-  "Function called with the code of this buffer to run it.")
-
-(defvar-local rlm-code--drop #'ignore
-  "Function called without arguments when the code of this buffer is dropped.")
-
-(defvar-local rlm-code--fork nil
-  "Function called with the code of this buffer to fork a run with it, or nil.")
-
-(defvar rlm-code-mode-map
-  (let ((map (make-sparse-keymap)))
-    (define-key map (kbd "C-c C-c") #'rlm-code-run)
-    (define-key map (kbd "C-c C-f") #'rlm-code-fork)
-    (define-key map (kbd "C-c C-k") #'rlm-code-drop)
-    map)
-  "Keys of `rlm-code-mode'.")
-
-(define-minor-mode rlm-code-mode
-  "Minor mode of a buffer with code for a run."
-  :lighter " rlm"
-  :interactive nil)
-
-(defun rlm-code-open (name text runs drops run drop &optional fork)
-  "Show a buffer NAME with TEXT, code to be edited.
-RUNS and DROPS say what its two keys do; RUN and DROP are the functions that
-do it.  FORK is the function that forks a run with the code, if any."
-  (let ((buffer (generate-new-buffer name)))
-    (with-current-buffer buffer
-      (insert text)
-      (goto-char (point-min))
-      (let ((python-indent-guess-indent-offset-verbose nil))
-        (delay-mode-hooks (python-mode)))
-      (rlm-code-mode)
-      (setq rlm-code--run run
-            rlm-code--drop drop
-            rlm-code--fork fork)
-      (setq-local header-line-format
-                  (substitute-command-keys
-                   (format " \\<rlm-code-mode-map>\\[rlm-code-run] %s,%s \\[rlm-code-drop] %s"
-                           runs (if fork " \\[rlm-code-fork] forks the run with it," "")
-                           drops)))
-      (set-buffer-modified-p nil))
-    (pop-to-buffer buffer)))
-
-(defun rlm-code-check (code)
-  "Return CODE if it may be run, or signal what is wrong with it."
-  (when (string-blank-p code)
-    (user-error "There is no code"))
-  (when (> (length code) 16384)
-    (user-error "This is %d characters long, and may be 16,384" (length code)))
-  code)
-
-(defun rlm-code--text ()
-  "Return the code of this buffer."
-  (rlm-code-check (buffer-substring-no-properties (point-min) (point-max))))
-
-(defun rlm-code-run ()
-  "Run the code of this buffer."
-  (interactive nil rlm-code-mode)
-  (rlm-code--leave rlm-code--run (rlm-code--text)))
-
-(defun rlm-code-fork ()
-  "Begin a run that is like the one this code is of, but for this code.
-Everything that came before it is shared."
-  (interactive nil rlm-code-mode)
-  (rlm-code--leave (or rlm-code--fork (user-error "No run can be forked with this code"))
-                   (rlm-code--text)))
-
-(defun rlm-code-drop ()
-  "Don't run the code of this buffer."
-  (interactive nil rlm-code-mode)
-  (rlm-code--leave rlm-code--drop))
-
-(defun rlm-code--leave (function &rest arguments)
-  "Call FUNCTION with ARGUMENTS, and leave this buffer unless that is quit."
-  (let ((buffer (current-buffer)))
-    (apply function arguments)
-    (when (buffer-live-p buffer)
-      (with-current-buffer buffer
-        (set-buffer-modified-p nil))
-      (quit-windows-on buffer t))))
 
 (provide 'rlm-steer)
 ;;; rlm-steer.el ends here

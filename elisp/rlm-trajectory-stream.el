@@ -166,7 +166,8 @@ Since the last end, the user has run code."
   (rlm-header-count)
   (rlm-trajectory--colour-code t)
   (funcall rlm-trajectory-end-function)
-  (if (<= rlm-trajectory--seq rlm-trajectory--replayed)
+  ;; Where nothing has come of it, both are -1.
+  (if (<= 0 rlm-trajectory--seq rlm-trajectory--replayed)
       (setf (rlm-run-transcript run) (rlm-transcript-saved run))
     (rlm-trajectory-save)
     (run-hook-wrapped 'rlm-after-run-functions #'rlm-trajectory--call-hook run)

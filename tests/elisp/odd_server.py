@@ -6,7 +6,8 @@ Every request is appended to the file REQUESTS, one line of JSON each. The words
 ``paid`` (questions cost money), ``keys`` (a key is wanted), ``old`` (another protocol version),
 ``deaf`` (status is never answered), ``dies`` (ends when a question is asked), ``early`` (events
 come before the reply that names their run), ``refuses`` (questions are answered with an error),
-``gap`` (one event is left out, and sent when it is asked for), ``noise`` (writes to stderr).
+``gap`` (one event is left out, and sent when it is asked for), ``balks`` (only when it is asked for
+once more), ``noise`` (writes to stderr).
 """
 
 import json
@@ -184,6 +185,11 @@ def serve():
             send(
                 {"id": message["id"], "error": {"code": -32022, "message": "No key.", "data": data}}
             )
+            continue
+        if method == "rlm/attach" and "balks" in WORDS:
+            WORDS.remove("balks")
+            send({"id": message["id"], "error": {"code": -32603, "message": "Not now."}})
+            tell(2)
             continue
         send({"id": message["id"], "result": ANSWERS[method](params)})
         if method == "rlm/ask" and "early" not in WORDS and "deaf" not in WORDS:

@@ -221,6 +221,19 @@ the answer is in \\*rlm: What is" text))
         (rlm-test-wait-end run-buffer))
       (should-not rlm-babel--jobs))))
 
+(ert-deftest rlm-babel-nothing-is-done-with-a-result-whose-buffer-is-gone ()
+  (rlm-test-with
+    (rlm-test-babel (concat "#+begin_src rlm :context harbour.txt :post count(data=*this*)\n"
+                            "What is the keeper called?\n#+end_src\n")
+      (let ((said (rlm-test-messages
+                    (rlm-test-execute)
+                    (let ((run-buffer (rlm-babel--job-run-buffer (car rlm-babel--jobs))))
+                      (set-buffer-modified-p nil)
+                      (kill-buffer)
+                      (rlm-test-wait-end run-buffer)))))
+        (should (seq-find (lambda (text) (string-match-p "placeholder of the result is gone" text))
+                          said))))))
+
 (ert-deftest rlm-babel-what-can-not-be-asked-is-said-there ()
   (rlm-test-with
     (rlm-test-babel rlm-test-block
@@ -228,7 +241,7 @@ the answer is in \\*rlm: What is" text))
       (rlm-test-execute-and-wait)
       (should (string-match-p "\\`No answer: /is/not/there can't be executed" (rlm-test-drawer)))
       (setq rlm-server-command (list rlm-test-python "-m" "rlm_server"))
-      (rlm-rpc-forgive)
+      (rlm-server-forgive)
       (setq rlm-confirm t)
       (cl-letf (((symbol-function 'y-or-n-p) #'ignore)
                 ((symbol-function 'current-idle-time) (lambda () '(0 1 0 0))))
@@ -423,6 +436,28 @@ Well?
       (should (string-match-p "No answer: " (org-export-as 'ascii)))
       (rlm-test-wait (lambda () (null (rlm-client-live-buffers)))))))
 
+(ert-deftest rlm-babel-what-was-never-asked-is-not-waited-for-either ()
+  (rlm-test-with
+    (setq rlm-server-command '("sleep" "1000")
+          rlm-confirm nil)
+    (rlm-test-babel "#+begin_src rlm :context harbour.txt :timeout 0.2\nWell?\n#+end_src\n"
+      (org-babel-execute-src-block)
+      (should (string-match-p "No answer: There was none within 0.2 seconds" (buffer-string)))
+      (should-not (rlm-client-live-buffers)))))
+
+(ert-deftest rlm-babel-a-run-that-is-killed-is-not-waited-for ()
+  (rlm-test-with-odd-server '("deaf")
+    (rlm-test-babel rlm-test-block
+      (let ((timer (run-at-time 0 0.01
+                                (lambda ()
+                                  (dolist (buffer (rlm-client-live-buffers))
+                                    (when (rlm-run-id (rlm-run-in-buffer buffer))
+                                      (kill-buffer buffer)))))))
+        (unwind-protect
+            (org-babel-execute-src-block)
+          (cancel-timer timer)))
+      (should (string-match-p "No answer: Its buffer was killed" (buffer-string))))))
+
 (ert-deftest rlm-babel-waiting-can-be-quit ()
   (rlm-test-with-models (vector '(:reply "Now.\n\n```repl\nimport time\nwhile True: time.sleep(1)\n```"))
     (rlm-test-babel rlm-test-block
@@ -441,6 +476,11 @@ Well?
     (rlm-test-babel rlm-test-block
       (let ((problem (should-error (org-babel-execute-src-block) :type 'user-error)))
         (should (string-match-p "could cost money: .*give the block a :budget" (cadr problem))))
+      (erase-buffer)
+      (insert "#+begin_src rlm :var text=\"much\"\nWhat is it?\n#+end_src\n")
+      (goto-char (point-min))
+      (should-error (org-babel-execute-src-block) :type 'user-error)
+      (should (directory-empty-p temporary-file-directory))
       (should-not (rlm-test-requests "rlm/ask")))))
 
 (provide 'rlm-babel-test)

@@ -473,14 +473,14 @@ End Tag Table
     (with-temp-buffer
       (setq default-directory rlm-test-directory)
       (insert "text")
-      (should (eq #'rlm-ask-buffer (rlm--ask-command)))
+      (should (eq #'rlm-ask-buffer (rlm-ask--command)))
       (rlm-add)
-      (should (eq #'rlm-ask-collection (rlm--ask-command)))
+      (should (eq #'rlm-ask-collection (rlm-ask--command)))
       (rlm-test-keys "C-x h")
-      (should (eq #'rlm-ask-region (rlm--ask-command)))
+      (should (eq #'rlm-ask-region (rlm-ask--command)))
       (deactivate-mark)
       (rlm-clear-collection)
-      (should (eq #'rlm-ask-buffer (rlm--ask-command))))))
+      (should (eq #'rlm-ask-buffer (rlm-ask--command))))))
 
 (ert-deftest rlm-collect-evidence-in-nodes-and-pages-is-visited ()
   (rlm-test-collecting

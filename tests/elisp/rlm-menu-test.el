@@ -50,6 +50,15 @@ for struct in (AskOptions, LimitOverrides):
          (when (cl-typep suffix 'rlm-menu-setting)
            (should (member (substring (symbol-name (oref suffix setting)) 1) known))))))))
 
+(ert-deftest rlm-menu-test-only-numbers-are-numbers ()
+  (let ((reader (rlm-menu--number-reader "Dollars" #'numberp "a number")))
+    (pcase-dolist (`(,text . ,value) '(("" . nil) (" 2 " . 2) (".5" . 0.5) ("0.25" . 0.25)))
+      (cl-letf (((symbol-function 'read-string) (lambda (&rest _) text)))
+        (should (equal value (funcall reader nil)))))
+    (dolist (text '("." "1.2.3" "two" "-1"))
+      (cl-letf (((symbol-function 'read-string) (lambda (&rest _) text)))
+        (should-error (funcall reader nil) :type 'user-error)))))
+
 (ert-deftest rlm-menu-test-direct-is-on-off-or-as-configured ()
   (should (equal '(t :json-false nil) (mapcar #'rlm-menu--next '(nil t :json-false))))
   (should (equal '(:direct :json-false) (rlm-options '(:direct :json-false)))))
@@ -57,7 +66,7 @@ for struct in (AskOptions, LimitOverrides):
 (ert-deftest rlm-menu-test-what-is-set-elsewhere-can-be-turned-off ()
   (let ((rlm-approve-code t) (rlm-use-cache nil))
     (should (equal '(:approve :json-false :noCache :json-false)
-                   (rlm-client--options
+                   (rlm-question--options
                     (rlm-options '(:approve :json-false :noCache :json-false))))))
   (dolist (command '(rlm-menu-approve rlm-menu-no-cache))
     (should (cl-typep (get command 'transient--suffix) 'rlm-menu-choice))))

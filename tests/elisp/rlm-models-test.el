@@ -310,7 +310,7 @@
           (progn
             (add-hook 'rlm-server-installed-hook (lambda () (setq done t)))
             (rlm-install-server rlm-test-root)
-            (with-current-buffer rlm-server--install-buffer
+            (with-current-buffer rlm-install--buffer
               (while (not (or done (string-match-p "^Failed with" (buffer-string))
                               (> (float-time) end)))
                 (accept-process-output nil 0.1))

@@ -136,6 +136,40 @@
         (rlm-approve run (rlm-steer-waiting run) t))
       (should (equal "done" (rlm-run-answer (rlm-test-wait-end buffer)))))))
 
+(ert-deftest rlm-steer-the-buffer-for-code-is-left-everywhere-or-stays ()
+  (save-window-excursion
+    (rlm-code-open "*rlm code*" "" "runs it" "drops it" #'ignore #'ignore)
+    (let ((buffer (window-buffer)))
+      (split-window)
+      (with-current-buffer buffer
+        (should-error (rlm-code-run) :type 'user-error)
+        (should-error (rlm-code-fork) :type 'user-error)
+        (insert "x = 1")
+        (setq rlm-code--run (lambda (_) (error "No server")))
+        (should-error (rlm-code-run)))
+      (should (buffer-live-p buffer))
+      (with-current-buffer buffer
+        (setq rlm-code--run #'ignore)
+        (rlm-code-run))
+      (should-not (buffer-live-p buffer)))))
+
+(ert-deftest rlm-steer-code-that-can-not-be-run-is-not-lost ()
+  (dolist (how (list (lambda (run) (rlm-exec-code run "mine = 1"))
+                     (lambda (run) (rlm-fork-run (list :runId (rlm-run-id run) :question "odd?")
+                                                 1 :code "mine = 1"))))
+    (rlm-test-with-odd-server '("deaf")     ; which does not know of that
+      (let ((run (with-temp-buffer
+                   (insert "text")
+                   (rlm-run-in-buffer (rlm-ask-buffer "odd?"))))
+            (kill-ring nil))
+        (rlm-test-wait (lambda () (rlm-run-id run)))
+        (let ((said (rlm-test-messages
+                      (funcall how run)
+                      (rlm-test-wait (lambda () kill-ring)))))
+          (should (equal "mine = 1" (car kill-ring)))
+          (should (seq-find (lambda (text) (string-match-p "C-y inserts your code" text))
+                            said)))))))
+
 (ert-deftest rlm-steer-note-pause-variables-and-code-of-ones-own ()
   (rlm-test-with-models (rlm-steer-test-rules "context\nwords = ['alpha'] * 500" "FINAL(words)")
     (let* ((rlm-approve-code t)

@@ -32,6 +32,7 @@
 (require 'rlm-collection-list)
 (require 'rlm-doctor)
 (require 'rlm-durable)
+(require 'rlm-install)
 (require 'rlm-costs)
 (require 'rlm-dired)
 (require 'rlm-limits)
@@ -124,7 +125,7 @@
     (unwind-protect
         (save-window-excursion (funcall body))
       (rlm-rpc-stop)
-      (rlm-rpc-forgive)
+      (rlm-server-forgive)
       (dolist (buffer (buffer-list))
         (when (and (buffer-live-p buffer) (not (memq buffer buffers)))
           (with-current-buffer buffer

@@ -996,6 +996,15 @@ The events of its first question are in the variable `events'."
                            :include ["*.el"] :exclude ["test/"])
                      (rlm-test-source (rlm-context-of-directory rlm-test-directory "x")))))))
 
+(ert-deftest rlm-test-files-are-named-below-their-directory ()
+  (rlm-test-with
+    (let ((files (list (rlm-test-file "a/..odd/one.txt" "1") (rlm-test-file "a/two.txt" "2")
+                       (rlm-test-file "three.txt" "3"))))
+      (should (equal '("..odd/one.txt" "two.txt" nil)
+                     (mapcar (lambda (source) (plist-get source :name))
+                             (rlm-context-sources
+                              (rlm-context-of-files files "x" (rlm-test-file "a/")))))))))
+
 (ert-deftest rlm-test-failure-leaves-no-spool-behind ()
   (rlm-test-in-file "tree/a.txt" "x\n"
     (insert "unsaved")
@@ -1079,6 +1088,25 @@ The events of its first question are in the variable `events'."
       (should (equal '(1) (mapcar (lambda (params) (plist-get params :fromSeq))
                                   (rlm-test-requests "rlm/attach")))))))
 
+(ert-deftest rlm-test-missing-events-are-asked-for-again ()
+  (rlm-test-with-odd-server '("gap" "balks")
+    (let ((run (rlm-test-wait-end (rlm-test-ask-odd))))
+      (should (equal "odd answer" (rlm-run-answer run)))
+      (should (= 2 (length (rlm-test-requests "rlm/attach")))))))
+
+(ert-deftest rlm-test-a-run-that-can-not-be-opened-is-not-live ()
+  (rlm-test-with
+    (setq rlm-server-command '("/is/not/there"))
+    (let ((buffer (rlm-client-open (list :runId "20260101-000000-abcdef" :question "odd?"))))
+      (should-not (rlm-client-live-buffers))
+      (should (string-match-p "/is/not/there" (rlm-test-buffer-text buffer))))))
+
+(ert-deftest rlm-test-a-buffer-that-can-not-be-shown-gets-its-answer ()
+  (rlm-test-with-odd-server '()
+    (let ((rlm-client-display-function (lambda (_) (error "No room"))))
+      (should (equal "odd answer"
+                     (rlm-run-answer (rlm-test-wait-end (rlm-test-ask-odd))))))))
+
 (ert-deftest rlm-test-paid-question-is-confirmed ()
   (rlm-test-with-odd-server '("paid")
     (let (prompt)
@@ -1132,6 +1160,17 @@ The events of its first question are in the variable `events'."
         (should-not (rlm-test-requests "rlm/keys"))
         (should (rlm-test-requests "rlm/ask"))))))
 
+(ert-deftest rlm-test-a-key-that-can-not-be-read-keeps-nothing-back ()
+  (rlm-test-with-odd-server '("keys")
+    (let ((rlm-use-auth-source t))
+      (dolist (secret (list (lambda () (error "Locked")) #'ignore))
+        (cl-letf (((symbol-function 'auth-source-search)
+                   (lambda (&rest _) (list (list :secret secret)))))
+          (rlm-test-wait-end (rlm-test-ask-odd))
+          (should-not (rlm-test-requests "rlm/keys"))
+          (rlm-rpc-stop)))
+      (should (= 2 (length (rlm-test-requests "rlm/ask")))))))
+
 (ert-deftest rlm-test-what-stops-the-connection-leaves-nothing-half-open ()
   (rlm-test-with
     (rlm-test-file "some.txt" "text\n")
@@ -1149,6 +1188,36 @@ The events of its first question are in the variable `events'."
           (should-not (rlm-rpc-live-p))
           (should-not (rlm-client-live-buffers))
           (should (equal 0 rlm-client--asking)))))))
+
+(ert-deftest rlm-test-a-server-that-is-gone-at-once-is-not-waited-for ()
+  (rlm-test-with-odd-server '()
+    (cl-letf (((symbol-function 'rlm-rpc--initialize) #'rlm-rpc-stop))
+      (let (told)
+        (rlm-rpc-ask 'rlm/status nil #'ignore (lambda (text) (setq told text)) 'never)
+        (should (string-match-p "ended as soon as it was started" told))))))
+
+(ert-deftest rlm-test-each-run-is-told-that-the-connection-has-ended ()
+  (rlm-test-with-odd-server '("deaf")
+    (let ((one (rlm-test-ask-odd))
+          (two (rlm-trajectory-create "Another"))
+          (three (rlm-trajectory-create "Yet another")))
+      (rlm-test-wait (lambda () (rlm-run-id (rlm-run-in-buffer one))))
+      (rlm-client-register two "two" nil)
+      (rlm-client-register three "three" nil)
+      (dolist (buffer (list one two three))
+        (rlm-trajectory-push buffer (car (rlm-test-numbered (rlm-test-recorded)))))
+      ;; The buffer of one run is killed when another one ends.
+      (let ((rlm-after-run-functions
+             (list (lambda (_)
+                     (dolist (buffer (list one two three))
+                       (unless (eq buffer (current-buffer))
+                         (kill-buffer buffer)))))))
+        (rlm-stop-server))
+      (should (= 1 (seq-count #'buffer-live-p (list one two three))))
+      (should-not (rlm-client-live-buffers))
+      (should-not rlm-heartbeat--timer)
+      (should-not (rlm-rpc-live-p))
+      (should (= 1 (length (rlm-test-requests "initialize")))))))
 
 (ert-deftest rlm-test-a-run-that-is-gone-is-not-live ()
   (rlm-test-with
@@ -1233,21 +1302,33 @@ machine other.example.org login apikey password other\n"))))
 
 (ert-deftest rlm-test-a-server-that-keeps-dying-is-not-started-for-ever ()
   (rlm-test-with-odd-server '("dies")
-    (dotimes (_ rlm-rpc--starts-allowed)
+    (dotimes (_ rlm-server--starts-allowed)
       (rlm-test-wait-end (rlm-test-ask-odd)))
     (let ((buffer (rlm-test-ask-odd)))
       (rlm-test-wait-end buffer)
       (should (string-match-p "ended 3 times within a minute" (rlm-test-buffer-text buffer))))
-    (should (= rlm-rpc--starts-allowed (length (rlm-test-requests "initialize"))))
+    (should (= rlm-server--starts-allowed (length (rlm-test-requests "initialize"))))
     (rlm-restart-server)
     (rlm-test-wait #'rlm-rpc-info)))
 
 (ert-deftest rlm-test-log-of-the-server-is-bounded ()
   (rlm-test-with
     (dotimes (_ 100)
-      (rlm-server--log (make-string 10000 ?x)))
+      (rlm-server-log (make-string 10000 ?x)))
     (with-current-buffer rlm-server-log-buffer
-      (should (<= (buffer-size) rlm-server--log-size)))))
+      (should (<= (buffer-size) rlm-server-log--size)))))
+
+(ert-deftest rlm-test-a-window-at-the-end-of-the-log-stays-there ()
+  (rlm-test-with
+    (rlm-server-log "one\n")
+    (let ((window (display-buffer rlm-server-log-buffer)))
+      (should-not (eq window (selected-window)))
+      (rlm-server-log "two\n")
+      (with-current-buffer rlm-server-log-buffer
+        (should (= (window-point window) (point-max)))
+        (set-window-point window (point-min))
+        (rlm-server-log "three\n")
+        (should (= (window-point window) (point-min)))))))
 
 (ert-deftest rlm-test-silence-is-noticed-and-told ()
   (rlm-test-with-odd-server '("deaf")
@@ -1256,12 +1337,20 @@ machine other.example.org login apikey password other\n"))))
       (rlm-test-wait (lambda ()
                        (with-current-buffer buffer
                          (string-match-p "no answer from the server" (rlm-header)))))
-      (rlm-rpc--alive)
+      (rlm-heartbeat-note)
       (with-current-buffer buffer
         (should (string-match-p "answers again" (rlm-header))))
       (rlm-stop-server)
       (should (equal "interrupted" (rlm-run-status (rlm-run-in-buffer buffer))))
-      (should-not rlm-rpc--heart))))
+      (should-not rlm-heartbeat--timer))))
+
+(ert-deftest rlm-test-without-a-heartbeat-nothing-is-looked-at ()
+  (dolist (rlm-heartbeat '(nil 0))
+    (rlm-test-with-odd-server '("deaf")
+      (let ((buffer (rlm-test-ask-odd)))
+        (rlm-test-wait (lambda () (rlm-run-id (rlm-run-in-buffer buffer))))
+        (should-not rlm-heartbeat--timer)
+        (should-not (rlm-test-requests "rlm/status"))))))
 
 (ert-deftest rlm-test-time-out-ends-a-request-once ()
   (rlm-test-with-odd-server '("deaf")
@@ -1291,7 +1380,7 @@ machine other.example.org login apikey password other\n"))))
 
 (ert-deftest rlm-test-question-dropped-while-it-waits ()
   (rlm-test-with-odd-server '("paid")
-    (let* ((buffer (cl-letf (((symbol-function 'rlm-client--when-calm) #'ignore))
+    (let* ((buffer (cl-letf (((symbol-function 'rlm-question--when-calm) #'ignore))
                      (prog1 (rlm-test-ask-odd)
                        (rlm-test-wait (lambda () (rlm-test-requests "rlm/estimate")))
                        (rlm-test-wait #'rlm-rpc-info)))))
@@ -1379,6 +1468,17 @@ The value is the list of what was sent; a symbol among ANSWERS is signalled."
     (should (string-match-p "Emacs was ended"
                             (rlm-test-text (rlm-run-transcript (rlm-run-in-buffer buffer)))))))
 
+(ert-deftest rlm-test-a-server-of-ones-own-ends-with-emacs-whatever-address-is-set ()
+  (rlm-test-with-odd-server '("deaf")
+    (let ((buffer (rlm-test-ask-odd)) asked)
+      (rlm-test-wait (lambda () (rlm-run-id (rlm-run-in-buffer buffer))))
+      (setq rlm-server-address "127.0.0.1:1") ; for the next one
+      (cl-letf (((symbol-function 'yes-or-no-p) (lambda (&rest _) (setq asked t) nil)))
+        (should-not (rlm-client--exit-p)))
+      (should asked)
+      (rlm-stop-server)
+      (should-not (string-match-p "may go on with it" (rlm-test-buffer-text buffer))))))
+
 (ert-deftest rlm-test-raw-bytes-are-not-sent ()
   (cl-letf (((symbol-function 'read-string) (lambda (&rest _) "a\x3fffc8 b")))
     (should (equal "a\ufffd b" (rlm-read-question "x"))))
@@ -1420,7 +1520,7 @@ if test \"$2\" = venv; then mkdir -p \"$4/bin\"; cp \"$0\" \"$4/bin/python\"; fi
             (rlm-test-wait (lambda () done)))
         (setq rlm-server-installed-hook nil))
       (should (= 5 (length (split-string (rlm-test-text (rlm-test-file "ran")) "\n" t))))
-      (with-current-buffer rlm-server--install-buffer
+      (with-current-buffer rlm-install--buffer
         (dolist (part '("-m venv" "install --require-hashes --only-binary :all: -r"
                         "install --no-deps --no-index --no-build-isolation"
                         "rlm_server --version" "Done"))
@@ -1432,7 +1532,7 @@ if test \"$2\" = venv; then mkdir -p \"$4/bin\"; cp \"$0\" \"$4/bin/python\"; fi
       (set-file-modes rlm-server-python #o755)
       (rlm-test-file "checkout/rlm_server/requirements.lock" "")
       (rlm-install-server (rlm-test-file "checkout/"))
-      (rlm-test-wait-text rlm-server--install-buffer "apt-get install python3-venv"))))
+      (rlm-test-wait-text rlm-install--buffer "apt-get install python3-venv"))))
 
 ;;;; Doctor and status
 
@@ -1486,7 +1586,7 @@ if test \"$2\" = venv; then mkdir -p \"$4/bin\"; cp \"$0\" \"$4/bin/python\"; fi
   (rlm-test-with
     (let ((package (rlm-test-file "package/")))
       (copy-directory (expand-file-name "elisp" rlm-test-root) package nil nil t)
-      (should (equal "(t nil)"
+      (should (equal "(t t nil nil)"
                      (rlm-test-lisp
                       `(progn
                          (require 'package)
@@ -1494,6 +1594,8 @@ if test \"$2\" = venv; then mkdir -p \"$4/bin\"; cp \"$0\" \"$4/bin/python\"; fi
                          (let ((before (cons 'rlm-autoloads features)))
                            (load ,(concat package "rlm-autoloads") nil t)
                            (list (commandp 'rlm-ask)
+                                 (safe-local-variable-p 'rlm-include '("*.el"))
+                                 (safe-local-variable-p 'rlm-exclude '(evil))
                                  (seq-difference features before))))))))))
 
 (defun rlm-test-customizable ()
