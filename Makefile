@@ -36,7 +36,7 @@ in_each_emacs = @sh .ci/emacsen "$$EMACS" "$(CURDIR)/.cache/emacs-30/emacs" -Q -
 # Most tests wait for other processes, so that the processors have room for one more.
 workers := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 
-.PHONY: help demo try test lint bench info pictures proxy ert pytest clean lock setup-demo setup-test
+.PHONY: help demo try test lint lint-python lint-elisp bench info pictures proxy ert pytest clean lock setup-demo setup-test
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -51,10 +51,16 @@ try: setup-demo ## the same, in an Emacs on this terminal
 
 test: lint pytest ert ## run the linters and all tests
 
+# Side by side, because each uses one processor; what each says stays together.
 lint: setup-test ## run the linters alone; a warning is a failure
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync lint-python lint-elisp
+
+lint-python:
 	$(python) -m ruff check
 	$(python) -m ruff format --check
 	$(python) -m mypy
+
+lint-elisp:
 	$(call in_each_emacs,-l tests/elisp/lint.el -f lint-and-exit)
 
 pytest: setup-test ## run the tests in Python alone
