@@ -26,7 +26,7 @@ from rlm_server.sandbox.pool import pool
 from sandbox_support import corpus_files, descendants
 
 sys.path.insert(0, str(Path(__file__).parent))
-from attacks import ATTACKS, PRELUDE, Attack
+from attacks import ATTACKS, PRELUDE, STOPPED, Attack
 
 SECRET = "sk-this-is-secret"
 
@@ -138,13 +138,17 @@ async def play(attack: Attack, mode: str, world: World, pulse: Pulse) -> dict[st
     files = corpus_files(world.base, {"context.txt": text})
     repl = await Repl.start(files, config=config, on_call=on_call)
     problems = []
+    has_checkpoints = launch.overrides.get("gate", True)
+    # Without, nobody counts processor time: what is left to prove is that the clock ends it.
+    uncounted = attack.name == "processor-time" and not has_checkpoints
     try:
         ignore = lambda stream, text: None  # noqa: E731
         ready = await repl.run(world.prelude(), timeout=120, on_output=ignore)
         assert ready.status == "ok", ready
         world.scratch.add(Path(ready.output.split("scratch ", 1)[1].strip()))
         pulse.worst = 0.0
-        result = await repl.run(attack.code, timeout=attack.seconds, on_output=ignore, show=4000)
+        seconds = 1.0 if uncounted else attack.seconds
+        result = await repl.run(attack.code, timeout=seconds, on_output=ignore, show=4000)
         stall = pulse.worst
         # A forged end leaves the first of these in trouble; a flood of calls has to run off.
         for seconds in (120 if attack.name == "call-flood" else 5, 120):
@@ -154,10 +158,8 @@ async def play(attack: Attack, mode: str, world: World, pulse: Pulse) -> dict[st
     finally:
         await repl.close()
     kept = "keep 123" in after.output or attack.name == "streams-gone"
-    has_checkpoints = launch.overrides.get("gate", True)
     report = f"{result.status} | {result.error} | {result.output}"
-    uncounted = attack.name == "processor-time" and not has_checkpoints
-    if not re.search(attack.expect, report) and not uncounted:
+    if not re.search(STOPPED if uncounted else attack.expect, report):
         problems.append("unexpected outcome")
     if attack.kept is not None and kept != attack.kept and has_checkpoints:
         problems.append(f"kept is {kept}")

@@ -11,7 +11,7 @@ import pytest
 
 from engine_harness import cell, final, prepare
 from rlm_server.config import Config, CostsConfig, SpeculationConfig
-from rlm_server.engine.early import PATIENCE_SECONDS
+from rlm_server.engine.early import EarlyCell
 from rlm_server.errors import TransientError
 from rlm_server.models import Listener
 from rlm_server.protocol import (
@@ -25,6 +25,21 @@ from rlm_server.protocol import (
     SubcallStarted,
 )
 from streamed_root import Streams, in_two, stream, whole
+
+
+@pytest.fixture
+def tried(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Set when a reply's first cell has begun early, or was kept back where it would have."""
+    event = asyncio.Event()
+    start = EarlyCell._start
+
+    def noting(early: EarlyCell, code: str) -> None:
+        start(early, code)
+        event.set()
+
+    monkeypatch.setattr(EarlyCell, "_start", noting)
+    return event
+
 
 ASKING = cell('told = llm_query("What is it?")\nprint(told)')
 
@@ -76,12 +91,14 @@ async def test_where_it_is_not_wanted_it_waits(
     assert not any(e.early for e in played.of(CellDone))
 
 
-async def test_a_pause_while_the_model_writes_keeps_its_code_back(tmp_path: Path) -> None:
+async def test_a_pause_while_the_model_writes_keeps_its_code_back(
+    tmp_path: Path, tried: asyncio.Event
+) -> None:
     played = prepare(tmp_path, [])
 
     async def pause() -> None:
         played.run.steering.pause(True)
-        await asyncio.sleep(3 * PATIENCE_SECONDS)
+        await tried.wait()
         asyncio.get_running_loop().call_soon(played.run.steering.pause, False)
 
     await stream(played, in_two(cell("print(context)"), pause, "Done.\n"), whole(final("'42'")))
@@ -195,7 +212,17 @@ SCRIPTS = [
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-async def test_nothing_else_is_different(tmp_path: Path, script: list[str]) -> None:
+async def test_nothing_else_is_different(
+    tmp_path: Path, script: list[str], tried: asyncio.Event
+) -> None:
+    async def begun() -> None:
+        await tried.wait()
+        tried.clear()
+        await asyncio.sleep(0.1)  # lets most cells end before their reply; nothing depends on it
+
+    async def not_begun() -> None:
+        assert not tried.is_set()
+
     seen = []
     for early in (False, True):
         directory = tmp_path / str(early)
@@ -205,8 +232,7 @@ async def test_nothing_else_is_different(tmp_path: Path, script: list[str]) -> N
         streams = []
         for text in script:
             cut = text.index("```\n", text.index("```repl")) + 4
-            first = lambda: asyncio.sleep(0.1)  # noqa: E731 - as long as a reply goes on
-            streams.append(in_two(text[:cut], first, text[cut:]))
+            streams.append(in_two(text[:cut], begun if early else not_begun, text[cut:]))
         models = await stream(played, *streams)
         told = [msgspec.to_builtins(e) for e in played.events]
         plain = [
