@@ -166,8 +166,7 @@ Since the last end, the user has run code."
   (rlm-header-count)
   (rlm-trajectory--colour-code t)
   (funcall rlm-trajectory-end-function)
-  ;; Where nothing has come of it, both are -1.
-  (if (<= 0 rlm-trajectory--seq rlm-trajectory--replayed)
+  (if (<= (max 0 rlm-trajectory--seq) rlm-trajectory--replayed) ; a live run replays nothing, -1
       (setf (rlm-run-transcript run) (rlm-transcript-saved run))
     (rlm-trajectory-save)
     (run-hook-wrapped 'rlm-after-run-functions #'rlm-trajectory--call-hook run)

@@ -488,6 +488,18 @@ The events of its first question are in the variable `events'."
       (should-not (funcall marks))
       (should (equal "" (rlm-draw-mode-line))))))
 
+(ert-deftest rlm-test-run-that-was-cut-short-before-its-first-event-is-told ()
+  (rlm-test-with
+    (let* ((buffer (rlm-trajectory-create rlm-test-question))
+           (old (rlm-trajectory-create rlm-test-question))
+           told
+           (rlm-after-run-functions (list (lambda (_run) (push (current-buffer) told)))))
+      (rlm-trajectory-interrupt buffer "The server was killed.")
+      ;; One whose log is only drawn was told of when it ended.
+      (rlm-trajectory-expect old 3)
+      (rlm-trajectory-interrupt old "The server was killed.")
+      (should (equal (list buffer) told)))))
+
 (ert-deftest rlm-test-code-that-waited-when-the-run-was-cut-short-waits-no-more ()
   (rlm-test-with-run buffer
     (let* ((run (rlm-run-in-buffer buffer))
