@@ -157,10 +157,9 @@ That is processor time, as for a block."
        (redisplay t)
        (re-search-forward "^\\*\\* Iteration 100")
        (beginning-of-line)
-       (push (cons 'cycle (max (bench-time (lambda () (org-cycle)))
-                               (bench-time (lambda () (org-cycle)))
-                               (bench-time (lambda () (org-cycle)))))
-             result)
+       (let ((times (mapcar (lambda (_) (bench-time #'org-cycle)) '(children subtree folded))))
+         (push (cons 'unfold (max (nth 0 times) (nth 1 times))) result)
+         (push (cons 'cycle (nth 2 times)) result))
        result))))
 
 (defun bench-begin ()
