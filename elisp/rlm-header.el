@@ -89,11 +89,12 @@ time that it shows the buffer, so the text is kept until `rlm-header-update'."
             (mapconcat
              (lambda (text) (if (or (null text) (string-empty-p text)) "" (concat " | " text)))
              (list (or (rlm-draw-attention run)
-                       (and (rlm-run-live-p run) (rlm-run-doing run)))
-                   (rlm-header--figures run)
+                       (and (rlm-run-live-p run) (rlm-run-doing run))
+                       (and (rlm-run-similar run) "a similar question's answer, A asks anew"))
+                   ;; A terminal may have 80 columns; what counts least is cut off there.
                    (rlm-header--bar run)
                    (and elapsed (rlm-figure-clock elapsed))
-                   (and (rlm-run-similar run) "a similar question's answer, A asks anew")
+                   (rlm-header--figures run)
                    (if (rlm-run-live-p run) "k cancel" "? help"))
              ""))))
 
@@ -109,13 +110,13 @@ time that it shows the buffer, so the text is kept until `rlm-header-update'."
 (defun rlm-header--figures (run)
   "Return what RUN has used so far."
   (when (rlm-run-started run)
-    (format "iteration %d | sub-calls %d/%d%s | %s tokens | %s"
-            (rlm-run-iterations run) (rlm-run-subcalls-done run) (rlm-run-subcalls run)
-            (if (zerop (rlm-run-cached run)) "" (format " | %d cached" (rlm-run-cached run)))
-            (rlm-figure-number (rlm-run-tokens run))
+    (format "%s | %s tokens | iteration %d | sub-calls %d/%d%s"
             (let ((cost (rlm-run-cost run)))
               (if (null cost) "cost unknown"
-                (if (zerop cost) "no cost" (rlm-figure-cost cost)))))))
+                (if (zerop cost) "no cost" (rlm-figure-cost cost))))
+            (rlm-figure-number (rlm-run-tokens run))
+            (rlm-run-iterations run) (rlm-run-subcalls-done run) (rlm-run-subcalls run)
+            (if (zerop (rlm-run-cached run)) "" (format " | %d cached" (rlm-run-cached run))))))
 
 
 ;;;; The bar

@@ -56,7 +56,12 @@
         (org-link-store-props
          :type "rlm"
          :link (concat "rlm:" (rlm-run-id run) (and node (concat "#" node)))
-         :description (rlm-run-question run))))))
+         :description (concat (and node (concat (rlm-ol--name) ": "))
+                              (rlm-run-question run)))))))
+
+(defun rlm-ol--name ()
+  "Return the heading at point, such as Iteration 2, without what is told of it."
+  (replace-regexp-in-string "\\(?::\\| (\\)\\(?:.\\|\n\\)*\\'" "" (org-get-heading t t t t)))
 
 (defun rlm-ol-complete (&optional _)
   "Let the user choose a run, and return a link to it."

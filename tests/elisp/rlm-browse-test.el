@@ -170,7 +170,9 @@
                    (rlm-restore-desktop-data nil)))
     (let ((org-stored-links nil))
       (call-interactively #'org-store-link)
-      (should (equal "rlm:20260301-120000-c0ffee#0.1.2" (car (car org-stored-links)))))
+      (should (equal '("rlm:20260301-120000-c0ffee#0.1.2"
+                       "Sub-call 2: Which files are *bold*,\nand why?")
+                     (car org-stored-links))))
     (goto-char (point-min))
     (rlm-restore-go "0.1.4.2")
     (should (looking-at "\\*\\*\\*\\* Iteration 2"))

@@ -723,8 +723,18 @@ The events of its first question are in the variable `events'."
     (dolist (event events) (rlm-trajectory-push buffer event))
     (rlm-trajectory-flush buffer)
     (should (equal (substring-no-properties (rlm-header))
-                   (concat " done | iteration 2 | sub-calls 3/3 | 3 cached | 3,554 tokens | $0.03"
-                           " | 0:21 | a similar question's answer, A asks anew | ? help")))))
+                   (concat " done | a similar question's answer, A asks anew | 0:21 | $0.03"
+                           " | 3,554 tokens | iteration 2 | sub-calls 3/3 | 3 cached | ? help")))))
+
+(ert-deftest rlm-test-header-line-has-what-counts-in-80-columns ()
+  (rlm-test-with-run buffer
+    (dolist (event (seq-take-while (lambda (event) (not (equal "runEnded" (plist-get event :kind))))
+                                   events))
+      (rlm-trajectory-push buffer event))
+    (rlm-trajectory-flush buffer)
+    (let ((shown (truncate-string-to-width (rlm-header) 80)))
+      (should (string-match-p "[█#]*[░-]* [0-9]+% of " shown))
+      (should (string-match-p " | [0-9:]+ | \\$0\\.0" shown)))))
 
 (ert-deftest rlm-test-run-is-known-after-its-end ()
   (rlm-test-with-run buffer
