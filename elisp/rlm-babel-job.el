@@ -60,9 +60,9 @@
       (unless (equal id token)
         (setf (rlm-babel--job-token job) id)
         (rlm-babel--at-token job token
-                          (lambda ()
-                            (let ((inhibit-read-only t))
-                              (replace-match id t t))))))))
+                             (lambda ()
+                               (let ((inhibit-read-only t))
+                                 (replace-match id t t))))))))
 
 (defun rlm-babel--at-token (job token function)
   "Call FUNCTION where TOKEN stands in the buffer of JOB, just matched.

@@ -67,11 +67,13 @@ What it is about is read anew; the new answers take the place of those kept."
     (rlm-question-ask-anew (current-buffer))))
 
 (defun rlm-redraw ()
-  "Draw the run of this buffer anew from its log; point stays in its node."
+  "Draw the run of this buffer anew from its log; point stays in its node.
+Who follows the end still does."
   (interactive)
   (unless (rlm-run-in-buffer)
     (user-error "This buffer shows no run"))
-  (rlm-client-redraw (current-buffer) (rlm-restore-node)))
+  (rlm-client-redraw (current-buffer) (unless (and rlm-trajectory-follow (eobp))
+                                        (rlm-restore-node))))
 
 ;;;###autoload
 (defun rlm-open-run (summary)

@@ -46,12 +46,6 @@ Files that ignore files name are left out in any case."
   "Return non-nil if VALUE is a list of strings."
   (and (proper-list-p value) (seq-every-p #'stringp value)))
 
-;; Before this file is loaded, no file of such a directory is to be asked about.
-;;;###autoload
-(dolist (option '(rlm-include rlm-exclude))
-  (put option 'safe-local-variable
-       (lambda (value) (and (proper-list-p value) (seq-every-p #'stringp value)))))
-
 ;;;; Sources
 
 (defun rlm-context-of-files (files label &optional base)

@@ -23,20 +23,15 @@
 
 (require 'cl-lib)
 (require 'subr-x)
+(require 'rlm-client)
 (require 'rlm-code)
+(require 'rlm-forks)
 (require 'rlm-limits)
 (require 'rlm-run)
 (require 'rlm-rpc)
 (require 'rlm-runs)
 (require 'rlm-live)
 (require 'rlm-steer)
-
-(declare-function rlm-client-open "rlm-client" (run))
-(declare-function rlm-client-redraw "rlm-client" (buffer))
-(declare-function rlm-client-begin "rlm-client" (method params question &optional begun))
-(declare-function rlm-client-buffer "rlm-client" (id))
-(declare-function rlm-forks-add "rlm-forks" (buffer fork iteration id changes))
-(declare-function rlm-client-adopt-new "rlm-client" (id log question))
 
 ;;;; Going on
 
@@ -152,7 +147,6 @@ point, and you are asked what shall be different."
   (interactive (rlm-durable--read-fork))
   (if (eq (plist-get changes :code) 'edit)
       (rlm-durable--edit run iteration)
-    (require 'rlm-forks)
     (let ((id (plist-get run :runId)))
       (rlm-client-begin 'rlm/fork `(:runId ,id :iteration ,iteration ,@changes)
                         (plist-get run :question)

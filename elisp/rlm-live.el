@@ -26,12 +26,12 @@
 (require 'cl-lib)
 (require 'org)
 (require 'subr-x)
+(require 'rlm-client)
 (require 'rlm-code)
 (require 'rlm-node)
 (require 'rlm-run)
 (require 'rlm-steer)
 
-(declare-function rlm-client-open "rlm-client" (summary))
 (declare-function rlm-fork-run "rlm-durable" (run iteration &rest changes))
 (declare-function rlm-resume-run "rlm-durable" (run &optional limits))
 
@@ -151,7 +151,6 @@ Those of a child run go with it; then those of the run are offered."
   "Return the run of this buffer, or the one that the transcript here is of."
   (or (rlm-run-in-buffer)
       (when-let ((id (rlm-live--transcript-id)))
-        (require 'rlm-client)
         (let ((question (org-get-heading t t t t)))
           (rlm-run-in-buffer
            (save-window-excursion

@@ -296,7 +296,7 @@ Names such as `__init__' are text."
         (when (> (rlm-markdown-delimiter-count token) 0)
           (push token stack)
           (when (rlm-markdown-delimiter-open token)
-            (push token openers)))))
+            (setq openers (cons token (rlm-markdown--still-open openers)))))))
     (rlm-markdown--joined (nreverse (mapcar #'rlm-markdown--literal stack)))))
 
 (defun rlm-markdown--still-open (openers)

@@ -177,11 +177,15 @@ A server that Emacs has started ends with it."
 
 (defun rlm-rpc-use-host (host)
   "Let the server be that of HOST, nil for this machine, from now on.
-Signal `rlm-rpc-error' while runs are going on at another one."
+Signal `rlm-rpc-error' while runs are going on at another one, and if the
+user wants none there."
   (unless (equal host rlm-server-host)
     (when (and host rlm-server-address)
       (signal 'rlm-rpc-error
               '("With `rlm-server-address', files on other machines can't be asked about")))
+    (when (and host (not rlm-remote-server))
+      (signal 'rlm-rpc-error
+              (list (format "No server is to be started on %s: see `rlm-remote-server'" host))))
     (when (rlm-rpc-live-p)
       (when (funcall rlm-rpc-busy-function)
         (signal 'rlm-rpc-error

@@ -57,13 +57,11 @@
                    :ascending (if flipped :json-false t))))
           rlm-runs--filter))
 
-;;;; Filters
+;;;; Filtering
 
 (defun rlm-runs--filter-text ()
   "Return the filter of the list for people."
   (string-join (cl-loop for (_name value) on rlm-runs--filter by #'cddr collect value) ", "))
-
-;;;; Filtering
 
 (defun rlm-runs--set-filter (name value)
   "Let VALUE, nil or empty for any, be what NAME of the filter has to match."

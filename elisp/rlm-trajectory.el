@@ -45,7 +45,7 @@
 (require 'rlm-trajectory-stream)
 (require 'rlm-transcript)
 
-(declare-function rlm-cancel "rlm" (run &optional cell-only))
+(declare-function rlm-cancel "rlm-commands" (run &optional cell-only))
 (declare-function rlm-cancel-child "rlm-steer" (run node))
 (declare-function rlm-exec "rlm-steer" (run &optional node))
 (declare-function rlm-follow-up "rlm-steer" (run question &optional options))

@@ -200,6 +200,13 @@ See `rlm-reflect'."
   :type 'boolean
   :package-version '(rlm . "0.1.0"))
 
+;; They are in rlm-context-files.el.  Before that is loaded, no file of a directory that sets them
+;; is to be asked about.
+;;;###autoload
+(dolist (option '(rlm-include rlm-exclude))
+  (put option 'safe-local-variable
+       (lambda (value) (and (proper-list-p value) (seq-every-p #'stringp value)))))
+
 ;;;; The menu
 
 ;;;###autoload

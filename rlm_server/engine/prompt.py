@@ -130,7 +130,8 @@ def _first_words(text: str) -> str:
 def _steered(place: int, result: CellResult, show: int) -> str:
     """What a person did to a block of the reply before it ran, if anything."""
     if result.status == "rejected":
-        reason = f" Their reason: {result.error.rstrip(' .')}." if result.error else ""
+        said = result.error.strip()
+        reason = f" Their reason: {said}{'' if said.endswith(('.', '!', '?')) else '.'}" * bool(said)
         return (
             f"The {_ordinal(place)} block of your reply did not run: the person who asked has "
             f"looked at it and rejected it.{reason} Go on in another way."

@@ -282,11 +282,15 @@
     (let* ((buffer (rlm-ask-files "What?" (list (rlm-test-tree))))
            (run (rlm-run-in-buffer buffer)))
       (rlm-test-wait-text buffer "^begun")
-      (with-current-buffer buffer (rlm-redraw))
+      (with-current-buffer buffer
+        (goto-char (point-max))
+        (rlm-redraw))
       (rlm-test-wait (lambda () (not (eq run (rlm-run-in-buffer buffer)))))
       (rlm-test-wait-text buffer "^begun")
       (with-current-buffer buffer
         (should (rlm-run-live-p rlm-run-current))
+        ;; Who has followed it still does.
+        (should (eobp))
         (call-interactively #'rlm-cancel))
       (should (equal "cancelled" (rlm-run-status (rlm-test-wait-end buffer))))
       (should (= 1 (rlm-test-how-many buffer "^\\*\\* Iteration 1"))))))

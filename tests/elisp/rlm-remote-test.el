@@ -110,6 +110,10 @@
       ;; A desktop doesn't log in anywhere by itself.
       (should-not (rlm-restore-desktop nil nil data))
       (should-not rlm-server-host)
+      ;; Nor does a bookmark, for who wants no server there.
+      (let (rlm-remote-server)
+        (should-error (bookmark-jump (cons "far" (cdr record))) :type 'rlm-rpc-error)
+        (should-not rlm-server-host))
       (bookmark-jump (cons "far" (cdr record)))
       (rlm-test-wait-end (current-buffer))
       ;; So does what goes on from there, by the names that the other machine has.

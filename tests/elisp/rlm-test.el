@@ -1604,6 +1604,16 @@ if test \"$2\" = venv; then mkdir -p \"$4/bin\"; cp \"$0\" \"$4/bin/python\"; fi
                                   (fboundp (cdr (assq 'rlm-trajectory-mode
                                                       desktop-buffer-mode-handlers))))))))))
 
+(ert-deftest rlm-test-a-directory-may-set-its-globs-from-the-start ()
+  (should (equal "(t t nil nil)"
+                 (rlm-test-lisp
+                  '(progn
+                     (require 'rlm)
+                     (list (safe-local-variable-p 'rlm-include '("*.el"))
+                           (safe-local-variable-p 'rlm-exclude '("vendor/"))
+                           (safe-local-variable-p 'rlm-exclude '(evil))
+                           (featurep 'rlm-context-files)))))))
+
 (ert-deftest rlm-test-autoloads-load-nothing ()
   (rlm-test-with
     (let ((package (rlm-test-file "package/")))
