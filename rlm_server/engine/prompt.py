@@ -131,7 +131,8 @@ def _steered(place: int, result: CellResult, show: int) -> str:
     """What a person did to a block of the reply before it ran, if anything."""
     if result.status == "rejected":
         said = result.error.strip()
-        reason = f" Their reason: {said}{'' if said.endswith(('.', '!', '?')) else '.'}" * bool(said)
+        end = "" if said.endswith((".", "!", "?")) else "."
+        reason = f" Their reason: {said}{end}" if said else ""
         return (
             f"The {_ordinal(place)} block of your reply did not run: the person who asked has "
             f"looked at it and rejected it.{reason} Go on in another way."
