@@ -73,7 +73,7 @@ Who follows the end still does."
   (unless (rlm-run-in-buffer)
     (user-error "This buffer shows no run"))
   (rlm-client-redraw (current-buffer) (unless (and rlm-trajectory-follow (eobp))
-                                        (rlm-restore-node))))
+                                        (rlm-restore-place))))
 
 ;;;###autoload
 (defun rlm-open-run (summary)

@@ -43,11 +43,23 @@
     (and (not (org-before-first-heading-p))
          (org-entry-get nil "RLM_NODE" t))))
 
+(defun rlm-restore-place ()
+  "Return the id of the node at point, which at the question is 0, or nil."
+  (or (rlm-restore-node)
+      (save-excursion
+        (and (or (org-before-first-heading-p)
+                 (progn (org-back-to-heading t)
+                        (not (re-search-backward org-outline-regexp-bol nil t))))
+             "0"))))
+
 (defun rlm-restore-go (node)
   "Go to NODE, an id, in this buffer, now or as soon as it is drawn."
   (let ((place (save-excursion
                  (goto-char (point-min))
-                 (and (re-search-forward (format "^:RLM_NODE: %s$" (regexp-quote node)) nil t)
+                 (and (re-search-forward (if (equal node "0")
+                                             org-outline-regexp-bol
+                                           (format "^:RLM_NODE: %s$" (regexp-quote node)))
+                                         nil t)
                       (progn (org-back-to-heading t) (point))))))
     (setq rlm-restore--goal (unless place node))
     (when place

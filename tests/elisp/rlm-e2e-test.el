@@ -317,7 +317,16 @@
         ;; Drawn anew it shows the same place.
         (revert-buffer)
         (rlm-test-wait (lambda () (looking-at "\\*\\* Iteration 1")) "place")
-        (should-not (eq run rlm-run-current)))
+        (should-not (eq run rlm-run-current))
+        ;; Also where that is the question, which is no node of the log.
+        (rlm-test-wait-end buffer)
+        (goto-char (point-min))
+        (re-search-forward "^Context: ")
+        (setq run rlm-run-current)
+        (revert-buffer)
+        (rlm-test-wait (lambda () (not (eq run rlm-run-current))) "the other")
+        (rlm-test-wait-end buffer)
+        (should (looking-at (concat "\\* " rlm-test-keeper))))
       (kill-buffer buffer)
       (save-window-excursion
         (delete-other-windows)
