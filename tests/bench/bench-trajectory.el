@@ -16,7 +16,6 @@
 (require 'json)
 (require 'rlm)
 (require 'rlm-client)
-(require 'comint)
 
 (defconst bench-rate (string-to-number (getenv "BENCH_RATE")))
 (defconst bench-part (string-to-number (getenv "BENCH_PART")) "Events at real pace.")
@@ -81,7 +80,7 @@ That is processor time: what other programs do meanwhile is not ours."
 (defun bench-give (event)
   "Give EVENT to the buffer, in a way that is not ours."
   (pcase bench-way
-    ('comint (bench-block #'comint-output-filter (get-buffer-process bench-buffer)
+    ('comint (bench-block 'comint-output-filter (get-buffer-process bench-buffer)
                           (bench-text event)))
     ('text (bench-collect (bench-text event)))
     (_ (bench-insert (bench-text event)))))
@@ -169,7 +168,7 @@ That is processor time, as for a block."
           ((or 'text 'naive) (with-current-buffer (get-buffer-create "*text*")
                                (let ((org-modules-loaded t)) (org-mode))
                                (current-buffer)))
-          ('comint (let ((buffer (make-comint "bench" "cat")))
+          ('comint (let ((buffer (progn (require 'comint) (make-comint "bench" "cat"))))
                      (set-process-query-on-exit-flag (get-buffer-process buffer) nil)
                      buffer))
           (_ (rlm-client-adopt-new (getenv "BENCH_RUN") nil "Bench?"))))
