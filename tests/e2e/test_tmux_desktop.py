@@ -87,6 +87,7 @@ async def test_the_end_of_a_long_run_out_of_sight_is_told_by_the_desktop(
                 "actions": ["default", "Show"],
             }
         ]
+        await terminal.switch("harbour.txt")  # taking keys, it hears of clicks
         desktop.click()
         await terminal.shows(r"^ ?done .*\? help")
 
