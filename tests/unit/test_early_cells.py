@@ -218,7 +218,6 @@ async def test_nothing_else_is_different(
     async def begun() -> None:
         await tried.wait()
         tried.clear()
-        await asyncio.sleep(0.1)  # lets most cells end before their reply; nothing depends on it
 
     async def not_begun() -> None:
         assert not tried.is_set()
