@@ -19,6 +19,8 @@ MAX_FRAME = 16 << 20
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 _decode = json.JSONDecoder().decode
 _len = len
+_lock = threading.Lock
+_nestable_lock = threading.RLock  # what a collector frees may make calls
 
 
 def clean(text: str) -> str:
@@ -29,11 +31,12 @@ def clean(text: str) -> str:
 
 
 class Interrupts:
-    """SIGINT ends a running cell, but never in the middle of a frame."""
+    """SIGINT ends a running cell, but never in the middle of a frame, nor with a lock held."""
 
     def __init__(self) -> None:
         self.armed = False
         self._shields = 0
+        self._open = False
         self._pending = False
         self._main = threading.get_ident()
 
@@ -41,7 +44,7 @@ class Interrupts:
         """Raise KeyboardInterrupt in the cell, or after the frame that is being moved."""
         if not self.armed:
             return
-        if self._shields:
+        if self._shields and not self._open:
             self._pending = True
             return
         raise KeyboardInterrupt
@@ -57,6 +60,18 @@ class Interrupts:
                 self._pending = False
                 if self.armed:
                     raise KeyboardInterrupt
+
+    def wait(self, block: Callable[[], object]) -> None:
+        """Within a shield, call what blocks in one C function: that alone may be interrupted."""
+        if threading.get_ident() != self._main:
+            block()
+            return
+        try:
+            self._open = True
+            if not self._pending:
+                block()
+        finally:
+            self._open = False
 
     def disarm(self) -> None:
         """Let later signals pass unnoticed."""
@@ -90,8 +105,9 @@ class Channel:
         self._socket = sock
         self._interrupts = interrupts
         self._buffer = bytearray()
-        self._sending = threading.Lock()
-        self._changed = threading.Condition()
+        self._sending = _lock()
+        self._state = _nestable_lock()
+        self._gates: list[threading.Lock] = []
         self._reading = False
         self._waiting: dict[int, tuple[Batch, int]] = {}
         self._orders: list[dict[str, Any]] = []
@@ -126,8 +142,9 @@ class Channel:
 
     def after_fork(self, sock: socket.socket | None = None) -> None:
         """Forget threads that did not cross a fork; with a new socket, also what was half read."""
-        self._sending = threading.Lock()
-        self._changed = threading.Condition()
+        self._sending = _lock()
+        self._state = _nestable_lock()
+        self._gates.clear()
         self._reading = False
         self._waiting.clear()
         if sock is not None:
@@ -147,11 +164,11 @@ class Channel:
 
     def abandon(self) -> None:
         """The cell has ended: whatever its threads still wait for never comes."""
-        with self._changed:
+        with self._interrupts, self._state:
             for batch, _ in self._waiting.values():
                 batch.ended = True
             self._waiting.clear()
-            self._changed.notify_all()
+            self._wake()
 
     def ask(self, calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Make calls, as many at once as allowed, and wait for all the replies, in order."""
@@ -201,55 +218,66 @@ class Channel:
         return _len(self._waiting) >= self.window
 
     def _forget(self, batch: Batch) -> None:
-        with self._changed:
+        with self._interrupts, self._state:
             for key in [k for k, (b, _) in self._waiting.items() if b is batch]:
                 del self._waiting[key]
 
     def _call(self, batch: Batch, place: int, token: str, call: dict[str, Any]) -> None:
-        with self._changed:
+        with self._interrupts, self._state:
             self._numbers += 1
             number = self._numbers
             self._waiting[number] = (batch, place)
         self.send({"type": "call", "id": number, "token": token, **call})
 
     def _wait(self, ready: Callable[[], bool]) -> None:
+        """Return once that is so; one thread reads for all, the others wait at gates meanwhile."""
         while True:
-            with self._changed:
-                while self._reading and not ready():
-                    self._changed.wait()
-                if ready():
-                    return
-                self._reading = True
-            try:
-                self._read()
-            finally:
-                with self._changed:
-                    self._reading = False
-                    self._changed.notify_all()
+            with self._interrupts:
+                gate = None
+                with self._state:
+                    if ready():
+                        return
+                    if self._reading:
+                        gate = _lock()
+                        gate.acquire()
+                        self._gates.append(gate)
+                    self._reading = True
+                if gate is not None:
+                    self._interrupts.wait(gate.acquire)
+                    continue
+                try:
+                    self._read()
+                finally:
+                    with self._state:
+                        self._reading = False
+                        self._wake()
+
+    def _wake(self) -> None:
+        while self._gates:
+            self._gates.pop().release()
 
     def _read(self) -> None:
-        """Wait for bytes, interruptibly, then take them and what they complete, in one go."""
+        """Wait for bytes, then take them and what they complete."""
         poller = select.poll()
         poller.register(self._socket, select.POLLIN)
-        poller.poll()
-        with self._interrupts:
-            try:
-                data = self._socket.recv(1 << 18, socket.MSG_DONTWAIT)
-            except BlockingIOError:
+        self._interrupts.wait(poller.poll)
+        try:
+            data = self._socket.recv(1 << 18, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        if not data:
+            os._exit(0)  # the server is gone
+        self._buffer += data
+        while self._buffer.__len__() >= 4:
+            stop = 4 + int.from_bytes(self._buffer[:4], "big")
+            if self._buffer.__len__() < stop:
                 return
-            if not data:
-                os._exit(0)  # the server is gone
-            self._buffer += data
-            while self._buffer.__len__() >= 4:
-                stop = 4 + int.from_bytes(self._buffer[:4], "big")
-                if self._buffer.__len__() < stop:
-                    return
-                message = _decode(self._buffer[4:stop].decode())
-                del self._buffer[:stop]
-                self._deliver(message)
+            message = _decode(self._buffer[4:stop].decode())
+            del self._buffer[:stop]
+            self._deliver(message)
 
     def _deliver(self, message: dict[str, Any]) -> None:
-        with self._changed:
+        with self._state:
             if message["type"] == "sure":
                 self._sure = message["token"]
                 return
