@@ -526,7 +526,7 @@ async def test_runs_use_what_earlier_ones_have_prepared(
 
 
 SCRIPT = """
-import asyncio, os, signal, sys
+import asyncio, os, signal, sys, time
 from pathlib import Path
 from rlm_server.config import ContextConfig
 from rlm_server.context import entry
@@ -537,7 +537,7 @@ from rlm_server.protocol import TreeSource
 root, store, run, mode = sys.argv[1:]
 if mode == "kill":
     entry._rename = lambda new, place: os.kill(os.getpid(), signal.SIGKILL)
-store = Store(Path(store), 1 << 30, least=0, clock=lambda: 1e11)
+store = Store(Path(store), 1 << 30, least=0, clock=lambda: time.time() + 60)
 print("ready", flush=True)
 sys.stdin.readline()
 corpus = asyncio.run(build_corpus([TreeSource(root=root)], [], directory=Path(run),
