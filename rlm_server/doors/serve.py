@@ -9,6 +9,7 @@ import ipaddress
 import logging
 import os
 import secrets
+import selectors
 import signal
 import socket
 import sys
@@ -48,11 +49,13 @@ async def serve_stdio(engine: Engine, stdout: int) -> None:
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=MAX_HEADER)
     try:
+        with selectors.DefaultSelector() as selector:
+            selector.register(0, selectors.EVENT_READ)  # /dev/null can't be waited for
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin.buffer)
         transport, protocol = await loop.connect_write_pipe(
             asyncio.streams.FlowControlMixin, os.fdopen(stdout, "wb", 0)
         )
-    except ValueError as error:
+    except (ValueError, PermissionError) as error:
         raise ConfigError(
             "Standard input and output must be pipes, sockets or terminals.",
             cure="Let an editor start the server, or use --tcp 127.0.0.1:0.",

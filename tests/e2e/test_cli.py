@@ -48,13 +48,14 @@ def test_a_wrong_configuration_is_told_without_a_traceback(tmp_path: Path, comma
 
 def test_no_input_to_serve_from_is_said(tmp_path: Path) -> None:
     (tmp_path / "in").write_text("")
-    with (tmp_path / "in").open() as regular_file:
-        result = subprocess.run(
-            [sys.executable, "-m", "rlm_server"], env=server_environment(tmp_path),
-            stdin=regular_file, capture_output=True, text=True, check=False, timeout=50,
-        )  # fmt: skip
-    assert result.returncode == 1
-    assert "--tcp" in result.stderr
+    for name in ("/dev/null", tmp_path / "in"):
+        with Path(name).open() as no_pipe:
+            result = subprocess.run(
+                [sys.executable, "-m", "rlm_server"], env=server_environment(tmp_path),
+                stdin=no_pipe, capture_output=True, text=True, check=False, timeout=50,
+            )  # fmt: skip
+        assert result.returncode == 1
+        assert "--tcp" in result.stderr
 
 
 def test_models_lists_what_there_is_with_its_health(tmp_path: Path) -> None:
