@@ -130,7 +130,7 @@ To insert often costs more than to insert much."
 
 ;;;; When they are drawn
 
-(defconst rlm-trajectory--slice 0.012
+(defconst rlm-trajectory--slice 0.008
   "Seconds for which one buffer is drawn at once.")
 
 (defconst rlm-trajectory--flood 40

@@ -28,6 +28,12 @@ PACE_SECONDS = 0.1
 """How far apart those bursts are while they go on and on: to wake a client costs it more than
 what it is told."""
 
+FLOOD = 40
+"""So many events a second are more than anybody reads along with ..."""
+
+FLOOD_SECONDS = 0.3
+"""... and the bursts are so far apart then."""
+
 AHEAD = 5
 """So many of them come as fast as they can before that, so that what is short is prompt."""
 
@@ -187,7 +193,7 @@ async def follow(path: Path, log: RunLog | None, from_seq: int) -> AsyncIterator
     events or belong to another run are passed over, and a notice in their place says so.
     """
     reader = await asyncio.to_thread(read, path)
-    due, clock = float("-inf"), asyncio.get_running_loop().time
+    due, pace, clock = float("-inf"), PACE_SECONDS, asyncio.get_running_loop().time
     for number, line in enumerate(reader.earlier()):
         if _is_wanted(line, reader.run_id, from_seq):
             yield line
@@ -196,9 +202,11 @@ async def follow(path: Path, log: RunLog | None, from_seq: int) -> AsyncIterator
     with path.open("rb") as file:
         offset, rest = 0, b""
         while True:
+            told = 0
             while chunk := file.read(_CHUNK):
                 offset += len(chunk)
                 *lines, rest = (rest + chunk).split(b"\n")
+                told += len(lines)
                 for line in _wanted(reader, lines, from_seq):
                     yield line
                 await asyncio.sleep(0)
@@ -206,7 +214,8 @@ async def follow(path: Path, log: RunLog | None, from_seq: int) -> AsyncIterator
                 break
             await log.grown(offset)
             if not log.closed:
-                due = max(due + PACE_SECONDS, clock() - (AHEAD - 1) * PACE_SECONDS)
+                pace = FLOOD_SECONDS if told > FLOOD * pace else PACE_SECONDS
+                due = max(due + pace, clock() - (AHEAD - 1) * PACE_SECONDS)
                 await asyncio.sleep(max(GATHER_SECONDS, due - clock()))
     for line in reader.finish():
         if _is_wanted(line, reader.run_id, from_seq):

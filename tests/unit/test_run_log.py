@@ -22,7 +22,7 @@ from rlm_server.protocol import (
     RunResumed,
 )
 from rlm_server.runs.chain import numbers
-from rlm_server.runs.log import AHEAD, PACE_SECONDS, RunLog, follow, in_use, remove
+from rlm_server.runs.log import AHEAD, FLOOD_SECONDS, PACE_SECONDS, RunLog, follow, in_use, remove
 from rlm_server.runs.summary import summarise
 from virtual_time import run
 
@@ -66,7 +66,12 @@ async def test_a_follower_gets_events_as_they_come_and_ends_with_the_log(log: Ru
     assert seen == [0, 1]
 
 
-def test_a_follower_is_told_at_once_what_is_short_and_seldom_of_a_stream(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("between", "pace"), [(0.05, PACE_SECONDS), (0.01, FLOOD_SECONDS)], ids=["stream", "flood"]
+)
+def test_a_follower_is_told_at_once_what_is_short_and_seldom_of_a_stream(
+    tmp_path: Path, between: float, pace: float
+) -> None:
     times: list[float] = []
 
     async def watch(log: RunLog) -> None:
@@ -81,18 +86,18 @@ def test_a_follower_is_told_at_once_what_is_short_and_seldom_of_a_stream(tmp_pat
         watcher = asyncio.create_task(watch(log))
         while not times:
             await asyncio.sleep(0.01)
-        for seq in range(1, 301):
+        for seq in range(1, 1001):
             log.append(notice(seq))
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(between)
         log.close()
         await watcher
 
     run(work())
     gaps = [after - before for before, after in itertools.pairwise(times[1:])]
-    assert max(gaps[: AHEAD - 2]) < PACE_SECONDS / 2
-    stream = gaps[AHEAD + 1 : -1]
+    assert max(gaps[: AHEAD - 2]) < PACE_SECONDS
+    stream = gaps[2 * AHEAD : -1]
     assert len(stream) > 20
-    assert stream == pytest.approx([PACE_SECONDS] * len(stream))
+    assert stream == pytest.approx([pace] * len(stream))
 
 
 async def test_text_no_json_parser_takes_is_replaced(log: RunLog) -> None:
