@@ -78,13 +78,13 @@ Events of unknown kinds come from newer servers and are passed over."
 (defun rlm-draw--node (id)
   "Return the node ID, or the nearest there is above it."
   (or (gethash id rlm-node-table)
-      (if (string-match "\\.[^.]*\\'" id)
-          (rlm-draw--node (substring id 0 (match-beginning 0)))
+      (if (string-search "." id)
+          (rlm-draw--node (rlm-node-id-above id))
         (rlm-draw--root))))
 
 (defun rlm-draw--parent (id)
   "Return the node above the node ID."
-  (rlm-draw--node (substring id 0 (string-match-p "\\.[^.]*\\'" id))))
+  (rlm-draw--node (rlm-node-id-above id)))
 
 (defun rlm-draw--item (id label text)
   "Draw TEXT with LABEL as an item of the node ID, or of its newest iteration."
@@ -143,14 +143,37 @@ Put its first sentence in its heading, and fold it."
       (rlm-node-close other)
       (rlm-node-release other))))
 
+(defconst rlm-draw--signs '(?\s ?\t ?# ?* ?> ?` ?-)
+  "Signs that begin or end a line of Markdown and mean nothing in a heading.")
+
 (defun rlm-draw--sentence (text)
   "Return the first sentence of TEXT, fit for a heading."
-  (let ((text (replace-regexp-in-string "\\*\\*\\(.+?\\)\\*\\*" "\\1" text)))
-    (if (not (string-match "[^ \t\n#*>`-].*" text))
-        ""
-      (let* ((line (string-trim-right (match-string 0 text) "[ \t#*>`-]+"))
-             (end (string-match-p "[.!?:]\\(?: \\|\\'\\)" line)))
-        (string-trim (rlm-org-line (substring line 0 end) 80) "[*:]+" "[*:]+")))))
+  (let* ((text (if (string-search "**" text)
+                   (replace-regexp-in-string "\\*\\*\\(.+?\\)\\*\\*" "\\1" text)
+                 text))
+         (most (length text))
+         (beg 0) end stop)
+    (while (and (< beg most)
+                (or (eq (aref text beg) ?\n) (memq (aref text beg) rlm-draw--signs)))
+      (setq beg (1+ beg)))
+    (setq end (or (string-search "\n" text beg) most))
+    (while (and (> end beg) (memq (aref text (1- end)) rlm-draw--signs))
+      (setq end (1- end)))
+    (setq stop beg)
+    (while (and (< stop end)
+                (not (and (memq (aref text stop) '(?. ?! ?? ?:))
+                          (or (= (1+ stop) end) (eq (aref text (1+ stop)) ?\s)))))
+      (setq stop (1+ stop)))
+    (rlm-draw--without-ends (rlm-org-line (substring text beg stop) 80) '(?* ?:))))
+
+(defun rlm-draw--without-ends (text signs)
+  "Return TEXT without SIGNS at its ends."
+  (let ((beg 0) (end (length text)))
+    (while (and (< beg end) (memq (aref text beg) signs))
+      (setq beg (1+ beg)))
+    (while (and (< beg end) (memq (aref text (1- end)) signs))
+      (setq end (1- end)))
+    (substring text beg end)))
 
 (provide 'rlm-draw)
 ;;; rlm-draw.el ends here

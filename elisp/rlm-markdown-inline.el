@@ -358,16 +358,18 @@ Those that stand behind one which is open are not gone."
 
 (defun rlm-markdown--joined (nodes)
   "Return NODES with strings that stand beside each other as one."
-  (let (result strings)
-    (dolist (node (append nodes '(nil)))
-      (if (stringp node)
-          (push node strings)
-        (when strings
-          (push (if (cdr strings) (apply #'concat (nreverse strings)) (car strings)) result)
-          (setq strings nil))
-        (when node
-          (push node result))))
-    (nreverse result)))
+  (if (or (null nodes) (null (cdr nodes)))
+      nodes
+    (let (result strings)
+      (while nodes
+        (let ((node (pop nodes)))
+          (cond ((not (stringp node)) (push node result))
+                ((not (or strings (stringp (car nodes)))) (push node result))
+                (t (push node strings)
+                   (unless (stringp (car nodes))
+                     (push (apply #'concat (nreverse strings)) result)
+                     (setq strings nil))))))
+      (nreverse result))))
 
 ;;;; Links
 

@@ -87,8 +87,25 @@ What Org would end sooner is no formula."
 (defun rlm-markdown-org--emphasis (mark nodes around)
   "Return the pieces of NODES, emphasized by MARK within the emphasis AROUND.
 What would end the emphasis too soon is left out of it."
-  (let ((pieces (rlm-markdown-org--pieces nodes (cons mark around)))
-        (depth 0) nested runs run marked)
+  (let ((pieces (rlm-markdown-org--pieces nodes (cons mark around))))
+    ;; Most emphasis is a few words.
+    (if (and (null (cdr pieces)) (rlm-markdown-org--words-p (car pieces))
+             (not (member mark around)))
+        `((open ,mark) ,@pieces (close ,mark))
+      (rlm-markdown-org--emphasized mark pieces around))))
+
+(defun rlm-markdown-org--words-p (piece)
+  "Return non-nil if PIECE is a line of text without blanks at its ends."
+  (let ((text (and (eq (car piece) 'text) (nth 1 piece))))
+    (and text
+         (not (string-empty-p text))
+         (not (memq (aref text 0) '(?\s ?\t)))
+         (not (memq (aref text (1- (length text))) '(?\s ?\t)))
+         (not (string-search "\n" text)))))
+
+(defun rlm-markdown-org--emphasized (mark pieces around)
+  "Return PIECES with those runs that can be emphasized by MARK within AROUND."
+  (let ((depth 0) nested runs run marked)
     (dolist (piece pieces)
       (pcase piece
         (`(open ,_) (cl-incf depth))
