@@ -65,7 +65,7 @@
     (when (rlm-draw--note-cached run event)
       (rlm-node-retitle node " (cached)"))
     (rlm-tally-add node (plist-get event :usage))
-    (rlm-node-set node (rlm-draw--call-properties event))))
+    (rlm-node-note node (rlm-draw--call-properties event))))
 
 (defun rlm-draw--note-cached (run event)
   "Note a kept answer in RUN if EVENT is one; return non-nil then."

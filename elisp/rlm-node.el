@@ -111,6 +111,22 @@ what follows; it goes when the line is complete."
 
 ;;;; Nodes
 
+;; Emacs keeps 20 regexps compiled.  Where more are used again and again, each
+;; is compiled each time, so what is simple is looked for without.
+(defun rlm-node-id-above (id)
+  "Return the id of the node above ID."
+  (let ((end (1- (length id))))
+    (while (and (> end 0) (/= (aref id end) ?.))
+      (setq end (1- end)))
+    (substring id 0 end)))
+
+(defun rlm-node--numbered-p (id)
+  "Return non-nil if ID is numbers with points between, and not the run itself."
+  (let ((pos (length id)))
+    (while (and (> pos 0) (or (<= ?0 (aref id (1- pos)) ?9) (eq (aref id (1- pos)) ?.)))
+      (setq pos (1- pos)))
+    (and (zerop pos) (string-prefix-p "0." id))))
+
 (defun rlm-node-add (id parent title &optional properties)
   "Add a node ID with a heading TITLE and PROPERTIES at the end of PARENT.
 PARENT is nil for the run itself."
@@ -124,7 +140,7 @@ PARENT is nil for the run itself."
     (let ((folded (and parent (rlm-node--folded-to-p parent beg)))
           (node (rlm-node--make
                  :id id :level level :parent parent
-                 :properties (when (string-match-p "\\`0\\.[0-9.]+\\'" id)
+                 :properties (when (rlm-node--numbered-p id)
                                (list (cons "RLM_NODE" id))))))
       (rlm-fold-insert (concat (make-string level ?*) " " title "\n"))
       (setf (rlm-node-start node) (copy-marker beg t)
@@ -140,24 +156,40 @@ PARENT is nil for the run itself."
         (rlm-node-set node properties))
       node)))
 
-(defun rlm-node-set (node properties)
-  "Set PROPERTIES, an alist, of NODE in its drawer; nil values are left out."
-  (let ((all (rlm-node-properties node))
-        (drawer (rlm-node-drawer node)))
+(defvar-local rlm-node--unlisted nil
+  "Nodes with properties that their drawers do not show yet.")
+
+(defun rlm-node-note (node properties)
+  "Note PROPERTIES, an alist, of NODE; nil values are left out.
+Its drawer shows them when all that has come is drawn, or sooner."
+  (let ((all (rlm-node-properties node)))
     (pcase-dolist (`(,name . ,value) properties)
       (when value
-        (setf (alist-get name all nil nil #'equal) (rlm-org-line (format "%s" value) 500))))
-    (setf (rlm-node-properties node) all)
+        (setf (alist-get name all nil nil #'equal)
+              (rlm-org-line (if (stringp value) value (format "%s" value)) 500))))
+    (setf (rlm-node-properties node) all))
+  (cl-pushnew node rlm-node--unlisted))
+
+(defun rlm-node-set (node properties)
+  "Set PROPERTIES, an alist, of NODE in its drawer; nil values are left out."
+  (rlm-node-note node properties)
+  (setq rlm-node--unlisted (delq node rlm-node--unlisted))
+  (let ((drawer (rlm-node-drawer node)))
     (rlm-fold-delete drawer (+ drawer (rlm-node-drawer-length node)))
     (let ((text (concat ":PROPERTIES:\n"
                         (mapconcat (lambda (entry) (format ":%s: %s\n" (car entry) (cdr entry)))
-                                   (reverse all) "")
+                                   (reverse (rlm-node-properties node)) "")
                         ":END:\n"))
           (beg (marker-position drawer)))
       (setf (rlm-node-drawer-length node) (length text))
       (rlm-node-insert node drawer text)
       (set-marker drawer beg)
       (rlm-fold-drawer beg))))
+
+(defun rlm-node-show-properties ()
+  "Let all drawers show what was noted for them."
+  (while rlm-node--unlisted
+    (rlm-node-set (car rlm-node--unlisted) nil)))
 
 (defun rlm-node-retitle (node text)
   "Append TEXT to the heading of NODE."
@@ -168,6 +200,8 @@ PARENT is nil for the run itself."
 
 (defun rlm-node-release (node)
   "Let go of NODE, to which nothing will be added, and of its markers."
+  (when (memq node rlm-node--unlisted)
+    (rlm-node-set node nil))
   (dolist (marker (list (rlm-node-start node) (rlm-node-drawer node)
                         (rlm-node-body node) (rlm-node-end node)))
     (set-marker marker nil))

@@ -75,7 +75,8 @@ Then move those who follow the end, and nobody else."
       (save-restriction
         (widen)
         (funcall function)
-        (rlm-node-show-rests)))
+        (rlm-node-show-rests)
+        (rlm-node-show-properties)))
     (dolist (place rlm-node-readers)
       (set-marker place nil))
     (set-buffer-modified-p nil)

@@ -161,7 +161,7 @@ The figures are seen in 80 columns.")
   (rlm-trajectory--hide-joiners)
   ;; Each of these was measured to cost redisplay time while text streams in.
   (setq-local org-src-fontify-natively nil)
-  (setq-local font-lock-fontify-region-function #'rlm-fold-fontify)
+  (rlm-fold-light-fontification)
   (when (boundp 'long-line-threshold)
     (setq-local long-line-threshold nil))
   (setq-local header-line-format '(:eval (rlm-header-line)))
