@@ -2,7 +2,7 @@
 
 A run of 500 iterations is played at 200 pieces a second: player.py takes the place of the server,
 with the server's own parts, which join small pieces and put them on the wire, and a real Emacs on
-a terminal, which has the package byte-compiled, receives and draws them as it does by default.
+a terminal, which has the package compiled, receives and draws them as it does by default.
 Promised: that keeps Emacs busy for less than 5 % of the time in all, receiving included; no block
 is longer than 16 ms outside of garbage collection; a piece costs as much in the last part as in
 the first; a transcript of 10 MB opens within a second, and what is shown in it folds within 50 ms;
@@ -49,13 +49,22 @@ NEWER = ROOT / ".cache/emacs-30/emacs"
 
 
 def compiled(home: Path, emacs: str) -> Path:
-    """Copy the package and compile it with this Emacs; return its directory."""
+    """Copy the package and compile it with this Emacs; return its directory.
+
+    Also to native code where it can, as it does by and by for whoever uses the package: while it
+    does, it is busy with that.
+    """
     place = Path(tempfile.mkdtemp(prefix="elisp-", dir=home))
     for file in (ROOT / "elisp").glob("*.el"):
         shutil.copy(file, place)
     files = [str(file) for file in sorted(place.glob("*.el"))]
     command = [emacs, "-Q", "--batch", "-L", str(place), "-f", "batch-byte-compile", *files]
     subprocess.run(command, check=True, capture_output=True)
+    native = "(when (and (fboundp 'native-comp-available-p) (native-comp-available-p))" \
+             " (mapc #'native-compile command-line-args-left))"  # fmt: skip
+    command = [emacs, "-Q", "--batch", "-L", str(place), "--eval", native, *files]
+    environment = {**os.environ, "HOME": str(home)}
+    subprocess.run(command, check=True, capture_output=True, env=environment)
     return place
 
 
