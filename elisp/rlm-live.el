@@ -182,12 +182,13 @@ Its results appear in a heading of their own, /Your code/."
   (let* ((block (or (rlm-live-block-at-point) (user-error "There is no code here")))
          (run (rlm-live--ready (rlm-live--run)))
          (node (rlm-live--node)))
-    (rlm-live--exec run (rlm-live-block-text block) node)))
+    (rlm-live--exec run (rlm-live-block-text block) node t)))
 
-(defun rlm-live--exec (run code node)
-  "Run CODE among the variables of NODE of RUN, and show where it appears."
+(defun rlm-live--exec (run code node &optional stands)
+  "Run CODE among the variables of NODE of RUN, and show where it appears.
+STANDS is that of `rlm-exec-code'."
   (rlm-code-check code)
-  (rlm-exec-code run code node)
+  (rlm-exec-code run code node stands)
   (unless (get-buffer-window (rlm-steer-show-end run) t)
     (display-buffer (rlm-steer-show-end run) '(nil (inhibit-same-window . t)))))
 

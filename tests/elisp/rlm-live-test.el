@@ -235,6 +235,28 @@
         (rlm-client-redraw buffer)
         (rlm-test-wait (lambda () (equal drawn (rlm-test-buffer-text buffer))) "redrawn")))))
 
+;; A block that can't be run still stands there; of what was written elsewhere, nothing would be left.
+(ert-deftest rlm-live-code-that-can-not-be-run-is-kept-once ()
+  (rlm-test-with-models
+      (rlm-live-test-rules (rlm-live-test-reply "context\nFINAL('done')"))
+    (let* ((buffer (rlm-live-test-ask))
+           (run (rlm-test-wait-end buffer))
+           (kill-ring nil))
+      (rlm-rpc-call 'rlm/delete (list :runId (rlm-run-id run)))
+      (switch-to-buffer buffer)
+      (dolist (keys '(("C-c C-c") ("e" "M->" "x=1" "C-c C-c")))
+        (with-current-buffer buffer
+          (rlm-live-test-go "FINAL(")
+          (let ((said (rlm-test-messages
+                        (apply #'rlm-test-keys keys)
+                        (rlm-test-wait (lambda () (seq-find (lambda (text)
+                                                              (string-match-p "\\`rlm: .*run" text))
+                                                            said))))))
+            (should (equal (and (cdr keys) '("context\nFINAL('done')\nx=1")) kill-ring))
+            (should (eq (and (cdr keys) t)
+                        (and (seq-find (lambda (text) (string-search "C-y inserts" text)) said)
+                             t)))))))))
+
 (ert-deftest rlm-live-saved-transcripts-are-live ()
   (rlm-test-with-models
       (rlm-live-test-rules (rlm-live-test-reply "context\nx = 41\nFINAL(x)"))
