@@ -293,11 +293,21 @@ Without a server, it has ended."
   (with-current-buffer buffer
     (setq rlm-client--healing t)))
 
+(defun rlm-client-host (summary)
+  "Return where the run is that SUMMARY, a plist, is about, as `rlm-server-host'.
+Without a :host, it is where the server is that is used now."
+  (if (plist-member summary :host) (plist-get summary :host) rlm-server-host))
+
+(defun rlm-client-reach (summary)
+  "Let the server be that of the run that SUMMARY, a plist, is about."
+  (rlm-rpc-use-host (rlm-client-host summary)))
+
 (defun rlm-client-open (summary)
   "Show the run that SUMMARY, a plist, is about; return its buffer."
   (let* ((id (plist-get summary :runId))
          (buffer (rlm-client-buffer id)))
     (unless buffer
+      (rlm-client-reach summary)
       (setq buffer (rlm-trajectory-create (plist-get summary :question)))
       (setf (rlm-run-id (rlm-run-in-buffer buffer)) id
             (rlm-run-host (rlm-run-in-buffer buffer)) rlm-server-host)

@@ -54,9 +54,10 @@ reference implementation)."
       (user-error "Not written"))
     (if (equal format "org")
         (rlm-export--org run file)
-      (unless (equal (file-remote-p file) rlm-server-host)
+      (unless (equal (file-remote-p file) (rlm-client-host run))
         (user-error "The server writes it, on %s; name a file there"
-                    (or rlm-server-host "this machine")))
+                    (or (rlm-client-host run) "this machine")))
+      (rlm-client-reach run)
       (rlm-rpc-ask 'rlm/export (list :runId (plist-get run :runId) :format format
                                      :path (file-local-name file))
                    (lambda (result)

@@ -169,7 +169,7 @@ Those of a child run go with it; then those of the run are offered."
         ((null (rlm-run-id run)) (user-error "This question was not asked yet"))
         ((not (equal (rlm-run-status run) "interrupted")) run)
         ((y-or-n-p "The run was cut short, and its variables are gone; let it go on? ")
-         (rlm-resume-run (list :runId (rlm-run-id run) :question (rlm-run-question run)))
+         (rlm-resume-run (rlm-run-summary run))
          (user-error "Going on; run your code when its variables are there"))
         (t (user-error "Not run"))))
 
@@ -234,8 +234,7 @@ That is nil where a run can't be forked: in a child run."
         (require 'rlm-durable)
         (let ((iteration (or own (read-number "Fork at iteration: "
                                               (max 1 (rlm-run-iterations run))))))
-          (rlm-fork-run (list :runId (rlm-run-id run) :question (rlm-run-question run))
-                        iteration :code
+          (rlm-fork-run (rlm-run-summary run) iteration :code
                         (if (and own (buffer-live-p buffer))
                             (with-current-buffer buffer
                               (rlm-live-iteration-code own block text))

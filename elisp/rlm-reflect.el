@@ -27,6 +27,7 @@
 (require 'subr-x)
 (require 'diff-mode)
 (require 'rlm)
+(require 'rlm-client)
 (require 'rlm-rpc)
 (require 'rlm-run)
 
@@ -43,6 +44,8 @@
 
 (defun rlm-reflect--mark (run good reason)
   "Mark RUN, an id, as GOOD, t, :json-false or nil, with REASON."
+  (when-let ((buffer (rlm-client-buffer run)))
+    (rlm-rpc-use-host (rlm-run-host (rlm-run-in-buffer buffer))))
   (rlm-rpc-ask
    'rlm/mark (list :runId run :good good :reason (string-trim reason))
    (lambda (_result)

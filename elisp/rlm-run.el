@@ -74,6 +74,13 @@ plists of :node, :cell, :code and :overlays.")
   "Return the run of BUFFER, or nil."
   (buffer-local-value 'rlm-run-current (or buffer (current-buffer))))
 
+(defun rlm-run-summary (run)
+  "Return RUN as lists of runs have it, a plist, which also says its host."
+  (list :runId (rlm-run-id run) :question (rlm-run-question run) :status (rlm-run-status run)
+        :rootModel (rlm-run-model run)
+        :log (and (rlm-run-log run) (file-local-name (rlm-run-log run)))
+        :host (rlm-run-host run)))
+
 (defun rlm-run-live-p (run)
   "Return non-nil if RUN has not ended, as far as is known."
   (and (member (rlm-run-status run) '("asking" "running")) t))

@@ -73,6 +73,7 @@ Where child runs are nested, it is the innermost."
   "Ask the server METHOD about RUN with PARAMS, and don't wait.
 SUCCESS gets the result; what has gone wrong is a message.  LOOSE is code
 that would be lost then, or nil."
+  (rlm-rpc-use-host (rlm-run-host run))
   (rlm-rpc-ask method (append (list :runId (rlm-run-id run)) params)
                (or success #'ignore)
                (lambda (text) (message "rlm: %s%s" text (rlm-code-keep loose)))
