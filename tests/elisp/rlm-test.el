@@ -1320,7 +1320,9 @@ machine other.example.org login apikey password other\n"))))
       (rlm-test-wait (lambda ()
                        (with-current-buffer rlm-server-log-buffer
                          (string-match-p "a word of complaint" (buffer-string)))))
-      (should-not (get-buffer "*rlm events*")))))
+      (should-not (seq-find (lambda (buffer)
+                              (string-match-p "rlm events" (buffer-name buffer)))
+                            (buffer-list))))))
 
 (ert-deftest rlm-test-a-server-that-keeps-dying-is-not-started-for-ever ()
   (rlm-test-with-odd-server '("dies")
@@ -1339,6 +1341,23 @@ machine other.example.org login apikey password other\n"))))
       (rlm-server-log (make-string 10000 ?x)))
     (with-current-buffer rlm-server-log-buffer
       (should (<= (buffer-size) rlm-server-log--size)))))
+
+;; When it is killed, none of them comes up in its place.
+(ert-deftest rlm-test-of-a-question-its-run-is-the-only-buffer-in-sight ()
+  (rlm-test-with
+    (with-temp-buffer
+      (insert "The harbour is old.\n")
+      (let* ((before (buffer-list))
+             (buffer (rlm-ask-buffer "What is old?")))
+        (rlm-test-wait-end buffer)
+        (rlm-test-wait (lambda () (get-buffer rlm-server-log-buffer)))
+        (should (equal (list (buffer-name buffer))
+                       (seq-remove (lambda (name) (string-prefix-p " " name))
+                                   (mapcar #'buffer-name
+                                           (seq-difference (buffer-list) before)))))
+        (switch-to-buffer buffer)
+        (rlm-test-keys "M-x rlm-server-show-log RET")
+        (should (get-buffer-window rlm-server-log-buffer))))))
 
 (ert-deftest rlm-test-a-window-at-the-end-of-the-log-stays-there ()
   (rlm-test-with
