@@ -226,6 +226,48 @@
                      "end of the resumed run")
       (should (equal "all is well" (rlm-run-answer (rlm-run-in-buffer buffer)))))))
 
+;; Whoever cancels then is told what has become of the run, or why nobody can tell.
+(ert-deftest rlm-runs-test-cancel-a-run-whose-server-died ()
+  (rlm-test-with-models (vector '(:role "root" :silent t))
+    (rlm-test-file "harbour.txt" "The harbour is old.\n")
+    (let* ((ask (lambda ()
+                  (let ((buffer (rlm-ask-files "Well?" (list (rlm-test-file "harbour.txt")))))
+                    (rlm-test-wait-text buffer "^\\*\\* Iteration 1")
+                    buffer)))
+           (press (lambda (buffer regexp)
+                    (rlm-test-messages
+                      (switch-to-buffer buffer)
+                      (goto-char (point-min))
+                      (rlm-test-keys "k")
+                      (rlm-test-wait (lambda ()
+                                       (seq-find (lambda (text) (string-match-p regexp text)) said))
+                                     regexp))))
+           (buffer (funcall ask))
+           (list (rlm-runs)))
+      (rlm-test-wait (lambda () (string-match-p "running" (rlm-test-buffer-text list))))
+      ;; The list does not know of it yet.
+      (signal-process (rlm-rpc-process) 9)
+      (rlm-test-wait-end buffer)
+      (funcall press list "\\`The run has ended already\\'")
+      (rlm-test-wait-text list "interrupted")
+      (with-current-buffer buffer
+        (should (equal '(user-error "The run has ended already")
+                       (should-error (rlm-test-keys "k")))))
+      ;; Nor does anybody, at that very moment.
+      (setq buffer (funcall ask))
+      (signal-process (rlm-rpc-process) 9)
+      (funcall press buffer "killed by signal 9\\|has ended already")
+      (should (equal "interrupted" (rlm-run-status (rlm-test-wait-end buffer))))
+      (setq buffer (funcall ask))
+      (signal-process (rlm-rpc-process) 9)
+      (should (kill-buffer buffer))
+      (rlm-test-wait (lambda () (null (rlm-client-live-buffers))))
+      ;; And none can be started.
+      (rlm-rpc-stop)
+      (rlm-server-forgive)
+      (setq rlm-server-command '("/no/such/server"))
+      (funcall press list "\\`rlm: /no/such/server can't be executed: correct"))))
+
 (ert-deftest rlm-runs-test-a-damaged-log-still-has-its-answer ()
   (rlm-test-with
     (let ((log (rlm-test-file "log" (concat
