@@ -75,7 +75,7 @@ plists of :node, :cell, :code and :overlays.")
   (buffer-local-value 'rlm-run-current (or buffer (current-buffer))))
 
 (defun rlm-run-summary (run)
-  "Return RUN as lists of runs have it, a plist, which also says its host."
+  "Return RUN as a plist, as the list of what ran has it, with its host."
   (list :runId (rlm-run-id run) :question (rlm-run-question run) :status (rlm-run-status run)
         :rootModel (rlm-run-model run)
         :log (and (rlm-run-log run) (file-local-name (rlm-run-log run)))
