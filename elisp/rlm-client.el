@@ -46,6 +46,9 @@
 (defvar rlm-client-live-hook nil
   "Hook run when a run may have become live.")
 
+(defvar rlm-client-end-hook nil
+  "Hook run when the connection has ended.")
+
 (defvar rlm-client-fail-functions nil
   "Hook run when a question can't be asked, with its buffer and the reason.")
 
@@ -209,6 +212,7 @@ READY is called with the server's answer before they arrive."
           (rlm-client-fail buffer (concat reason " Nothing was asked.")))
         (when (buffer-live-p buffer)
           (rlm-client-release)))))
+  (run-hooks 'rlm-client-end-hook)
   (rlm-client-watch))
 
 (defun rlm-client--end-text (run reason)

@@ -197,7 +197,9 @@ point, and you are asked what shall be different."
   "Let the user edit the code of ITERATION of RUN, and fork with it."
   (rlm-code-open
    (format "*rlm fork: %s*" (rlm-durable--short (plist-get run :question)))
-   (if (rlm-run-in-buffer) (rlm-live-iteration-code iteration) "")
+   (if-let ((buffer (rlm-client-buffer (plist-get run :runId))))
+       (with-current-buffer buffer (rlm-live-iteration-code iteration))
+     "")
    "runs it in a fork" "gives up"
    (lambda (code) (rlm-fork-run run iteration :code code))
    #'ignore))
@@ -221,8 +223,7 @@ With a prefix argument, or if STOP is non-nil, no longer watch the run."
    (let ((run (rlm-runs-here)))
      (if current-prefix-arg
          (list run nil t)
-       (list run (let ((text (read-string "Budget in dollars (empty: no limit): ")))
-                  (and (not (string-blank-p text)) (string-to-number text)))))))
+       (list run (rlm-durable--read-budget)))))
   (let ((id (plist-get run :runId)))
     (rlm-client-reach run)
     (setq rlm-rpc-notice-function #'rlm-durable--on-notice)
@@ -232,6 +233,13 @@ With a prefix argument, or if STOP is non-nil, no longer watch the run."
                    (rlm-durable--watching id (plist-get run :question) result))
                  (lambda (text) (message "rlm: %s" text)))))
 
+(defun rlm-durable--read-budget ()
+  "Read a number of dollars; return nil for none."
+  (let ((text (string-trim (read-string "Budget in dollars (empty: no limit): "))))
+    (cond ((string-empty-p text) nil)
+          ((string-match-p "\\`\\(?:[0-9]+\\.?[0-9]*\\|\\.[0-9]+\\)\\'" text) (string-to-number text))
+          (t (user-error "%s is no number of dollars; 0.50 is one" text)))))
+
 (defun rlm-durable--watching (id question result)
   "Note and tell whether the server's RESULT is that QUESTION's run ID is watched."
   (let ((watching (eq (plist-get result :watching) t)))
@@ -239,6 +247,15 @@ With a prefix argument, or if STOP is non-nil, no longer watch the run."
     (message "%s" (if watching
                       (concat "Watching " (string-join (plist-get result :places) ", "))
                     "No longer watching"))))
+
+(defun rlm-durable--unwatched ()
+  "Tell that nothing is watched any more, since the server that did so is gone."
+  (when rlm-durable--watched
+    (message "rlm: no longer watching, as the connection has ended: %s"
+             (mapconcat (lambda (run) (rlm-durable--short (cdr run))) rlm-durable--watched "; "))
+    (setq rlm-durable--watched nil)))
+
+(add-hook 'rlm-client-end-hook #'rlm-durable--unwatched)
 
 (defun rlm-durable--on-notice (method params)
   "Take PARAMS of the notification METHOD: a watched run is asked again."

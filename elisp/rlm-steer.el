@@ -49,8 +49,9 @@ STATE `live' demands one that is going on, `ended' one that has ended."
 
 (defun rlm-steer--buffer (run)
   "Return the buffer of RUN."
-  (or (seq-find (lambda (buffer) (eq run (rlm-run-in-buffer buffer))) (buffer-list))
-      (user-error "No buffer shows this run")))
+  ;; That it was drawn anew makes no other run of it.
+  (or (rlm-client-buffer (rlm-run-id run))
+      (user-error "No buffer shows this run any more; M-x rlm-open-run shows it again")))
 
 (defun rlm-steer--child (run)
   "Return the id of the live child run of RUN that point is in, or nil.
@@ -214,6 +215,7 @@ is told of it when it is asked next."
   (rlm-code-open
    "*rlm code*" "" "runs it" "drops it"
    (lambda (code)
+     (rlm-steer--buffer run)
      (rlm-exec-code run code node)
      (rlm-steer-show-end run))
    #'ignore))

@@ -204,6 +204,23 @@
         (rlm-test-wait-text new "^\\+so: of beta"))
       (with-current-buffer buffer (rlm-watch (rlm-runs-here) nil t)))))
 
+(ert-deftest rlm-durable-watching-is-said-to-end-and-its-budget-is-a-number ()
+  (rlm-test-with-models rlm-durable-test-rules
+    (let ((buffer (rlm-ask-files "What?" (list (rlm-durable-test-file "alpha\n"))))
+          (rlm-durable--watched nil))
+      (rlm-test-wait-end buffer)
+      (switch-to-buffer buffer)
+      (dolist (budget '("$5" "0,50" "-1" "much"))
+        (should (string-match-p "is no number of dollars"
+                                (cadr (should-error
+                                       (rlm-test-keys "w" (mapconcat #'string budget " ") "RET")
+                                       :type 'user-error)))))
+      (should-not rlm-durable--watched)
+      (rlm-test-keys "w" ". 5 0 RET")
+      (rlm-test-wait (lambda () rlm-durable--watched))
+      (should (member "rlm: no longer watching, as the connection has ended: What?"
+                      (rlm-test-messages (rlm-rpc-stop)))))))
+
 (ert-deftest rlm-durable-of-ten-thousand-runs-only-the-newest-are-drawn ()
   "So that Emacs has as much to do as with a few hundred.
 That it takes less than 300 ms, once the index is there, is checked only if the

@@ -168,6 +168,8 @@
             (rlm-export-run (rlm-runs--at-point) format file)
             (rlm-test-wait (lambda () (and (file-exists-p file)
                                            (string-match-p regexp (rlm-test-text file)))))))
+        ;; What was drawn for a file alone is gone.
+        (should-not (seq-filter #'rlm-run-in-buffer (buffer-list)))
         ;; By keys, the file is named after the question, in this directory.
         (setq default-directory rlm-test-directory)
         (rlm-test-keys "e m a r k d o w n RET RET")
