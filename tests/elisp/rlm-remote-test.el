@@ -231,6 +231,22 @@
       (rlm-test-wait (lambda () (equal "When do boats leave?" (rlm-run-asked run))))
       (should (equal "done" (rlm-run-status (rlm-test-wait-end buffer)))))))
 
+(ert-deftest rlm-remote-proposed-notes-are-there-and-take-no-window-away ()
+  (rlm-test-remote
+    (let ((proposal (list :changes [(:kind "Filter" :diff "+- Filter: first.\n")] :proposal "p"
+                          :good 1 :bad 0 :model "" :path (rlm-test-file "there/notes.md"))))
+      (rlm-rpc-use-host rlm-test-host)
+      (switch-to-buffer (get-buffer-create "elsewhere"))
+      ;; It comes while the user types somewhere else, where `a' accepts nothing.
+      (rlm-reflect--show proposal (get-buffer "*scratch*"))
+      (should (equal "elsewhere" (buffer-name (window-buffer))))
+      (should (get-buffer-window rlm-reflect--buffer))
+      (rlm-reflect--show proposal (window-buffer))
+      (should (equal rlm-reflect--buffer (buffer-name (window-buffer))))
+      (set-buffer rlm-reflect--buffer)
+      (rlm-test-keys "e")
+      (should (equal (rlm-test-there "there/notes.md") (buffer-file-name (window-buffer)))))))
+
 (ert-deftest rlm-remote-no-server-there-is-said ()
   (rlm-test-remote
     (setq rlm-remote-server '("rlm-server-that-is-not-there"))
