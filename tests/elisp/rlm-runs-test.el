@@ -228,6 +228,33 @@
                      "end of the resumed run")
       (should (equal "all is well" (rlm-run-answer (rlm-run-in-buffer buffer)))))))
 
+;; Such as `org-tree-to-indirect-buffer' makes.
+(ert-deftest rlm-runs-test-an-indirect-buffer-is-no-second-run ()
+  (rlm-test-with-models (vector '(:role "root" :silent t))
+    (let ((buffer (rlm-ask-files "Well?" (list (rlm-test-file "harbour.txt" "It is old.\n"))))
+          (cancelled nil)
+          clone)
+      (rlm-test-wait-text buffer "^\\*\\* Iteration 1")
+      (switch-to-buffer buffer)
+      (goto-char (point-min))
+      (search-forward "Iteration 1")
+      (rlm-test-keys "C-c C-x b")
+      (setq clone (seq-find (lambda (each) (eq buffer (buffer-base-buffer each))) (buffer-list)))
+      (should (equal (list buffer) (rlm-run-live-buffers)))
+      (should (string-match-p "rlm:1" rlm-header-mode-line))
+      ;; Drawn anew from there, it is the whole that is.
+      (switch-to-buffer clone)
+      (rlm-test-keys "g")
+      (rlm-test-wait (lambda () (not (eq (rlm-run-in-buffer buffer) (rlm-run-in-buffer clone)))))
+      (rlm-test-wait-text buffer "^\\*\\* Iteration 1")
+      (should (eq buffer (rlm-client-buffer (rlm-run-id (rlm-run-in-buffer buffer)))))
+      ;; To kill it ends nothing.
+      (let ((rlm-trajectory-cancel-function (lambda (run) (setq cancelled run))))
+        (should (kill-buffer clone)))
+      (should-not cancelled)
+      (rlm-cancel (rlm-run-in-buffer buffer))
+      (should (equal "cancelled" (rlm-run-status (rlm-test-wait-end buffer)))))))
+
 ;; Whoever cancels then is told what has become of the run, or why nobody can tell.
 (ert-deftest rlm-runs-test-cancel-a-run-whose-server-died ()
   (rlm-test-with-models (vector '(:role "root" :silent t))
@@ -263,7 +290,7 @@
       (setq buffer (funcall ask))
       (signal-process (rlm-rpc-process) 9)
       (should (kill-buffer buffer))
-      (rlm-test-wait (lambda () (null (rlm-client-live-buffers))))
+      (rlm-test-wait (lambda () (null (rlm-run-live-buffers))))
       ;; And none can be started.
       (rlm-rpc-stop)
       (rlm-server-forgive)

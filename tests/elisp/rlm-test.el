@@ -1120,7 +1120,7 @@ The events of its first question are in the variable `events'."
   (rlm-test-with
     (setq rlm-server-command '("/is/not/there"))
     (let ((buffer (rlm-client-open (list :runId "20260101-000000-abcdef" :question "odd?"))))
-      (should-not (rlm-client-live-buffers))
+      (should-not (rlm-run-live-buffers))
       (should (string-match-p "/is/not/there" (rlm-test-buffer-text buffer))))))
 
 (ert-deftest rlm-test-a-buffer-that-can-not-be-shown-gets-its-answer ()
@@ -1149,7 +1149,7 @@ The events of its first question are in the variable `events'."
             (rlm-test-wait (lambda () asked))
             (rlm-test-wait (lambda () (not (buffer-live-p buffer))))))
         (should-not (rlm-test-requests "rlm/ask"))
-        (should-not (rlm-client-live-buffers))
+        (should-not (rlm-run-live-buffers))
         (should (directory-empty-p temporary-file-directory))))))
 
 (ert-deftest rlm-test-confirmation-follows-the-option ()
@@ -1208,7 +1208,7 @@ The events of its first question are in the variable `events'."
               (rlm-ask-files "odd?" (list (rlm-test-file "some.txt")))
             ((quit error)))
           (should-not (rlm-rpc-live-p))
-          (should-not (rlm-client-live-buffers))
+          (should-not (rlm-run-live-buffers))
           (should (equal 0 rlm-client--asking)))))))
 
 (ert-deftest rlm-test-a-server-that-is-gone-at-once-is-not-waited-for ()
@@ -1236,7 +1236,7 @@ The events of its first question are in the variable `events'."
                          (kill-buffer buffer)))))))
         (rlm-stop-server))
       (should (= 1 (seq-count #'buffer-live-p (list one two three))))
-      (should-not (rlm-client-live-buffers))
+      (should-not (rlm-run-live-buffers))
       (should-not rlm-heartbeat--timer)
       (should-not (rlm-rpc-live-p))
       (should (= 1 (length (rlm-test-requests "initialize")))))))
@@ -1244,7 +1244,7 @@ The events of its first question are in the variable `events'."
 (ert-deftest rlm-test-a-run-that-is-gone-is-not-live ()
   (rlm-test-with
     (rlm-restore-open "20200101-000000-abcdef" "0.1")
-    (rlm-test-wait (lambda () (not (rlm-client-live-buffers))))
+    (rlm-test-wait (lambda () (not (rlm-run-live-buffers))))
     (should (string-match-p "There is no run"
                             (rlm-test-buffer-text (seq-find #'rlm-run-in-buffer (buffer-list)))))))
 
