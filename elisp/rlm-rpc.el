@@ -232,15 +232,10 @@ user wants none there."
                     '(:events-buffer-config (:size 0 :format short))
                   '(:events-buffer-scrollback-size 0)))))
     ;; Later versions have one all the same, which nobody wants to see.
-    (when-let ((buffer (rlm-rpc--events-buffer connection)))
-      (with-current-buffer buffer
+    (when (boundp 'jsonrpc-event-hook)
+      (with-current-buffer (jsonrpc-events-buffer connection)
         (rename-buffer " *rlm events*" t)))
     connection))
-
-(defun rlm-rpc--events-buffer (connection)
-  "Return the empty buffer that jsonrpc.el has for events of CONNECTION, or nil."
-  (and (boundp 'jsonrpc-event-hook)
-       (jsonrpc-events-buffer connection)))
 
 (defun rlm-rpc--on-notification (_connection method params)
   "Give PARAMS of a notification METHOD on, most often events."
@@ -276,7 +271,7 @@ user wants none there."
 (defun rlm-rpc--bury (connection)
   "Kill the buffers that jsonrpc.el has made for CONNECTION."
   (let ((process (jsonrpc--process connection)))
-    (dolist (buffer (list (rlm-rpc--events-buffer connection) (process-buffer process)
+    (dolist (buffer (list (jsonrpc--events-buffer connection) (process-buffer process)
                           (process-get process 'jsonrpc-stderr)))
       (when (buffer-live-p buffer)
         (let (kill-buffer-query-functions)
