@@ -81,7 +81,7 @@
     (let ((context (if items
                        (rlm-collection-context items (rlm-babel--label items))
                      (rlm-context-make (buffer-name)))))
-      (rlm-context--spooling context
+      (rlm-context-spooling context
         (setf (rlm-context-maker context)
               (lambda () (user-error "To ask it again, execute its block")))
         (pcase-dolist (`(,name . ,value) variables)

@@ -46,6 +46,9 @@
 (defvar rlm-client-live-hook nil
   "Hook run when a run may have become live.")
 
+(defvar rlm-client-end-hook nil
+  "Hook run when the connection has ended.")
+
 (defvar rlm-client-fail-functions nil
   "Hook run when a question can't be asked, with its buffer and the reason.")
 
@@ -184,23 +187,16 @@ READY is called with the server's answer before they arrive."
   (when rlm-client-context
     (rlm-context-release rlm-client-context)))
 
-(defun rlm-client-live-buffers ()
-  "Return each buffer that has a live run."
-  (seq-filter (lambda (buffer)
-                (when-let ((run (rlm-run-in-buffer buffer)))
-                  (rlm-run-live-p run)))
-              (buffer-list)))
-
 (defun rlm-client-watch ()
   "Watch the server while a run is live, and only then."
-  (rlm-heartbeat-watch (and (rlm-client-live-buffers) t)))
+  (rlm-heartbeat-watch (and (rlm-run-live-buffers) t)))
 
 (defun rlm-client--on-end (reason)
   "Tell each live run that the connection has ended, and REASON, a sentence."
   (setq rlm-client--asking 0
         rlm-client--strays nil)
   (rlm-heartbeat-watch nil)
-  (dolist (buffer (rlm-client-live-buffers))
+  (dolist (buffer (rlm-run-live-buffers))
     ;; What is called when another one ends may have killed it.
     (when (buffer-live-p buffer)
       (with-current-buffer buffer
@@ -209,6 +205,7 @@ READY is called with the server's answer before they arrive."
           (rlm-client-fail buffer (concat reason " Nothing was asked.")))
         (when (buffer-live-p buffer)
           (rlm-client-release)))))
+  (run-hooks 'rlm-client-end-hook)
   (rlm-client-watch))
 
 (defun rlm-client--end-text (run reason)
@@ -219,7 +216,7 @@ READY is called with the server's answer before they arrive."
 
 (defun rlm-client--on-silence (seconds)
   "Tell each live run of SECONDS without an answer; nil: there is one again."
-  (dolist (buffer (rlm-client-live-buffers))
+  (dolist (buffer (rlm-run-live-buffers))
     (rlm-trajectory-say
      buffer (if seconds
                 (format "no answer from the server for %.0f s (M-x rlm-restart-server)" seconds)
@@ -229,7 +226,7 @@ READY is called with the server's answer before they arrive."
 
 (defun rlm-client--exit-p ()
   "Return non-nil if Emacs may end: no run is live, or the user agrees."
-  (let ((count (length (rlm-client-live-buffers))))
+  (let ((count (length (rlm-run-live-buffers))))
     (or (zerop count)
         (rlm-rpc-shared-p)
         (yes-or-no-p (format "%s going on and would end with Emacs; end it? "
@@ -244,7 +241,7 @@ READY is called with the server's answer before they arrive."
 
 (setq rlm-rpc-event-function #'rlm-client--on-event
       rlm-rpc-end-function #'rlm-client--on-end
-      rlm-rpc-busy-function #'rlm-client-live-buffers
+      rlm-rpc-busy-function #'rlm-run-live-buffers
       rlm-heartbeat-silence-function #'rlm-client--on-silence
       rlm-trajectory-end-function #'rlm-client-watch
       rlm-trajectory-cancel-function #'rlm-client--give-up)
@@ -293,11 +290,21 @@ Without a server, it has ended."
   (with-current-buffer buffer
     (setq rlm-client--healing t)))
 
+(defun rlm-client-host (summary)
+  "Return where the run is that SUMMARY, a plist, is about, as `rlm-server-host'.
+Without a :host, it is where the server is that is used now."
+  (if (plist-member summary :host) (plist-get summary :host) rlm-server-host))
+
+(defun rlm-client-reach (summary)
+  "Let the server be that of the run that SUMMARY, a plist, is about."
+  (rlm-rpc-use-host (rlm-client-host summary)))
+
 (defun rlm-client-open (summary)
   "Show the run that SUMMARY, a plist, is about; return its buffer."
   (let* ((id (plist-get summary :runId))
          (buffer (rlm-client-buffer id)))
     (unless buffer
+      (rlm-client-reach summary)
       (setq buffer (rlm-trajectory-create (plist-get summary :question)))
       (setf (rlm-run-id (rlm-run-in-buffer buffer)) id
             (rlm-run-host (rlm-run-in-buffer buffer)) rlm-server-host)

@@ -86,8 +86,10 @@ Its buffer is gone by then.  Without code, return the empty string."
     (substitute-command-keys "  (\\[yank] inserts your code)")))
 
 (defun rlm-code--text ()
-  "Return the code of this buffer."
-  (rlm-code-check (buffer-substring-no-properties (point-min) (point-max))))
+  "Return the code of this buffer, all of it."
+  (save-restriction
+    (widen)
+    (rlm-code-check (buffer-substring-no-properties (point-min) (point-max)))))
 
 (defun rlm-code-run ()
   "Run the code of this buffer."

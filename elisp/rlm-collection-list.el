@@ -206,7 +206,7 @@ The answer is dropped if it is out of date by then."
       ;; unmeasured; what stands below the list says why.
       (ignore-error user-error
         (setf (rlm-context-sources context)
-              (list (rlm-context--source context (rlm-item-file item) nil nil)))
+              (list (rlm-context-source-of-file context (rlm-item-file item) nil nil)))
         (rlm-question-estimate context
                                (lambda (estimate)
                                  (setf (rlm-item-figures item)

@@ -103,7 +103,7 @@ text that they are now."
     (save-restriction
       (widen)
       (list :kind 'text
-            :source (list :name (rlm-context--name) :origin (rlm-context--origin)
+            :source (list :name (rlm-context-name) :origin (rlm-context-origin)
                           :firstLine (line-number-at-pos (rlm-item-beg item)))
             :text (buffer-substring-no-properties (rlm-item-beg item) (rlm-item-end item))))))
 
@@ -141,8 +141,8 @@ text that they are now."
       (with-temp-buffer
         (insert (plist-get saved :text))
         (setf (rlm-item-file item)
-              (rlm-context--spool (rlm-collection-store collection)
-                                  (point-min) (point-max)))))
+              (rlm-context-spool-region (rlm-collection-store collection)
+                                        (point-min) (point-max)))))
     item))
 
 ;;;###autoload

@@ -39,7 +39,7 @@
   (name nil :documentation "The name that it is saved under, or nil.")
   (modified nil :documentation "Non-nil if it has changed since it was saved or loaded.")
   (items nil :documentation "List of items, in the order in which they were added.")
-  (store (rlm-context--make) :documentation "Context whose spool holds the texts."))
+  (store (rlm-context-blank) :documentation "Context whose spool holds the texts."))
 
 (defvar rlm-collection-current (rlm-collection--make)
   "The collection that things are added to.")
@@ -77,9 +77,9 @@ The text is kept as it is now, whatever becomes of the buffer it is from."
     (rlm-context-check-region (point-min) (point-max))
     (rlm-item--make
      :kind 'text :why why :name name
-     :file (rlm-context--spool (rlm-collection-store rlm-collection-current)
-                               (point-min) (point-max))
-     :source (list :name (rlm-context--plain-name name)
+     :file (rlm-context-spool-region (rlm-collection-store rlm-collection-current)
+                                     (point-min) (point-max))
+     :source (list :name (rlm-context-plain-name name)
                    :origin origin :firstLine 1))))
 
 ;;;; Adding and removing
@@ -159,7 +159,7 @@ What is saved under a name stays saved."
 (defun rlm-item--freeze (item store)
   "Make ITEM, a part, a text that is kept in STORE."
   (with-current-buffer (rlm-item-buffer item)
-    (let ((source (rlm-context--part-source
+    (let ((source (rlm-context-part-source
                    store (marker-position (rlm-item-beg item))
                    (marker-position (rlm-item-end item)))))
       (set-marker (rlm-item-beg item) nil)
@@ -183,11 +183,11 @@ LABEL says what they are in a few words."
          (base (rlm-collection--base items))
          (files (rlm-collection--files items))
          (context (rlm-context-make label (or (seq-find #'file-remote-p files) "/"))))
-    (rlm-context--spooling context
+    (rlm-context-spooling context
       (setf (rlm-context-sources context)
             (mapcar (lambda (item) (rlm-item--source context item base (cdr items))) items))
       (when files
-        (rlm-context--add-unsaved context files))
+        (rlm-context-add-unsaved context files))
       (setf (rlm-context-maker context)
             (lambda () (rlm-collection-context items label))))))
 
@@ -198,11 +198,11 @@ A directory is named only AMONG-OTHERS."
     (user-error "%s is gone; remove it in the list of `rlm-context'" (rlm-item-name item)))
   (pcase (rlm-item-kind item)
     ('part (with-current-buffer (rlm-item-buffer item)
-             (rlm-context--part-source context (marker-position (rlm-item-beg item))
-                                       (marker-position (rlm-item-end item)))))
+             (rlm-context-part-source context (marker-position (rlm-item-beg item))
+                                      (marker-position (rlm-item-end item)))))
     ('text (append (list :kind "file" :path (rlm-item-file item)) (rlm-item-source item)))
-    (_ (rlm-context--source context (directory-file-name (rlm-item-file item))
-                              base among-others))))
+    (_ (rlm-context-source-of-file context (directory-file-name (rlm-item-file item))
+                                      base among-others))))
 
 (defun rlm-collection--files (items)
   "Return the files and directories of ITEMS."

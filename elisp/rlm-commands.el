@@ -31,7 +31,7 @@
 (defun rlm-live-run ()
   "Return the run that is meant: of this buffer, else the live one, else ask."
   (or (rlm-run-in-buffer)
-      (let ((buffers (rlm-client-live-buffers)))
+      (let ((buffers (rlm-run-live-buffers)))
         (cond ((null buffers) (user-error "No run is going on"))
               ((cdr buffers)
                (rlm-run-in-buffer
@@ -49,7 +49,7 @@ stopped, and the model is told so."
   (cond ((not (rlm-run-live-p run))
          (user-error "The run has ended already"))
         ((not (rlm-run-id run))
-         (dolist (buffer (rlm-client-live-buffers))
+         (dolist (buffer (rlm-run-live-buffers))
            (when (eq run (rlm-run-in-buffer buffer))
              (rlm-question-drop buffer)))
          (message "Not asked"))
@@ -72,8 +72,9 @@ Who follows the end still does."
   (interactive)
   (unless (rlm-run-in-buffer)
     (user-error "This buffer shows no run"))
-  (rlm-client-redraw (current-buffer) (unless (and rlm-trajectory-follow (eobp))
-                                        (rlm-restore-place))))
+  (rlm-client-redraw (or (buffer-base-buffer) (current-buffer))
+                     (unless (and rlm-trajectory-follow (eobp))
+                       (rlm-restore-place))))
 
 ;;;###autoload
 (defun rlm-open-run (summary)

@@ -55,20 +55,20 @@ changes of buffers that visit any of the files go along."
   (unless files
     (user-error "There are no files to ask about"))
   (let ((context (rlm-context-make label (car files))))
-    (rlm-context--spooling context
+    (rlm-context-spooling context
       (setf (rlm-context-sources context)
             (mapcar (lambda (file)
-                      (rlm-context--source context file base (and (cdr files) t)))
+                      (rlm-context-source-of-file context file base (and (cdr files) t)))
                     files))
-      (rlm-context--add-unsaved context files))
+      (rlm-context-add-unsaved context files))
     (let ((files (mapcar #'expand-file-name files)))
-      (rlm-context--made-by context (lambda (_live) (rlm-context-of-files files label base))))))
+      (rlm-context-made-by context (lambda (_live) (rlm-context-of-files files label base))))))
 
 (defun rlm-context-of-directory (directory label)
   "Return DIRECTORY as a context called LABEL."
   (rlm-context-of-files (list directory) label))
 
-(defun rlm-context--source (context file base among-others)
+(defun rlm-context-source-of-file (context file base among-others)
   "Return FILE as a source of CONTEXT, named relative to BASE.
 A directory is named only AMONG-OTHERS."
   (let* ((file (expand-file-name file))
@@ -79,8 +79,8 @@ A directory is named only AMONG-OTHERS."
            (user-error "The name of %s can't be sent: it is not valid text" file))
           ((file-directory-p file)
            (rlm-context--tree file (rlm-context-host context) (and among-others name)))
-          ((rlm-context--plain-p file (rlm-context-host context))
-           (rlm-context--file file name))
+          ((rlm-context-plain-p file (rlm-context-host context))
+           (rlm-context-file file name))
           (t (rlm-context--copied context file)))))
 
 (defun rlm-context--relative (file base)
@@ -105,7 +105,7 @@ A directory is named only AMONG-OTHERS."
   (with-temp-buffer
     (insert-file-contents file)
     (list :kind "file"
-          :path (rlm-context--spool context (point-min) (point-max))
+          :path (rlm-context-spool-region context (point-min) (point-max))
           :name (file-name-nondirectory file)
           :origin (if (equal (rlm-context-host context) (file-remote-p file))
                       file
@@ -113,7 +113,7 @@ A directory is named only AMONG-OTHERS."
 
 ;;;; Unsaved changes
 
-(defun rlm-context--add-unsaved (context files)
+(defun rlm-context-add-unsaved (context files)
   "Add to CONTEXT what is unsaved below FILES.
 A file that was never saved becomes a source, other changes overlays."
   (dolist (buffer (rlm-context--unsaved-buffers files (rlm-context-host context)))
@@ -121,7 +121,7 @@ A file that was never saved becomes a source, other changes overlays."
       (let ((file (expand-file-name buffer-file-name))
             (spool (save-restriction
                      (widen)
-                     (rlm-context--spool context (point-min) (point-max)))))
+                     (rlm-context-spool-region context (point-min) (point-max)))))
         (if (file-exists-p file)
             (push (list :path file :spool spool) (rlm-context-overlays context))
           (setf (rlm-context-sources context)

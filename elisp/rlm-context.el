@@ -31,7 +31,9 @@
 
 (declare-function project-root "project" (project))
 
-(cl-defstruct (rlm-context (:constructor rlm-context--make) (:copier nil))
+(cl-defstruct (rlm-context (:constructor rlm-context--make)
+                           (:constructor rlm-context-blank () "Return a context of nothing.")
+                           (:copier nil))
   "What a question is about."
   (label "" :documentation "What it is, in a few words.")
   (sources nil :documentation "List of sources, plists as in the protocol.")
@@ -50,7 +52,7 @@ buffer is."
 
 ;;;; Spooling
 
-(defmacro rlm-context--spooling (context &rest body)
+(defmacro rlm-context-spooling (context &rest body)
   "Return CONTEXT after evaluating BODY; if that fails, leave no spool behind."
   (declare (indent 1) (debug t))
   (let ((done (make-symbol "done")))
@@ -78,7 +80,7 @@ buffer is."
     (add-hook 'kill-emacs-hook #'rlm-context-release-all))
   (make-temp-file (expand-file-name "text-" (rlm-context-spool context))))
 
-(defun rlm-context--spool (context beg end)
+(defun rlm-context-spool-region (context beg end)
   "Write the current buffer's text from BEG to END for CONTEXT.
 Return the file's name."
   (let ((file (rlm-context--spool-file context))
@@ -99,8 +101,10 @@ Return the file's name."
       (insert text)
       (setf (rlm-context-sources context)
             (append (rlm-context-sources context)
-                    (list (list :kind "file" :name (rlm-context--plain-name name) :origin origin
-                                :path (rlm-context--spool context (point-min) (point-max)))))))))
+                    (list (list :kind "file"
+                                :path (rlm-context-spool-region context (point-min) (point-max))
+                                :name (rlm-context-plain-name name)
+                                :origin origin)))))))
 
 (defun rlm-context-release (context)
   "Delete what was spooled for CONTEXT."
@@ -113,7 +117,7 @@ Return the file's name."
   "Return what CONTEXT is, but as it is now: what was spooled may be gone."
   (funcall (rlm-context-maker context)))
 
-(defun rlm-context--made-by (context function)
+(defun rlm-context-made-by (context function)
   "Let FUNCTION, called in the current buffer, make CONTEXT anew; return it.
 Where the buffer is gone, FUNCTION is called in another one, with nil."
   (let ((buffer (current-buffer)))
@@ -141,17 +145,17 @@ Where the buffer is gone, FUNCTION is called in another one, with nil."
   "Signal an error unless the text from BEG to END can be asked about."
   (when (= beg end)
     (user-error "The region is empty"))
-  (unless (rlm-context--text-p beg end)
+  (unless (rlm-context-text-p beg end)
     (user-error "The region holds nothing but blanks")))
 
 (defun rlm-context-check-buffer ()
   "Signal an error unless the current buffer can be asked about."
-  (unless (rlm-context--text-p (point-min) (point-max))
+  (unless (rlm-context-text-p (point-min) (point-max))
     (user-error (if (buffer-narrowed-p)
                     "The visible part of the buffer is empty"
                   "The buffer is empty"))))
 
-(defun rlm-context--text-p (beg end)
+(defun rlm-context-text-p (beg end)
   "Return non-nil if there is more than blanks from BEG to END."
   (save-excursion
     (goto-char beg)
@@ -163,7 +167,7 @@ Where the buffer is gone, FUNCTION is called in another one, with nil."
   (rlm-context-check-region beg end)
   (let ((from (copy-marker beg))
         (to (copy-marker end)))
-    (rlm-context--made-by
+    (rlm-context-made-by
      (rlm-context--of-part beg end (format "region of %s" (buffer-name)))
      (lambda (live)
        (rlm-context--check-live live)
@@ -175,10 +179,10 @@ Where the buffer is gone, FUNCTION is called in another one, with nil."
   "Return the visible part of the current buffer as a context."
   (rlm-context-check-buffer)
   (let ((file (rlm-context--file-that-says-the-same)))
-    (rlm-context--made-by
+    (rlm-context-made-by
      (if file
          (let ((context (rlm-context-make (buffer-name) file)))
-           (setf (rlm-context-sources context) (list (rlm-context--file file)))
+           (setf (rlm-context-sources context) (list (rlm-context-file file)))
            context)
        (rlm-context--of-part (point-min) (point-max)
                              (format (if (buffer-narrowed-p) "visible part of %s" "%s")
@@ -190,42 +194,42 @@ Where the buffer is gone, FUNCTION is called in another one, with nil."
 (defun rlm-context--of-part (beg end label)
   "Return the text from BEG to END, spooled, as a context called LABEL."
   (let ((context (rlm-context-make label)))
-    (rlm-context--spooling context
+    (rlm-context-spooling context
       (setf (rlm-context-sources context)
-            (list (rlm-context--part-source context beg end))))))
+            (list (rlm-context-part-source context beg end))))))
 
-(defun rlm-context--part-source (context beg end)
+(defun rlm-context-part-source (context beg end)
   "Return the text from BEG to END, spooled for CONTEXT, as a source."
   (list :kind "file"
-        :path (rlm-context--spool context beg end)
-        :name (rlm-context--name)
-        :origin (rlm-context--origin (rlm-context-host context))
+        :path (rlm-context-spool-region context beg end)
+        :name (rlm-context-name)
+        :origin (rlm-context-origin (rlm-context-host context))
         :firstLine (save-restriction
                      (widen)
                      (line-number-at-pos beg))))
 
-(defun rlm-context--visited ()
+(defun rlm-context-visited ()
   "Return the name of the current buffer's file, or nil."
   (buffer-file-name (or (buffer-base-buffer) (current-buffer))))
 
-(defun rlm-context--name ()
+(defun rlm-context-name ()
   "Return what the model shall call the current buffer."
-  (let ((file (rlm-context--visited)))
+  (let ((file (rlm-context-visited)))
     (if file
         (file-name-nondirectory file)
-      (rlm-context--plain-name (buffer-name)))))
+      (rlm-context-plain-name (buffer-name)))))
 
-(defun rlm-context--plain-name (name)
+(defun rlm-context-plain-name (name)
   "Return NAME, that of a buffer or a page, such as can stand in a sentence.
 An answer names a place as NAME:LINE."
   (let ((plain (string-trim (replace-regexp-in-string "[^[:alnum:]._+-]+" "-" name)
                             "-+" "-+")))
     (if (string-empty-p plain) "buffer" plain)))
 
-(defun rlm-context--origin (&optional host)
+(defun rlm-context-origin (&optional host)
   "Return where evidence in the current buffer points to: a file or a URI.
 HOST is where the server is, nil for this machine."
-  (let ((file (rlm-context--visited)))
+  (let ((file (rlm-context-visited)))
     (if (and file (equal host (file-remote-p file)))
         (expand-file-name file)
       (concat "rlm-buffer:" (buffer-name)))))
@@ -236,17 +240,17 @@ HOST is where the server is, nil for this machine."
     (and file
          (not (buffer-modified-p))
          (not (buffer-narrowed-p))
-         (rlm-context--plain-p file (rlm-server-host-of file))
+         (rlm-context-plain-p file (rlm-server-host-of file))
          (verify-visited-file-modtime)
          (memq (coding-system-type (or buffer-file-coding-system 'undecided))
                '(utf-8 undecided))
          (expand-file-name file))))
 
-(defun rlm-context--file (file &optional name)
+(defun rlm-context-file (file &optional name)
   "Return FILE as a source called NAME."
   `(:kind "file" :path ,file ,@(when name (list :name name))))
 
-(defun rlm-context--plain-p (file &optional host)
+(defun rlm-context-plain-p (file &optional host)
   "Return non-nil if a server on HOST can read FILE as it is.
 Then it is there, and no handler has to decode it.  HOST is nil for this
 machine."

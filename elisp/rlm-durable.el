@@ -27,6 +27,7 @@
 (require 'rlm-code)
 (require 'rlm-forks)
 (require 'rlm-limits)
+(require 'rlm-models)
 (require 'rlm-run)
 (require 'rlm-rpc)
 (require 'rlm-runs)
@@ -48,6 +49,7 @@ prefix argument, and for the places if one is not there."
      (list run (when (or current-prefix-arg (equal "limit" (plist-get run :status)))
                  (rlm-durable--read-limits run t))
            (rlm-durable--read-places run))))
+  (rlm-client-reach run)
   (rlm-rpc-ask 'rlm/resume `(:runId ,(plist-get run :runId)
                                     ,@(when limits (list :limits limits))
                                     ,@(when places (list :places (vconcat places))))
@@ -68,7 +70,7 @@ prefix argument, and for the places if one is not there."
 (defun rlm-durable--read-limits (run &optional more)
   "Let the user choose a limit of RUN, a plist, and its new value.
 With MORE, the limit that has ended the run is proposed, at twice its value."
-  (pcase-let ((`(,limits . ,reason) (rlm-durable--recorded (plist-get run :log))))
+  (pcase-let ((`(,limits . ,reason) (rlm-durable--recorded (rlm-durable--log run))))
     (rlm-limits-read limits (and more reason))))
 
 (defconst rlm-durable--beginning 1000000
@@ -77,27 +79,29 @@ With MORE, the limit that has ended the run is proposed, at twice its value."
 (defun rlm-durable--read-places (run)
   "Ask where the files of RUN, a plist, are now, if one is not where it was.
 Return all their names, or nil if nothing has moved."
-  (let ((before (rlm-durable--places (plist-get run :log))))
-    (unless (seq-every-p #'rlm-durable--there-p before)
+  (let* ((before (rlm-durable--places (rlm-durable--log run)))
+         (host (rlm-client-host run))
+         (there (lambda (file) (file-exists-p (concat host file)))))
+    (unless (seq-every-p there before)
       (mapcar (lambda (file)
-                (if (rlm-durable--there-p file)
+                (if (funcall there file)
                     file
                   (file-local-name
                    (expand-file-name
                     (read-file-name (format "%s is not there; where is it now: " file)
-                                    rlm-server-host nil t)))))
+                                    host nil t)))))
               before))))
 
-(defun rlm-durable--there-p (file)
-  "Return non-nil if FILE is there, where the server is."
-  (file-exists-p (concat rlm-server-host file)))
+(defun rlm-durable--log (run)
+  "Return the name of the file that is the log of RUN, a plist."
+  (concat (rlm-client-host run) (plist-get run :log)))
 
 (defun rlm-durable--places (log)
   "Return the files and directories that the run with this LOG is about.
 Of a fork, whose log does not say so, return nil."
   (with-temp-buffer
     (let ((coding-system-for-read 'utf-8))
-      (insert-file-contents (concat rlm-server-host log) nil 0 rlm-durable--beginning))
+      (insert-file-contents log nil 0 rlm-durable--beginning))
     (goto-char (point-min))
     (forward-line)
     (narrow-to-region (point-min) (point))
@@ -111,7 +115,7 @@ Of a fork, whose log does not say so, return nil."
   "Return the limits of the run with this LOG, and why it has ended or nil."
   (with-temp-buffer
     (let ((coding-system-for-read 'utf-8))
-      (insert-file-contents (concat rlm-server-host log)))
+      (insert-file-contents log))
     (cons (plist-get (rlm-durable--last-event
                       '("runStarted" "runForked" "runResumed" "followUp" "limitsChanged"))
                      :limits)
@@ -133,6 +137,7 @@ Of a fork, whose log does not say so, return nil."
 Only sub-calls whose text has changed are paid.  The model is asked where
 the code fails.  The new run ends with what has changed in the answer."
   (interactive (list (rlm-runs-here)))
+  (rlm-client-reach run)
   (rlm-client-begin 'rlm/rerun (list :runId (plist-get run :runId)) (plist-get run :question)))
 
 ;;;; Forks
@@ -148,6 +153,7 @@ point, and you are asked what shall be different."
   (if (eq (plist-get changes :code) 'edit)
       (rlm-durable--edit run iteration)
     (let ((id (plist-get run :runId)))
+      (rlm-client-reach run)
       (rlm-client-begin 'rlm/fork `(:runId ,id :iteration ,iteration ,@changes)
                         (plist-get run :question)
                         (lambda (fork buffer)
@@ -164,15 +170,19 @@ point, and you are asked what shall be different."
     (cl-list* run iteration
               (pcase what
                 ("other code" (list :code 'edit))
-                ("another model" (list :options (list :rootModel (rlm-durable--read-model))))
+                ("another model" (list :options (list :rootModel (rlm-durable--read-model run))))
                 ("another limit" (list :options (list :limits (rlm-durable--read-limits run))))
                 ("a note" (list :note (read-string "Note for the model: ")))
                 (_ (user-error "Nothing would be different"))))))
 
-(defun rlm-durable--read-model ()
-  "Let the user choose a model."
-  (let ((models (plist-get (rlm-rpc-call 'rlm/status nil 10) :models)))
-    (completing-read "Model: " (mapcar (lambda (model) (plist-get model :name)) models) nil nil)))
+(defun rlm-durable--read-model (run)
+  "Let the user choose another root model than that of RUN, a plist."
+  (rlm-client-reach run)
+  (let* ((before (plist-get run :rootModel))
+         (model (rlm-models-read "Root model" (rlm-models-fetch) before)))
+    (when (equal model before)
+      (user-error "Nothing would be different"))
+    model))
 
 (defun rlm-durable--iteration ()
   "Return the number of the run's own iteration at point, or nil."
@@ -187,7 +197,9 @@ point, and you are asked what shall be different."
   "Let the user edit the code of ITERATION of RUN, and fork with it."
   (rlm-code-open
    (format "*rlm fork: %s*" (rlm-durable--short (plist-get run :question)))
-   (if (rlm-run-in-buffer) (rlm-live-iteration-code iteration) "")
+   (if-let ((buffer (rlm-client-buffer (plist-get run :runId))))
+       (with-current-buffer buffer (rlm-live-iteration-code iteration))
+     "")
    "runs it in a fork" "gives up"
    (lambda (code) (rlm-fork-run run iteration :code code))
    #'ignore))
@@ -211,15 +223,22 @@ With a prefix argument, or if STOP is non-nil, no longer watch the run."
    (let ((run (rlm-runs-here)))
      (if current-prefix-arg
          (list run nil t)
-       (list run (let ((text (read-string "Budget in dollars (empty: no limit): ")))
-                  (and (not (string-blank-p text)) (string-to-number text)))))))
+       (list run (rlm-durable--read-budget)))))
   (let ((id (plist-get run :runId)))
+    (rlm-client-reach run)
     (setq rlm-rpc-notice-function #'rlm-durable--on-notice)
     (rlm-rpc-ask 'rlm/watch `(:runId ,id :stop ,(if stop t :json-false)
                                      ,@(when budget (list :budget budget)))
                  (lambda (result)
                    (rlm-durable--watching id (plist-get run :question) result))
                  (lambda (text) (message "rlm: %s" text)))))
+
+(defun rlm-durable--read-budget ()
+  "Read a number of dollars; return nil for none."
+  (let ((text (string-trim (read-string "Budget in dollars (empty: no limit): "))))
+    (cond ((string-empty-p text) nil)
+          ((string-match-p "\\`\\(?:[0-9]+\\.?[0-9]*\\|\\.[0-9]+\\)\\'" text) (string-to-number text))
+          (t (user-error "%s is no number of dollars; 0.50 is one" text)))))
 
 (defun rlm-durable--watching (id question result)
   "Note and tell whether the server's RESULT is that QUESTION's run ID is watched."
@@ -228,6 +247,15 @@ With a prefix argument, or if STOP is non-nil, no longer watch the run."
     (message "%s" (if watching
                       (concat "Watching " (string-join (plist-get result :places) ", "))
                     "No longer watching"))))
+
+(defun rlm-durable--unwatched ()
+  "Tell that nothing is watched any more, since the server that did so is gone."
+  (when rlm-durable--watched
+    (message "rlm: no longer watching, as the connection has ended: %s"
+             (mapconcat (lambda (run) (rlm-durable--short (cdr run))) rlm-durable--watched "; "))
+    (setq rlm-durable--watched nil)))
+
+(add-hook 'rlm-client-end-hook #'rlm-durable--unwatched)
 
 (defun rlm-durable--on-notice (method params)
   "Take PARAMS of the notification METHOD: a watched run is asked again."

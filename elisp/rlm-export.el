@@ -54,9 +54,10 @@ reference implementation)."
       (user-error "Not written"))
     (if (equal format "org")
         (rlm-export--org run file)
-      (unless (equal (file-remote-p file) rlm-server-host)
+      (unless (equal (file-remote-p file) (rlm-client-host run))
         (user-error "The server writes it, on %s; name a file there"
-                    (or rlm-server-host "this machine")))
+                    (or (rlm-client-host run) "this machine")))
+      (rlm-client-reach run)
       (rlm-rpc-ask 'rlm/export (list :runId (plist-get run :runId) :format format
                                      :path (file-local-name file))
                    (lambda (result)
@@ -71,16 +72,27 @@ reference implementation)."
 
 (defun rlm-export--org (run file)
   "Write RUN, a plist, to FILE as it is drawn."
-  (let ((buffer (rlm-export--drawn run)))
-    (with-current-buffer buffer
-      (rlm-transcript-write file))
+  (let ((shown (rlm-client-buffer (plist-get run :runId)))
+        buffer)
+    (unwind-protect
+        (progn
+          (setq buffer (save-window-excursion (rlm-client-open run)))
+          (rlm-export--wait buffer)
+          (with-current-buffer buffer
+            (rlm-transcript-write file)))
+      ;; It was drawn for the file alone, unless it goes on.
+      (when (and (buffer-live-p buffer) (not shown)
+                 (not (rlm-run-live-p (rlm-run-in-buffer buffer))))
+        (kill-buffer buffer)))
     (message "rlm: %s written" (abbreviate-file-name file))))
 
-(defun rlm-export--drawn (run)
-  "Return the buffer of RUN, a plist, once it is drawn; \\[keyboard-quit] quits."
-  (let* ((buffer (save-window-excursion (rlm-client-open run)))
-         (state (rlm-run-in-buffer buffer))
-         (end (+ (float-time) 60)))
+(defconst rlm-export--patience 60
+  "Seconds that a run may take to be drawn.")
+
+(defun rlm-export--wait (buffer)
+  "Wait until the run of BUFFER is drawn; \\[keyboard-quit] quits."
+  (let ((state (rlm-run-in-buffer buffer))
+        (end (+ (float-time) rlm-export--patience)))
     ;; It is drawn when its first event is there and no more are awaited.
     (while (and (< (float-time) end)
                 (buffer-live-p buffer)
@@ -88,10 +100,13 @@ reference implementation)."
                     (rlm-trajectory-replaying-p buffer)))
       (accept-process-output nil 0.05)
       (rlm-trajectory-flush buffer))
+    (unless (buffer-live-p buffer)
+      (user-error "The buffer of this run was killed; nothing is written"))
     (unless (rlm-run-started state)
       (user-error "The log of this run can't be drawn"))
-    (rlm-trajectory-flush buffer)
-    buffer))
+    (when (rlm-trajectory-replaying-p buffer)
+      (user-error "The run is not drawn yet; open it, and save it with s when it is"))
+    (rlm-trajectory-flush buffer)))
 
 (provide 'rlm-export)
 ;;; rlm-export.el ends here

@@ -240,16 +240,9 @@ It takes long to find out."
     map)
   "Keys of the text in the mode line.")
 
-(defun rlm-header--live-buffers ()
-  "Return each buffer whose run is going on."
-  (seq-filter (lambda (buffer)
-                (when-let ((run (rlm-run-in-buffer buffer)))
-                  (rlm-run-live-p run)))
-              (buffer-list)))
-
 (defun rlm-header-count ()
   "Let the mode line have the count of what is going on."
-  (let* ((count (if rlm-mode-line (length (rlm-header--live-buffers)) 0))
+  (let* ((count (if rlm-mode-line (length (rlm-run-live-buffers)) 0))
          (text (unless (zerop count)
                  (propertize (format " rlm:%d" count)
                              'face 'rlm-header
@@ -273,7 +266,7 @@ It takes long to find out."
 (defun rlm-header-visit ()
   "Show the run that is going on, or the next of them."
   (interactive)
-  (let* ((live (rlm-header--live-buffers))
+  (let* ((live (rlm-run-live-buffers))
          (next (or (cadr (memq (current-buffer) live)) (car live))))
     (if next
         (pop-to-buffer next)

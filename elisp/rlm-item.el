@@ -62,10 +62,10 @@ after it belongs to it only if it GROWS."
   "Return the current buffer, or its visible part, as an item there for WHY.
 It is the buffer's file, if it has one that can be read as it is."
   (rlm-context-check-buffer)
-  (let ((file (rlm-context--visited)))
+  (let ((file (rlm-context-visited)))
     (cond ((buffer-narrowed-p)
            (rlm-item-of-part (point-min) (point-max) (concat why ", narrowed") t))
-          ((and file (rlm-context--plain-p file (rlm-server-host-of file)))
+          ((and file (rlm-context-plain-p file (rlm-server-host-of file)))
            (rlm-item-of-file file why))
           (t (rlm-item-of-part (point-min) (point-max) why t)))))
 
@@ -75,7 +75,7 @@ It is the buffer's file, if it has one that can be read as it is."
                       (with-current-buffer buffer
                         (save-restriction
                           (widen)
-                          (and (rlm-context--text-p (point-min) (point-max))
+                          (and (rlm-context-text-p (point-min) (point-max))
                                (rlm-item-of-buffer why)))))
                     buffers)))
 

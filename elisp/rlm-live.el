@@ -25,6 +25,7 @@
 
 (require 'cl-lib)
 (require 'org)
+(require 'seq)
 (require 'subr-x)
 (require 'rlm-client)
 (require 'rlm-code)
@@ -107,27 +108,20 @@ Those in whose place an edited one ran don't."
 (defun rlm-live-iteration-blocks (iteration)
   "Return the blocks of code of the run's own ITERATION, in their order."
   (save-excursion
-    (goto-char (point-min))
-    (when (re-search-forward (format "^\\*\\* Iteration %d\\>" iteration) nil t)
-      (forward-line)
-      (rlm-live--blocks (save-excursion (outline-next-heading) (point))))))
+    (save-restriction
+      (widen)
+      (goto-char (point-min))
+      (when (re-search-forward (format "^\\*\\* Iteration %d\\>" iteration) nil t)
+        (forward-line)
+        (rlm-live--blocks (save-excursion (outline-next-heading) (point)))))))
 
-(defun rlm-live-iteration-code (iteration &optional block text)
+(defun rlm-live-iteration-code (iteration &optional number text)
   "Return the code that the model wrote in the run's own ITERATION.
-If one of its blocks is BLOCK, TEXT stands in its place; otherwise, if there
-is a BLOCK, the code is TEXT alone."
-  (let ((blocks (rlm-live-iteration-blocks iteration)))
-    (if (and block (not (seq-find (lambda (each) (rlm-live--same-p each block)) blocks)))
-        text
-      (mapconcat (lambda (each)
-                   (if (and block (rlm-live--same-p each block))
-                       (concat (string-trim-right text "\n+") "\n")
-                     (rlm-live-block-text each)))
-                 blocks "\n"))))
-
-(defun rlm-live--same-p (one two)
-  "Return non-nil if ONE and TWO are the same block."
-  (= (rlm-live-block-start one) (rlm-live-block-start two)))
+With NUMBER, TEXT stands in the place of that block of it, counted from 0."
+  (let ((codes (mapcar #'rlm-live-block-text (rlm-live-iteration-blocks iteration))))
+    (when number
+      (setf (nth number codes) (concat (string-trim-right text "\n+") "\n")))
+    (string-join codes "\n")))
 
 ;;;; Where a block runs
 
@@ -169,7 +163,7 @@ Those of a child run go with it; then those of the run are offered."
         ((null (rlm-run-id run)) (user-error "This question was not asked yet"))
         ((not (equal (rlm-run-status run) "interrupted")) run)
         ((y-or-n-p "The run was cut short, and its variables are gone; let it go on? ")
-         (rlm-resume-run (list :runId (rlm-run-id run) :question (rlm-run-question run)))
+         (rlm-resume-run (rlm-run-summary run))
          (user-error "Going on; run your code when its variables are there"))
         (t (user-error "Not run"))))
 
@@ -182,14 +176,16 @@ Its results appear in a heading of their own, /Your code/."
   (let* ((block (or (rlm-live-block-at-point) (user-error "There is no code here")))
          (run (rlm-live--ready (rlm-live--run)))
          (node (rlm-live--node)))
-    (rlm-live--exec run (rlm-live-block-text block) node)))
+    (rlm-live--exec run (rlm-live-block-text block) node t)))
 
-(defun rlm-live--exec (run code node)
-  "Run CODE among the variables of NODE of RUN, and show where it appears."
+(defun rlm-live--exec (run code node &optional stands)
+  "Run CODE among the variables of NODE of RUN, and show where it appears.
+STANDS is that of `rlm-exec-code'."
   (rlm-code-check code)
-  (rlm-exec-code run code node)
-  (unless (get-buffer-window (rlm-steer-show-end run) t)
-    (display-buffer (rlm-steer-show-end run) '(nil (inhibit-same-window . t)))))
+  (let ((buffer (rlm-steer-show-end run)))
+    (rlm-exec-code run code node stands)
+    (unless (get-buffer-window buffer t)
+      (display-buffer buffer '(nil (inhibit-same-window . t))))))
 
 (defun rlm-live-edit ()
   "Edit code: what waits for you, or else the code block at point.
@@ -228,16 +224,21 @@ That is nil where a run can't be forked: in a child run."
            (own (save-excursion
                   (and (rlm-live--heading "Iteration [0-9]")
                        (looking-at "\\*\\* Iteration \\([0-9]+\\)")
-                       (string-to-number (match-string 1))))))
+                       (string-to-number (match-string 1)))))
+           ;; Its place changes when something is drawn above it meanwhile, its number doesn't.
+           (number (and own
+                        (seq-position (rlm-live-iteration-blocks own) block
+                                      (lambda (one two)
+                                        (= (rlm-live-block-start one)
+                                           (rlm-live-block-start two)))))))
       (lambda (text)
         (require 'rlm-durable)
         (let ((iteration (or own (read-number "Fork at iteration: "
                                               (max 1 (rlm-run-iterations run))))))
-          (rlm-fork-run (list :runId (rlm-run-id run) :question (rlm-run-question run))
-                        iteration :code
-                        (if (and own (buffer-live-p buffer))
+          (rlm-fork-run (rlm-run-summary run) iteration :code
+                        (if (and number (buffer-live-p buffer))
                             (with-current-buffer buffer
-                              (rlm-live-iteration-code own block text))
+                              (rlm-live-iteration-code own number text))
                           text)))))))
 
 ;;;; C-c C-c

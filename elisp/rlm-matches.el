@@ -104,7 +104,7 @@ Why they are there says how often; ONE and MANY are the nouns for it."
 (defun rlm-matches--buffer-place (buffer)
   "Return the file that BUFFER visits, if it can be read as it is, else BUFFER."
   (let ((file (buffer-file-name buffer)))
-    (if (and file (rlm-context--plain-p file)) (expand-file-name file) buffer)))
+    (if (and file (rlm-context-plain-p file)) (expand-file-name file) buffer)))
 
 (defun rlm-add-compilation ()
   "Return the output of a compilation, and the files that it names."

@@ -81,11 +81,14 @@ In Org, of which Org's tables are made too, it stays a link."
                          :store #'rlm-ol-store
                          :complete #'rlm-ol-complete)
 
-(defun rlm-ol-forget-lines (tree backend _info)
+(defun rlm-ol-forget-lines (tree backend info)
   "Let the links of evidence in TREE, an export's to BACKEND, name files alone.
 For HTML, Org looks in the file for the number of the line as for any words,
-and gives the export up where they are not there.  The description has it."
-  (when (org-export-derived-backend-p backend 'html)
+and gives the export up where they are not there.  The description has it.
+That is for what INFO says is a transcript, and for what links to a run."
+  (when (and (org-export-derived-backend-p backend 'html)
+             (or (member "rlm" (plist-get info :filetags))
+                 (rlm-ol--mentions-run-p tree)))
     (org-element-map tree 'link
       (lambda (link)
         (let ((line (org-element-property :search-option link))
@@ -95,6 +98,14 @@ and gives the export up where they are not there.  The description has it."
             (org-element-put-property link :search-option nil))))))
   tree)
 
+(defun rlm-ol--mentions-run-p (tree)
+  "Return non-nil if there is a link to a run in TREE."
+  (org-element-map tree 'link
+    (lambda (link) (equal "rlm" (org-element-property :type link)))
+    nil t))
+
+;; Org calls what is on this hook before it looks at a link; to have it on the hook
+;; in some buffers alone, one would have to know which, when a file is visited.
 (add-hook 'org-export-filter-parse-tree-functions #'rlm-ol-forget-lines)
 
 (provide 'rlm-ol)

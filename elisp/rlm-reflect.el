@@ -27,6 +27,7 @@
 (require 'subr-x)
 (require 'diff-mode)
 (require 'rlm)
+(require 'rlm-client)
 (require 'rlm-rpc)
 (require 'rlm-run)
 
@@ -43,6 +44,8 @@
 
 (defun rlm-reflect--mark (run good reason)
   "Mark RUN, an id, as GOOD, t, :json-false or nil, with REASON."
+  (when-let ((buffer (rlm-client-buffer run)))
+    (rlm-rpc-use-host (rlm-run-host (rlm-run-in-buffer buffer))))
   (rlm-rpc-ask
    'rlm/mark (list :runId run :good good :reason (string-trim reason))
    (lambda (_result)
@@ -112,13 +115,15 @@ and where that is the embedded one, by counting.  Nothing is changed before
 you accept it."
   (interactive)
   (message "Reflecting...")
-  (rlm-rpc-ask 'rlm/reflect (and model (list :model model))
-               #'rlm-reflect--show
-               (lambda (text) (message "rlm: %s" text))
-               'never))
+  (let ((here (window-buffer)))
+    (rlm-rpc-ask 'rlm/reflect (and model (list :model model))
+                 (lambda (proposal) (rlm-reflect--show proposal here))
+                 (lambda (text) (message "rlm: %s" text))
+                 'never)))
 
-(defun rlm-reflect--show (proposal)
-  "Show PROPOSAL, the server's answer."
+(defun rlm-reflect--show (proposal here)
+  "Show PROPOSAL, the server's answer.
+Its window is selected only for who is still where it was asked for: HERE."
   (if (seq-empty-p (plist-get proposal :changes))
       (message "Nothing to change: %s" (rlm-reflect--figures proposal))
     (with-current-buffer (get-buffer-create rlm-reflect--buffer)
@@ -128,7 +133,9 @@ you accept it."
       (rlm-reflect--draw)
       (goto-char (point-min))
       (rlm-reflect-next 1)
-      (pop-to-buffer (current-buffer))
+      (if (eq here (window-buffer))
+          (pop-to-buffer (current-buffer))
+        (display-buffer (current-buffer)))
       (message "a accepts the change at point, C-c C-c makes those that are accepted"))))
 
 (defun rlm-reflect--figures (proposal)
@@ -143,7 +150,7 @@ you accept it."
         (here (point)))
     (erase-buffer)
     (insert "# " (rlm-reflect--figures rlm-reflect--proposal) "\n"
-            "# " (abbreviate-file-name (plist-get rlm-reflect--proposal :path)) "\n")
+            "# " (abbreviate-file-name (rlm-reflect--path rlm-reflect--proposal)) "\n")
     (seq-do-indexed #'rlm-reflect--draw-change (plist-get rlm-reflect--proposal :changes))
     (goto-char (min here (point-max)))))
 
@@ -204,13 +211,17 @@ you accept it."
        (when (buffer-live-p buffer)
          (kill-buffer buffer))
        (message "%s in %s" (rlm-figure-count (plist-get result :accepted) "change")
-                (abbreviate-file-name (plist-get result :path))))
+                (abbreviate-file-name (rlm-reflect--path result))))
      (lambda (text) (message "rlm: %s" text)))))
 
 (defun rlm-reflect-edit ()
   "Visit the file of the notes."
   (interactive nil rlm-reflect-mode)
-  (find-file-other-window (plist-get rlm-reflect--proposal :path)))
+  (find-file-other-window (rlm-reflect--path rlm-reflect--proposal)))
+
+(defun rlm-reflect--path (answer)
+  "Return the name of the file of notes that ANSWER, the server's, is about."
+  (concat rlm-server-host (plist-get answer :path)))
 
 (provide 'rlm-reflect)
 ;;; rlm-reflect.el ends here

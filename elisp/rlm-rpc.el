@@ -221,15 +221,21 @@ user wants none there."
 
 (defun rlm-rpc--make-connection ()
   "Return a new connection."
-  (apply #'make-instance 'jsonrpc-process-connection
-         :name "rlm"
-         :process #'rlm-server-start
-         :notification-dispatcher #'rlm-rpc--on-notification
-         :on-shutdown #'rlm-rpc--on-shutdown
-         ;; The events buffer costs twenty times the rest, and would hold keys.
-         (if (boundp 'jsonrpc-event-hook)
-             '(:events-buffer-config (:size 0 :format short))
-           '(:events-buffer-scrollback-size 0))))
+  (let ((connection
+         (apply #'make-instance 'jsonrpc-process-connection
+                :name "rlm"
+                :process #'rlm-server-start
+                :notification-dispatcher #'rlm-rpc--on-notification
+                :on-shutdown #'rlm-rpc--on-shutdown
+                ;; The events buffer costs twenty times the rest, and would hold keys.
+                (if (boundp 'jsonrpc-event-hook)
+                    '(:events-buffer-config (:size 0 :format short))
+                  '(:events-buffer-scrollback-size 0)))))
+    ;; Later versions have one all the same, which nobody wants to see.
+    (when (boundp 'jsonrpc-event-hook)
+      (with-current-buffer (jsonrpc-events-buffer connection)
+        (rename-buffer " *rlm events*" t)))
+    connection))
 
 (defun rlm-rpc--on-notification (_connection method params)
   "Give PARAMS of a notification METHOD on, most often events."
@@ -265,7 +271,7 @@ user wants none there."
 (defun rlm-rpc--bury (connection)
   "Kill the buffers that jsonrpc.el has made for CONNECTION."
   (let ((process (jsonrpc--process connection)))
-    (dolist (buffer (list (get-buffer "*rlm events*") (process-buffer process)
+    (dolist (buffer (list (jsonrpc--events-buffer connection) (process-buffer process)
                           (process-get process 'jsonrpc-stderr)))
       (when (buffer-live-p buffer)
         (let (kill-buffer-query-functions)

@@ -21,6 +21,7 @@
 ;;; Code:
 
 (require 'cl-lib)
+(require 'seq)
 (require 'subr-x)
 
 ;;;; The run
@@ -74,9 +75,23 @@ plists of :node, :cell, :code and :overlays.")
   "Return the run of BUFFER, or nil."
   (buffer-local-value 'rlm-run-current (or buffer (current-buffer))))
 
+(defun rlm-run-summary (run)
+  "Return RUN as a plist, as the list of what ran has it, with its host."
+  (list :runId (rlm-run-id run) :question (rlm-run-question run) :status (rlm-run-status run)
+        :rootModel (rlm-run-model run)
+        :log (and (rlm-run-log run) (file-local-name (rlm-run-log run)))
+        :host (rlm-run-host run)))
+
 (defun rlm-run-live-p (run)
   "Return non-nil if RUN has not ended, as far as is known."
   (and (member (rlm-run-status run) '("asking" "running")) t))
+
+(defun rlm-run-live-buffers ()
+  "Return each buffer whose run is going on, but no indirect ones of it."
+  (seq-filter (lambda (buffer)
+                (let ((run (rlm-run-in-buffer buffer)))
+                  (and run (rlm-run-live-p run) (not (buffer-base-buffer buffer)))))
+              (buffer-list)))
 
 (defun rlm-run-waiting-cell (run node cell)
   "Return what waits in RUN for approval as CELL of NODE, or nil."

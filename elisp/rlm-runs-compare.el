@@ -22,9 +22,9 @@
 
 (require 'seq)
 (require 'subr-x)
+(require 'rlm-client)
 (require 'rlm-run)
 (require 'rlm-runs)
-(require 'rlm-server)
 (require 'rlm-table)
 
 (declare-function ediff-buffers "ediff" (buffer-a buffer-b &optional startup-hooks job-name))
@@ -53,7 +53,7 @@ one in this line.  With a prefix argument, DIFFERENCES, compare them by Ediff."
     (let ((inhibit-read-only t))
       (erase-buffer)
       (insert (rlm-runs-compare--facts run) "\n"
-              (rlm-runs-compare--answer (concat rlm-server-host (plist-get run :log))) "\n"))
+              (rlm-runs-compare--answer (concat (rlm-client-host run) (plist-get run :log))) "\n"))
     (special-mode)
     (setq truncate-lines nil word-wrap t)
     (goto-char (point-min))

@@ -38,6 +38,9 @@
 (defconst rlm-runs--buffer "*rlm runs*"
   "Name of the buffer with the list.")
 
+(defvar-local rlm-runs--host nil
+  "Where the runs of this list are, as `rlm-server-host'.")
+
 ;;;; The list
 
 (defvar rlm-runs-mode-map
@@ -91,6 +94,7 @@ The list follows the live ones while it is visible."
 (defun rlm-runs--rows (answer)
   "Return a row for each run of ANSWER, the server's."
   (setq rlm-runs--summaries (append (plist-get answer :runs) nil)
+        rlm-runs--host rlm-server-host
         rlm-runs--total (or (plist-get answer :total) (length rlm-runs--summaries))
         mode-line-process (rlm-runs--mode-line))
   (mapcar #'rlm-runs--row rlm-runs--summaries))
@@ -154,7 +158,9 @@ The list follows the live ones while it is visible."
 
 (defun rlm-runs--summary (id)
   "Return the run ID of this list, a plist."
-  (seq-find (lambda (run) (equal id (plist-get run :runId))) rlm-runs--summaries))
+  (when-let ((run (seq-find (lambda (run) (equal id (plist-get run :runId)))
+                            rlm-runs--summaries)))
+    (append run (list :host rlm-runs--host))))
 
 (defun rlm-runs--at-point ()
   "Return the run in this line, a plist."
@@ -186,15 +192,11 @@ The list follows the live ones while it is visible."
   (rlm-table-refresh))
 
 (defun rlm-runs-here ()
-  "Return the run that is meant here, a plist: in a list, in its buffer, or chosen."
+  "Return the run that is meant here, a plist: in a list, in its buffer, or chosen.
+It may be of another server than is used now; see `rlm-client-reach'."
   (cond ((derived-mode-p 'rlm-runs-mode) (rlm-runs--at-point))
         ((and (rlm-run-in-buffer) (rlm-run-id (rlm-run-in-buffer)))
-         (let ((run (rlm-run-in-buffer)))
-           ;; As a list has it, which is that of the server where the run is.
-           (rlm-rpc-use-host (rlm-run-host run))
-           (list :runId (rlm-run-id run) :question (rlm-run-question run)
-                 :status (rlm-run-status run)
-                 :log (and (rlm-run-log run) (file-local-name (rlm-run-log run))))))
+         (rlm-run-summary (rlm-run-in-buffer)))
         (t (rlm-read-run))))
 
 ;;;###autoload
@@ -212,6 +214,8 @@ Interactively, these are the marked ones, else the one in this line."
                                      (plist-get (car runs) :question) 60 nil nil t))))
        (user-error "Nothing is deleted"))
      (list runs)))
+  (when chosen
+    (rlm-client-reach (car chosen)))
   ;; A run that is the beginning of a fork can go after that alone.
   (rlm-runs--delete (seq-sort-by (lambda (run) (or (plist-get run :started) 0)) #'> chosen) 0 0 nil))
 

@@ -23,17 +23,23 @@
 (require 'seq)
 (require 'subr-x)
 
-(defconst rlm-server-log-buffer "*rlm log*"
-  "Name of the buffer with what the server writes to its standard error.")
+(defconst rlm-server-log-buffer " *rlm log*"
+  "Name of the buffer with what the server writes to its standard error.
+By the space Emacs knows that nobody wants to see it who has not asked for it.")
 
 (defconst rlm-server-log--size 200000
   "Most characters kept of the server's log.")
 
 (defun rlm-server-log-pipe ()
   "Return a process that takes what the server writes to its standard error."
-  (make-pipe-process :name "rlm log" :noquery t :coding 'utf-8-unix :buffer nil
-                     :filter (lambda (_process text) (rlm-server-log text))
-                     :sentinel #'ignore))
+  ;; Without a buffer, Emacs would make one that is called as the process.
+  (let* ((buffer (generate-new-buffer " *rlm log pipe*"))
+         (pipe (make-pipe-process :name "rlm log" :noquery t :coding 'utf-8-unix :buffer buffer
+                                  :filter (lambda (_process text) (rlm-server-log text))
+                                  :sentinel #'ignore)))
+    (set-process-buffer pipe nil)
+    (kill-buffer buffer)
+    pipe))
 
 (defun rlm-server-log (text)
   "Append TEXT to the server's log, which never grows beyond its bound."

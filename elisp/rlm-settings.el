@@ -168,7 +168,7 @@ These are symbols: region, marked, collection, project, buffer and files."
                    'marked)
               (and (not (rlm-collection-empty-p)) 'collection)
               (and (not (eq (rlm-settings-place) t)) 'project)
-              (and (rlm-context--text-p (point-min) (point-max))
+              (and (rlm-context-text-p (point-min) (point-max))
                    (not (derived-mode-p 'dired-mode))
                    'buffer)
               'files)))

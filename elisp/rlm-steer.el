@@ -49,8 +49,9 @@ STATE `live' demands one that is going on, `ended' one that has ended."
 
 (defun rlm-steer--buffer (run)
   "Return the buffer of RUN."
-  (or (seq-find (lambda (buffer) (eq run (rlm-run-in-buffer buffer))) (buffer-list))
-      (user-error "No buffer shows this run")))
+  ;; That it was drawn anew makes no other run of it.
+  (or (rlm-client-buffer (rlm-run-id run))
+      (user-error "No buffer shows this run any more; M-x rlm-open-run shows it again")))
 
 (defun rlm-steer--child (run)
   "Return the id of the live child run of RUN that point is in, or nil.
@@ -69,13 +70,14 @@ Where child runs are nested, it is the innermost."
   "Return the id of the child run of RUN that point is in, or of RUN itself."
   (or (rlm-steer--child run) "0"))
 
-(defun rlm-steer--tell (method run params &optional success)
+(defun rlm-steer--tell (method run params &optional success loose)
   "Ask the server METHOD about RUN with PARAMS, and don't wait.
-SUCCESS gets the result; what has gone wrong is a message."
+SUCCESS gets the result; what has gone wrong is a message.  LOOSE is code
+that would be lost then, or nil."
+  (rlm-rpc-use-host (rlm-run-host run))
   (rlm-rpc-ask method (append (list :runId (rlm-run-id run)) params)
                (or success #'ignore)
-               (lambda (text)
-                 (message "rlm: %s%s" text (rlm-code-keep (plist-get params :code))))
+               (lambda (text) (message "rlm: %s%s" text (rlm-code-keep loose)))
                'never))
 
 ;;;; Further questions, notes, pauses
@@ -163,7 +165,8 @@ That is the one at point, else the one that has waited longest."
                    (lambda (result)
                      (unless (eq (plist-get result :accepted) t)
                        (message "That code does not wait any more%s"
-                                (rlm-code-keep (plist-get decision :code)))))))
+                                (rlm-code-keep (plist-get decision :code)))))
+                   (plist-get decision :code)))
 
 (defun rlm-approve (run wait &optional all)
   "Let WAIT, code of RUN, run: the one at point, else the one that waits longest.
@@ -212,18 +215,21 @@ is told of it when it is asked next."
   (rlm-code-open
    "*rlm code*" "" "runs it" "drops it"
    (lambda (code)
+     (rlm-steer--buffer run)
      (rlm-exec-code run code node)
      (rlm-steer-show-end run))
    #'ignore))
 
-(defun rlm-exec-code (run code &optional node)
+(defun rlm-exec-code (run code &optional node stands)
   "Run CODE in the namespace of RUN, or of its child run NODE.
-What it prints is shown in the buffer of RUN."
+What it prints is shown in the buffer of RUN.  Code that can't be run goes to
+the kill ring, unless STANDS says that it still stands in a buffer."
   (rlm-steer--tell 'rlm/exec run (list :code code :node (or node "0"))
                    (lambda (result)
                      (unless (equal (plist-get result :status) "ok")
                        (message "Your code: %s, %s" (plist-get result :status)
-                                (plist-get result :error))))))
+                                (plist-get result :error))))
+                   (unless stands code)))
 
 (provide 'rlm-steer)
 ;;; rlm-steer.el ends here

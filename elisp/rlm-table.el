@@ -171,7 +171,7 @@ ROWS are as in `tabulated-list-entries'."
                      (with-current-buffer buffer
                        (and rlm-table-live-function
                             (get-buffer-window buffer 'visible)
-                            (or (rlm-client-live-buffers) (funcall rlm-table-live-function)))))
+                            (or (rlm-run-live-buffers) (funcall rlm-table-live-function)))))
                    (buffer-list))))
 
 (defun rlm-table-follow ()

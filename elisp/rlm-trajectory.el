@@ -187,7 +187,8 @@ The figures are seen in 80 columns.")
 (defun rlm-trajectory--kill-p ()
   "Return non-nil if this buffer may be killed; a live run is cancelled then."
   (let ((run rlm-run-current))
-    (cond ((not (and run (rlm-run-id run) (rlm-run-live-p run))) t)
+    (cond ((buffer-base-buffer) t)      ; it shows a part of another one
+          ((not (and run (rlm-run-id run) (rlm-run-live-p run))) t)
           ((or noninteractive (yes-or-no-p "This run is going on; cancel it? "))
            (funcall rlm-trajectory-cancel-function run)
            t))))

@@ -63,6 +63,7 @@ there shows one of them whole.  While code runs, they can't be seen."
   (interactive
    (let ((run (rlm-steer--run)))
      (list run (rlm-steer--node run))))
+  (rlm-rpc-use-host (rlm-run-host run))
   (let ((of (list (rlm-run-id run) (or node "0"))))
     (with-current-buffer (get-buffer-create "*rlm variables*")
       (unless (derived-mode-p 'rlm-variables-mode)

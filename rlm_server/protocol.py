@@ -727,7 +727,8 @@ class ForkParams(Strict):
     iteration: Annotated[int, msgspec.Meta(ge=1)]
     """The first that is the new run's own."""
     code: str | None = None
-    """Runs in that iteration in place of what the model wrote; null: the model is asked."""
+    """Runs in that iteration in place of what the model wrote, and waits for no approval; null:
+    the model is asked."""
     options: AskOptions = msgspec.field(default_factory=AskOptions)
     """What is given takes the place of the parent's; limits count what was used before."""
     note: str = ""

@@ -47,7 +47,7 @@ INIT = """
 (defun pid () (interactive)
   (write-region (format "%d" (process-id (rlm-rpc-process))) nil "~/pid" nil 'silent))
 (defun nothing-is-left () (interactive)
-  (message "left: %S %S %S" (rlm-client-live-buffers) rlm-context--spools rlm-client--asking))
+  (message "left: %S %S %S" (rlm-run-live-buffers) rlm-context--spools rlm-client--asking))
 """
 
 

@@ -313,7 +313,9 @@ class Loop:
         return result
 
     def _decided(self, node: str, number: int) -> Decision | None:
-        """What the record says that a person has decided about a cell, if it has the cell."""
+        """What a person has decided already about a cell: by the record, or by writing it."""
+        if (program := self._calls.program) and program.by_person(node):
+            return APPROVED
         if (replay := self._calls.replay) is None:
             return None
         if done := replay.rejected(node, number):

@@ -46,6 +46,10 @@ class Program:
         """The reply for an iteration; None where the model has to be asked."""
         return self._replies.get(node)
 
+    def by_person(self, node: str) -> bool:
+        """Whether a person has written the code of an iteration."""
+        return self._record is None and node in self._replies
+
     def doubt(self, node: str, code: list[str]) -> str:
         """Why a given reply can't be taken, if it can't: then no later one is given either."""
         if self._changed and any(answers_by_hand(cell) for cell in code):

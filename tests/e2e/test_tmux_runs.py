@@ -70,10 +70,7 @@ async def test_every_key_for_one_run(terminal: Terminal) -> None:
     ]
 
     async def to_the_list() -> None:
-        terminal.keys("C-x", "1", "C-x", "b")
-        await terminal.shows("^Switch to buffer")
-        terminal.type("*rlm runs*")
-        terminal.keys("Enter", "M-<", "g")
+        terminal.keys("C-c", "r", "R", "C-x", "1", "M-<", "g")
         await terminal.shows(r"\(rlm runs \d\)")
 
     async with models(terminal, [Reply(first), held, *map(Reply, rest)]):

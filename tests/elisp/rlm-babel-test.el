@@ -434,7 +434,7 @@ Well?
 Well?
 #+end_src\n"
       (should (string-match-p "No answer: " (org-export-as 'ascii)))
-      (rlm-test-wait (lambda () (null (rlm-client-live-buffers)))))))
+      (rlm-test-wait (lambda () (null (rlm-run-live-buffers)))))))
 
 (ert-deftest rlm-babel-what-was-never-asked-is-not-waited-for-either ()
   (rlm-test-with
@@ -443,14 +443,14 @@ Well?
     (rlm-test-babel "#+begin_src rlm :context harbour.txt :timeout 0.2\nWell?\n#+end_src\n"
       (org-babel-execute-src-block)
       (should (string-match-p "No answer: There was none within 0.2 seconds" (buffer-string)))
-      (should-not (rlm-client-live-buffers)))))
+      (should-not (rlm-run-live-buffers)))))
 
 (ert-deftest rlm-babel-a-run-that-is-killed-is-not-waited-for ()
   (rlm-test-with-odd-server '("deaf")
     (rlm-test-babel rlm-test-block
       (let ((timer (run-at-time 0 0.01
                                 (lambda ()
-                                  (dolist (buffer (rlm-client-live-buffers))
+                                  (dolist (buffer (rlm-run-live-buffers))
                                     (when (rlm-run-id (rlm-run-in-buffer buffer))
                                       (kill-buffer buffer)))))))
         (unwind-protect
@@ -467,7 +467,7 @@ Well?
                                   (progn (org-babel-execute-src-block) 'answered)
                                 (quit 'quit))))
           (cancel-timer timer)))
-      (rlm-test-wait (lambda () (null (rlm-client-live-buffers)))
+      (rlm-test-wait (lambda () (null (rlm-run-live-buffers)))
                      "the end of a run whose block was quit")
       (should-not (string-match-p "RESULTS" (buffer-string))))))
 

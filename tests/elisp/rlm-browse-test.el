@@ -219,6 +219,24 @@
           ;; What the code had printed, and nothing is run for it.
           (should (string-match-p "^1234000$" text)))))))
 
+;; A part of a transcript too; but the links of others are Org's business.
+(ert-deftest rlm-browse-test-links-to-lines-of-others-stay-as-they-are ()
+  (require 'ox-html)
+  (rlm-test-with
+    (rlm-test-file "other.org" "* Top\n\n<<12>> The place.\n")
+    (let* ((line "[[file:other.org::12][other.org:12]]")
+           (export (lambda (text)
+                     (with-temp-buffer
+                       (org-mode)
+                       (insert text)
+                       (org-export-as 'html (eq ?# (aref text 0)) nil t))))
+           (plain "href=\"other\\.html\">other\\.org:12</a>"))
+      (should (string-match-p "href=\"other\\.html#[a-z0-9]+\">other\\.org:12</a>"
+                              (funcall export line)))
+      (should (string-match-p plain (funcall export (concat line " [[rlm:1-2][Why?]]"))))
+      (should (string-match-p plain (funcall export (concat "#+filetags: :rlm:\n* Evidence\n"
+                                                            line)))))))
+
 ;;;; The header line and the mode line
 
 (defun rlm-browse-test-limited (&rest usage)

@@ -172,6 +172,22 @@
         (rlm-rpc-call 'rlm/status nil 10)
         (should (equal text (rlm-test-buffer-text buffer)))))))
 
+(ert-deftest rlm-durable-fork-with-another-model ()
+  (rlm-test-with-models (vector '(:reply "Now.\n```repl\ncontext\nFINAL('mine')\n```\n"))
+    (let* ((buffer (rlm-ask-files "What?" (list (rlm-test-file "greek.txt" "alpha beta\n"))))
+           (keys "a n o t h e r SPC m o d e l RET"))
+      (rlm-test-wait-end buffer)
+      (switch-to-buffer buffer)
+      (goto-char (point-min))
+      (re-search-forward "^\\*\\* Iteration 1")
+      ;; The same is no other, be it entered or taken.
+      (dolist (same '("RET" "s c r i p t e d RET"))
+        (should (equal "Nothing would be different"
+                       (cadr (should-error (rlm-test-keys "f" keys same) :type 'user-error)))))
+      (rlm-test-keys "f" keys "o f f l i n e / e x t r a c t i v e RET")
+      (rlm-test-wait-text buffer "^\\*\\* Fork at iteration 1 with another model (done")
+      (should (= 2 (length (plist-get (rlm-rpc-call 'rlm/runs nil) :runs)))))))
+
 (ert-deftest rlm-durable-watched-run-is-asked-again ()
   (rlm-test-with-models rlm-durable-test-rules
     (let* ((file (rlm-durable-test-file "alpha\n"))
@@ -187,6 +203,23 @@
         (should (equal "so: of beta" (rlm-run-answer (rlm-test-wait-end new))))
         (rlm-test-wait-text new "^\\+so: of beta"))
       (with-current-buffer buffer (rlm-watch (rlm-runs-here) nil t)))))
+
+(ert-deftest rlm-durable-watching-is-said-to-end-and-its-budget-is-a-number ()
+  (rlm-test-with-models rlm-durable-test-rules
+    (let ((buffer (rlm-ask-files "What?" (list (rlm-durable-test-file "alpha\n"))))
+          (rlm-durable--watched nil))
+      (rlm-test-wait-end buffer)
+      (switch-to-buffer buffer)
+      (dolist (budget '("$5" "0,50" "-1" "much"))
+        (should (string-match-p "is no number of dollars"
+                                (cadr (should-error
+                                       (rlm-test-keys "w" (mapconcat #'string budget " ") "RET")
+                                       :type 'user-error)))))
+      (should-not rlm-durable--watched)
+      (rlm-test-keys "w" ". 5 0 RET")
+      (rlm-test-wait (lambda () rlm-durable--watched))
+      (should (member "rlm: no longer watching, as the connection has ended: What?"
+                      (rlm-test-messages (rlm-rpc-stop)))))))
 
 (ert-deftest rlm-durable-of-ten-thousand-runs-only-the-newest-are-drawn ()
   "So that Emacs has as much to do as with a few hundred.

@@ -393,7 +393,7 @@ except Exception as error:\n    print('stopped')")
 
 (defun rlm-keys-test-state ()
   "Return what a command that was quit must leave as it was."
-  (list (rlm-client-live-buffers) rlm-context--spools rlm-client--asking
+  (list (rlm-run-live-buffers) rlm-context--spools rlm-client--asking
         (minibuffer-depth) rlm-collection-current (rlm-collection-names)
         (plist-get (rlm-settings--read) :presets)
         (seq-filter #'rlm-run-in-buffer (buffer-list))

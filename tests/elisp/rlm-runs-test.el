@@ -168,6 +168,8 @@
             (rlm-export-run (rlm-runs--at-point) format file)
             (rlm-test-wait (lambda () (and (file-exists-p file)
                                            (string-match-p regexp (rlm-test-text file)))))))
+        ;; What was drawn for a file alone is gone.
+        (should-not (seq-filter #'rlm-run-in-buffer (buffer-list)))
         ;; By keys, the file is named after the question, in this directory.
         (setq default-directory rlm-test-directory)
         (rlm-test-keys "e m a r k d o w n RET RET")
@@ -225,6 +227,75 @@
       (rlm-test-wait (lambda () (equal "done" (rlm-run-status (rlm-run-in-buffer buffer))))
                      "end of the resumed run")
       (should (equal "all is well" (rlm-run-answer (rlm-run-in-buffer buffer)))))))
+
+;; Such as `org-tree-to-indirect-buffer' makes.
+(ert-deftest rlm-runs-test-an-indirect-buffer-is-no-second-run ()
+  (rlm-test-with-models (vector '(:role "root" :silent t))
+    (let ((buffer (rlm-ask-files "Well?" (list (rlm-test-file "harbour.txt" "It is old.\n"))))
+          (cancelled nil)
+          clone)
+      (rlm-test-wait-text buffer "^\\*\\* Iteration 1")
+      (switch-to-buffer buffer)
+      (goto-char (point-min))
+      (search-forward "Iteration 1")
+      (rlm-test-keys "C-c C-x b")
+      (setq clone (seq-find (lambda (each) (eq buffer (buffer-base-buffer each))) (buffer-list)))
+      (should (equal (list buffer) (rlm-run-live-buffers)))
+      (should (string-match-p "rlm:1" rlm-header-mode-line))
+      ;; Drawn anew from there, it is the whole that is.
+      (switch-to-buffer clone)
+      (rlm-test-keys "g")
+      (rlm-test-wait (lambda () (not (eq (rlm-run-in-buffer buffer) (rlm-run-in-buffer clone)))))
+      (rlm-test-wait-text buffer "^\\*\\* Iteration 1")
+      (should (eq buffer (rlm-client-buffer (rlm-run-id (rlm-run-in-buffer buffer)))))
+      ;; To kill it ends nothing.
+      (let ((rlm-trajectory-cancel-function (lambda (run) (setq cancelled run))))
+        (should (kill-buffer clone)))
+      (should-not cancelled)
+      (rlm-cancel (rlm-run-in-buffer buffer))
+      (should (equal "cancelled" (rlm-run-status (rlm-test-wait-end buffer)))))))
+
+;; Whoever cancels then is told what has become of the run, or why nobody can tell.
+(ert-deftest rlm-runs-test-cancel-a-run-whose-server-died ()
+  (rlm-test-with-models (vector '(:role "root" :silent t))
+    (rlm-test-file "harbour.txt" "The harbour is old.\n")
+    (let* ((ask (lambda ()
+                  (let ((buffer (rlm-ask-files "Well?" (list (rlm-test-file "harbour.txt")))))
+                    (rlm-test-wait-text buffer "^\\*\\* Iteration 1")
+                    buffer)))
+           (press (lambda (buffer regexp)
+                    (rlm-test-messages
+                      (switch-to-buffer buffer)
+                      (goto-char (point-min))
+                      (rlm-test-keys "k")
+                      (rlm-test-wait (lambda ()
+                                       (seq-find (lambda (text) (string-match-p regexp text)) said))
+                                     regexp))))
+           (buffer (funcall ask))
+           (list (rlm-runs)))
+      (rlm-test-wait (lambda () (string-match-p "running" (rlm-test-buffer-text list))))
+      ;; The list does not know of it yet.
+      (signal-process (rlm-rpc-process) 9)
+      (rlm-test-wait-end buffer)
+      (funcall press list "\\`The run has ended already\\'")
+      (rlm-test-wait-text list "interrupted")
+      (with-current-buffer buffer
+        (should (equal '(user-error "The run has ended already")
+                       (should-error (rlm-test-keys "k")))))
+      ;; Nor does anybody, at that very moment.
+      (setq buffer (funcall ask))
+      (signal-process (rlm-rpc-process) 9)
+      (funcall press buffer "killed by signal 9\\|has ended already")
+      (should (equal "interrupted" (rlm-run-status (rlm-test-wait-end buffer))))
+      (setq buffer (funcall ask))
+      (signal-process (rlm-rpc-process) 9)
+      (should (kill-buffer buffer))
+      (rlm-test-wait (lambda () (null (rlm-run-live-buffers))))
+      ;; And none can be started.
+      (rlm-rpc-stop)
+      (rlm-server-forgive)
+      (setq rlm-server-command '("/no/such/server"))
+      (funcall press list "\\`rlm: /no/such/server can't be executed: correct"))))
 
 (ert-deftest rlm-runs-test-a-damaged-log-still-has-its-answer ()
   (rlm-test-with

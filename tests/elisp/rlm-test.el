@@ -1120,7 +1120,7 @@ The events of its first question are in the variable `events'."
   (rlm-test-with
     (setq rlm-server-command '("/is/not/there"))
     (let ((buffer (rlm-client-open (list :runId "20260101-000000-abcdef" :question "odd?"))))
-      (should-not (rlm-client-live-buffers))
+      (should-not (rlm-run-live-buffers))
       (should (string-match-p "/is/not/there" (rlm-test-buffer-text buffer))))))
 
 (ert-deftest rlm-test-a-buffer-that-can-not-be-shown-gets-its-answer ()
@@ -1149,7 +1149,7 @@ The events of its first question are in the variable `events'."
             (rlm-test-wait (lambda () asked))
             (rlm-test-wait (lambda () (not (buffer-live-p buffer))))))
         (should-not (rlm-test-requests "rlm/ask"))
-        (should-not (rlm-client-live-buffers))
+        (should-not (rlm-run-live-buffers))
         (should (directory-empty-p temporary-file-directory))))))
 
 (ert-deftest rlm-test-confirmation-follows-the-option ()
@@ -1208,7 +1208,7 @@ The events of its first question are in the variable `events'."
               (rlm-ask-files "odd?" (list (rlm-test-file "some.txt")))
             ((quit error)))
           (should-not (rlm-rpc-live-p))
-          (should-not (rlm-client-live-buffers))
+          (should-not (rlm-run-live-buffers))
           (should (equal 0 rlm-client--asking)))))))
 
 (ert-deftest rlm-test-a-server-that-is-gone-at-once-is-not-waited-for ()
@@ -1236,7 +1236,7 @@ The events of its first question are in the variable `events'."
                          (kill-buffer buffer)))))))
         (rlm-stop-server))
       (should (= 1 (seq-count #'buffer-live-p (list one two three))))
-      (should-not (rlm-client-live-buffers))
+      (should-not (rlm-run-live-buffers))
       (should-not rlm-heartbeat--timer)
       (should-not (rlm-rpc-live-p))
       (should (= 1 (length (rlm-test-requests "initialize")))))))
@@ -1244,7 +1244,7 @@ The events of its first question are in the variable `events'."
 (ert-deftest rlm-test-a-run-that-is-gone-is-not-live ()
   (rlm-test-with
     (rlm-restore-open "20200101-000000-abcdef" "0.1")
-    (rlm-test-wait (lambda () (not (rlm-client-live-buffers))))
+    (rlm-test-wait (lambda () (not (rlm-run-live-buffers))))
     (should (string-match-p "There is no run"
                             (rlm-test-buffer-text (seq-find #'rlm-run-in-buffer (buffer-list)))))))
 
@@ -1320,7 +1320,9 @@ machine other.example.org login apikey password other\n"))))
       (rlm-test-wait (lambda ()
                        (with-current-buffer rlm-server-log-buffer
                          (string-match-p "a word of complaint" (buffer-string)))))
-      (should-not (get-buffer "*rlm events*")))))
+      (should-not (seq-find (lambda (buffer)
+                              (string-match-p "rlm events" (buffer-name buffer)))
+                            (buffer-list))))))
 
 (ert-deftest rlm-test-a-server-that-keeps-dying-is-not-started-for-ever ()
   (rlm-test-with-odd-server '("dies")
@@ -1339,6 +1341,23 @@ machine other.example.org login apikey password other\n"))))
       (rlm-server-log (make-string 10000 ?x)))
     (with-current-buffer rlm-server-log-buffer
       (should (<= (buffer-size) rlm-server-log--size)))))
+
+;; When it is killed, none of them comes up in its place.
+(ert-deftest rlm-test-of-a-question-its-run-is-the-only-buffer-in-sight ()
+  (rlm-test-with
+    (with-temp-buffer
+      (insert "The harbour is old.\n")
+      (let* ((before (buffer-list))
+             (buffer (rlm-ask-buffer "What is old?")))
+        (rlm-test-wait-end buffer)
+        (rlm-test-wait (lambda () (get-buffer rlm-server-log-buffer)))
+        (should (equal (list (buffer-name buffer))
+                       (seq-remove (lambda (name) (string-prefix-p " " name))
+                                   (mapcar #'buffer-name
+                                           (seq-difference (buffer-list) before)))))
+        (switch-to-buffer buffer)
+        (rlm-test-keys "M-x rlm-server-show-log RET")
+        (should (get-buffer-window rlm-server-log-buffer))))))
 
 (ert-deftest rlm-test-a-window-at-the-end-of-the-log-stays-there ()
   (rlm-test-with

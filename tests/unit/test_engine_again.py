@@ -6,9 +6,12 @@ import pytest
 
 from engine_harness import cell, final
 from rlm_server.config import Config, SandboxConfig
+from rlm_server.engine.steering import Decision
 from rlm_server.errors import BusyError, LogError, NotResumableError
 from rlm_server.protocol import (
     Answer,
+    ApprovalWanted,
+    AskOptions,
     CellDone,
     CellStarted,
     ForkParams,
@@ -133,6 +136,24 @@ async def test_a_fence_in_edited_code_hides_nothing_of_it() -> None:
         assert cell.code == code
         [done, *_] = [event for event in events(fork) if isinstance(event, CellDone)]
         assert "SyntaxError" in done.error
+
+
+async def test_code_written_for_a_fork_needs_no_approval_but_that_of_the_model_does() -> None:
+    async with engine([final(), final("x")]) as server:
+        run = await ask(server)
+        approving = AskOptions(approve=True)
+        edit = ForkParams(run_id=run.run_id, iteration=1, code="x = 'mine'", options=approving)
+        fork = await server.durable.fork(edit)
+        async with asyncio.timeout(50):
+            while not (waiting := [e for e in events(fork) if isinstance(e, ApprovalWanted)]):
+                await fork.log.grown(fork.log.size)
+        assert [event.node for event in waiting] == ["0.2"]
+        assert fork.steering.decide("0.2", 1, Decision("approve"), rest=False)
+        await at_rest(fork)
+        [told] = [event for event in events(fork) if isinstance(event, Answer)]
+        assert told.text == "mine"
+        [first, _] = [event for event in events(fork) if isinstance(event, CellStarted)]
+        assert not first.edited  # it is what its iteration shows
 
 
 @pytest.mark.parametrize("code", ["", " \n\n"])
