@@ -330,7 +330,7 @@ Who is keeper of the bridge?
     ("list" "['x\\n* Head\\n#+begin_src sh', 'b']" "^- x \\* Head #\\+begin_src sh\n- b$")
     ("html" "'<b>x</b>'" "^#\\+begin_export html\n<b>x</b>\n#\\+end_export$")
     ("raw" "'Some *prose*.'" "^Some [*/]prose[*/]\\.$"))
-  "Lists of a kind of results, a piece of Python, and what its value looks like then.")
+  "Lists of a kind of results, a piece of Python, and what comes of its value.")
 
 (ert-deftest rlm-babel-tables-lists-and-text ()
   (rlm-test-with-models
