@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import sys
@@ -152,9 +153,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(tcp: str | None, token_file: Path | None, *, no_cache: bool) -> int:
+    gc.disable()  # what is imported is no garbage; to look for some took a twelfth of the start
     from rlm_server.doors import serve
     from rlm_server.models.open_files import allow_many
 
+    gc.freeze()
+    gc.enable()
     allow_many()
     stdout = serve.guard_stdout()
     address = serve.parse_address(tcp) if tcp else None

@@ -36,8 +36,12 @@ needed = [
 TRANSCRIPT_END = "# The end of the transcript.\n"
 """What a transcript has that is written to its end."""
 
-NOT_COMPILED = "(setq native-comp-deferred-compilation nil native-comp-jit-compilation nil)"
-"""In a home that is new, Emacs would compile its own libraries again, beside each test."""
+FOR_TESTS = """(setq native-comp-deferred-compilation nil native-comp-jit-compilation nil
+                     gc-cons-threshold 100000000)"""
+"""In a home that is new, Emacs would compile its own libraries again, beside each test.
+
+Half of what it takes to start would be to collect garbage, and much of what it does then.
+"""
 
 INIT = """
 (setq inhibit-startup-screen t make-backup-files nil auto-save-default nil create-lockfiles nil
@@ -76,7 +80,7 @@ class Terminal:
             "RLM_SERVER_PYTHON": sys.executable,
             **environ,
         }
-        emacs = [self.emacs, "-Q", "-nw", "--eval", NOT_COMPILED, "-L", str(ROOT / "elisp")]
+        emacs = [self.emacs, "-Q", "-nw", "--eval", FOR_TESTS, "-L", str(ROOT / "elisp")]
         command = [*emacs, "-l", "rlm", "-l", str(self.home / "init.el"), *map(str, arguments)]
         line = ["env", *(f"{name}={value}" for name, value in environ.items()), *command]
         place = ["-x", str(self.columns), "-y", str(self.rows), "-c", str(self.home)]

@@ -321,23 +321,36 @@ Who is keeper of the bridge?
   "Return rules for a model that answers VALUE, a piece of Python."
   (vector (list :reply (format "Now.\n\n```repl\nFINAL(%s)\n```" value))))
 
+(defconst rlm-babel-test-values
+  '(("table" "[['boat', 3], ['ship', 5.5]]" "^| boat | +3 |\n| ship | 5\\.5 |$")
+    ("list" "['boats', 'a ship']" "^- boats\n- a ship$")
+    ("verbatim" "'a *b*'" "^: a \\*b\\*$")
+    ("table" "[['a|b', '[[elisp:(boom)][see]]'], ['x\\n* Head', 2]]"
+     "^| a\\\\vert{}b +| \\[\\[elisp\u2060?.?:(boom)\\]\\[see\\]\\] |\n| x \\* Head +| +2 |$")
+    ("list" "['x\\n* Head\\n#+begin_src sh', 'b']" "^- x \\* Head #\\+begin_src sh\n- b$")
+    ("html" "'<b>x</b>'" "^#\\+begin_export html\n<b>x</b>\n#\\+end_export$")
+    ("raw" "'Some *prose*.'" "^Some [*/]prose[*/]\\.$"))
+  "Lists of a kind of results, a piece of Python, and what comes of its value.")
+
 (ert-deftest rlm-babel-tables-lists-and-text ()
-  (dolist (case '(("table" "[['boat', 3], ['ship', 5.5]]" "^| boat | +3 |\n| ship | 5\\.5 |$")
-                  ("list" "['boats', 'a ship']" "^- boats\n- a ship$")
-                  ("verbatim" "'a *b*'" "^: a \\*b\\*$")
-                  ("table" "[['a|b', '[[elisp:(boom)][see]]'], ['x\\n* Head', 2]]"
-                   "^| a\\\\vert{}b +| \\[\\[elisp\u2060?.?:(boom)\\]\\[see\\]\\] |\n| x \\* Head +| +2 |$")
-                  ("list" "['x\\n* Head\\n#+begin_src sh', 'b']" "^- x \\* Head #\\+begin_src sh\n- b$")
-                  ("html" "'<b>x</b>'" "^#\\+begin_export html\n<b>x</b>\n#\\+end_export$")
-                  ("raw" "'Some *prose*.'" "^Some [*/]prose[*/]\\.$")))
-    (rlm-test-with-models (rlm-test-final (nth 1 case))
-      (rlm-test-babel (format "#+begin_src rlm :context harbour.txt :results replace %s
-Well?
-#+end_src\n\nAfter it.\n" (car case))
-        (rlm-test-execute-and-wait)
-        (should (string-match-p (nth 2 case) (buffer-string)))
-        (should-not (string-match-p "asking-\\|being answered" (buffer-string)))
-        (should (string-match-p "^After it\\.$" (buffer-string)))))))
+  (rlm-test-with-models
+      (vconcat (seq-map-indexed
+                (lambda (case number)
+                  (append (list :match (format "Case %d\\?" number))
+                          (aref (rlm-test-final (nth 1 case)) 0)))
+                rlm-babel-test-values))
+    (seq-do-indexed
+     (lambda (case number)
+       (rlm-test-babel (format "#+begin_src rlm :context harbour.txt :results replace %s
+Case %d?
+#+end_src\n\nAfter it.\n" (car case) number)
+         (rlm-test-execute-and-wait)
+         (should (string-match-p (nth 2 case) (buffer-string)))
+         (should-not (string-match-p "asking-\\|being answered" (buffer-string)))
+         (should (string-match-p "^After it\\.$" (buffer-string)))
+         (set-buffer-modified-p nil)
+         (kill-buffer)))
+     rlm-babel-test-values)))
 
 (ert-deftest rlm-babel-silent-append-and-post ()
   (rlm-test-with-models (rlm-test-final "'all is well'")

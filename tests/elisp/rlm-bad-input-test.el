@@ -104,7 +104,7 @@ FINAL('nul:\\0: lone:\\ud800: byte:\\udc80: bell:\\a: feed:\\x0c: end')")
   "It is noticed, told, and made good by going on or by another server."
   ;; Two beats without an answer are within the ten seconds that are promised.
   (should (<= (* 2 (default-value 'rlm-heartbeat)) 10))
-  (rlm-test-with-models (rlm-bad-input--answer "print('begun')\nwhile True: pass")
+  (rlm-test-with-models (rlm-bad-input--answer "print('begun')\nimport time\ntime.sleep(9999)")
     (let* ((rlm-heartbeat 0.3)
            (buffer (rlm-ask-files "What?" (list (rlm-bad-input--tree))))
            (says (lambda (regexp)

@@ -354,15 +354,6 @@
 
 ;;;; The server
 
-(ert-deftest rlm-e2e-doctor-gives-the-servers-report ()
-  (rlm-test-with
-    (rlm-doctor)
-    (rlm-test-wait-text rlm-doctor--buffer "^\\(Everything that is needed works\\|[0-9]+ of\\)")
-    (with-current-buffer rlm-doctor--buffer
-      (goto-char (point-min))
-      (should (re-search-forward "^server +ok +version 0\\.1\\.0" nil t))
-      (should (> (count-lines (point) (point-max)) 3)))))
-
 (ert-deftest rlm-e2e-status-lists-the-models ()
   (rlm-test-with
     (rlm-status)

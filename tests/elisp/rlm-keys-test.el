@@ -180,6 +180,15 @@
   (rlm-test-with
     (rlm-keys-test-in (rlm-keys-test-harbour)
       (let ((here (current-buffer)))
+        ;; It starts the server.
+        (rlm-keys-test-press here "C-c r ?")
+        (rlm-test-wait-text rlm-doctor--buffer
+                            "^\\(Everything that is needed works\\|[0-9]+ of\\)")
+        (with-current-buffer rlm-doctor--buffer
+          (goto-char (point-min))
+          (should (re-search-forward "^server +ok +version 0\\.1\\.0" nil t))
+          (should (> (count-lines (point) (point-max)) 3))
+          (should (re-search-forward "loop" nil t)))
         (rlm-test-wait-end (rlm-keys-test-press here "C-c r b W h a t ? RET"))
         (let ((costs (rlm-keys-test-press here "C-c r c")))
           (should (equal "*rlm costs*" (buffer-name costs)))
@@ -191,8 +200,6 @@
         (rlm-keys-test-press here "C-c r s")
         (rlm-test-wait-text (rlm-test-wait (lambda () (get-buffer rlm-doctor--status-buffer)))
                             "process")
-        (rlm-keys-test-press here "C-c r ?")
-        (rlm-test-wait-text rlm-doctor--buffer "loop")
         (rlm-keys-test-press here "M-x rlm-server-show-log RET")
         (should (get-buffer-window rlm-server-log-buffer))
         (let ((process (rlm-rpc-process)))

@@ -30,7 +30,8 @@
         (should (equal (list 0 "")
                        (list (call-process
                               (expand-file-name invocation-name invocation-directory) nil t nil
-                              "-Q" "--batch" manual "--eval"
+                              "-Q" "--batch" "--eval" "(setq gc-cons-threshold 100000000)"
+                              manual "--eval"
                               (format "(progn (require 'ox-texinfo)
                                          (org-export-to-file 'texinfo %S))" texi))
                              (buffer-string)))))

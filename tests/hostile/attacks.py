@@ -60,6 +60,8 @@ class Attack:
     """Whether ``keep`` has to survive; None: either is right."""
     seconds: float = 60.0
     """After which it is stopped; most end by themselves long before."""
+    next_seconds: float = 120.0
+    """After which the cell that follows is stopped; less where the attack still keeps it busy."""
     fast: bool = False
     """Whether it belongs to the subset that always runs."""
     contained_only: bool = True
@@ -471,7 +473,7 @@ STOPPING = [
         "loop-thread",
         "threading.Thread(target=lambda: sum(range(10 ** 13)), daemon=True).start()\nprint('over')",
         r"over|^timeout",
-        seconds=0.5,
+        seconds=0.15,
         contained_only=False,
     ),
     _attack("sleep", "time.sleep(100)", STOPPED, seconds=0.15, contained_only=False),
@@ -565,7 +567,7 @@ CHANNEL = [
         "frame-half",
         "os.write(DATA, b'\\x00\\x10\\x00\\x00abc')\nwhile True: pass",
         STOPPED,
-        seconds=0.5,
+        seconds=0.15,
         contained_only=False,
     ),
     _attack(
@@ -589,6 +591,7 @@ CHANNEL = [
         "frame({'type': 'done', 'token': token(), 'error': '', 'answer': 'f', 'ready': True})\nwhile True: pass",
         r"^ok",
         kept=None,
+        next_seconds=0.5,
         fast=True,
         contained_only=False,
     ),
@@ -602,7 +605,7 @@ CHANNEL = [
         "forged-restoration",
         "frame({'type': 'restored', 'ending': 0})\nwhile True: pass",
         STOPPED,
-        seconds=0.5,
+        seconds=0.15,
         contained_only=False,
     ),
     _attack(
@@ -642,7 +645,7 @@ CHANNEL = [
         "fake-commit",
         "for fd in (DATA, RESCUE):\n  if fd: os.write(fd, b'M')\nwhile True: pass",
         STOPPED + "|protocol",
-        seconds=0.5,
+        seconds=0.15,
         kept=None,
     ),
     _attack(
@@ -658,6 +661,7 @@ CHANNEL = [
         STOPPED + "|protocol",
         seconds=0.4,
         kept=None,
+        next_seconds=0.5,
         fast=True,
     ),
     _attack(

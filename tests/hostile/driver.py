@@ -44,6 +44,9 @@ class World:
         self.victim.write_text("alive")
         self.victim.chmod(0o666)
         self.home.chmod(0o777)
+        text = "a line of the context\n" * 50_000
+        self.context = corpus_files(self.base, {"context.txt": text})
+        self._written = self.context.text_path.stat().st_mtime_ns
         self.tcp = socket.create_server(("127.0.0.1", 0))
         self.tcp.setblocking(False)
         self.local = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -69,6 +72,8 @@ class World:
             found.append("the home directory was changed")
         if Path("/tmp/rlm-hostile").exists() or Path("/dev/shm/rlm-hostile").exists():
             found.append("a file was written outside")
+        if self.context.text_path.stat().st_mtime_ns != self._written:
+            found.append("the context was changed")
         if self.signals:
             found.append("the server was signalled")
         for listener in (self.tcp.accept, lambda: self.local.recv(10)):
@@ -134,9 +139,7 @@ async def play(attack: Attack, mode: str, world: World, pulse: Pulse) -> dict[st
         calls_at_once=8,
         warm=1,
     )
-    text = "a line of the context\n" * 50_000
-    files = corpus_files(world.base, {"context.txt": text})
-    repl = await Repl.start(files, config=config, on_call=on_call)
+    repl = await Repl.start(world.context, config=config, on_call=on_call)
     problems = []
     has_checkpoints = launch.overrides.get("gate", True)
     # Without, nobody counts processor time: what is left to prove is that the clock ends it.
@@ -150,8 +153,7 @@ async def play(attack: Attack, mode: str, world: World, pulse: Pulse) -> dict[st
         seconds = 1.0 if uncounted else attack.seconds
         result = await repl.run(attack.code, timeout=seconds, on_output=ignore, show=4000)
         stall = pulse.worst
-        # A forged end leaves the first of these in trouble; a flood of calls has to run off.
-        for seconds in (120 if attack.name == "call-flood" else 5, 120):
+        for seconds in (attack.next_seconds, 120):
             after = await repl.run("print('keep', keep)", timeout=seconds, on_output=ignore)
             if "keep 123" in after.output:
                 break
