@@ -104,7 +104,7 @@ What would end the emphasis too soon is left out of it."
          (not (string-search "\n" text)))))
 
 (defun rlm-markdown-org--emphasized (mark pieces around)
-  "Return PIECES with those runs that can be emphasized by MARK within AROUND."
+  "Return PIECES, emphasized by MARK within AROUND where that is possible."
   (let ((depth 0) nested runs run marked)
     (dolist (piece pieces)
       (pcase piece
