@@ -65,7 +65,10 @@
     (when (rlm-draw--note-cached run event)
       (rlm-node-retitle node " (cached)"))
     (rlm-tally-add node (plist-get event :usage))
-    (rlm-node-note node (rlm-draw--call-properties event))))
+    (let ((properties (rlm-draw--call-properties event)))
+      (if (= (rlm-node-drawer node) (rlm-node-body node))
+          (rlm-node-set node properties) ; what comes next begins below the drawer
+        (rlm-node-note node properties)))))
 
 (defun rlm-draw--note-cached (run event)
   "Note a kept answer in RUN if EVENT is one; return non-nil then."

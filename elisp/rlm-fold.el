@@ -100,10 +100,9 @@ before it, at which Emacs would ask again whenever it shows the heading."
 (defun rlm-fold--carry-face (place)
   "Give the newline at PLACE the face of before the fold that ends there, if any."
   (when (and (> place (point-min)) (eq (char-after place) ?\n) (rlm-fold--p (1- place)))
-    (when-let ((face (get-text-property
-                      (previous-single-char-property-change place 'invisible) 'face)))
+    (let ((before (previous-single-char-property-change place 'invisible)))
       (with-silent-modifications
-        (put-text-property place (1+ place) 'face face)))))
+        (put-text-property place (1+ place) 'face (get-text-property before 'face))))))
 
 (defun rlm-fold-light-fontification ()
   "Let fontification of the current buffer, an Org buffer, make less garbage."

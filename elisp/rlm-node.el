@@ -173,6 +173,10 @@ Its drawer shows them when all that has come is drawn, or sooner."
 (defun rlm-node-set (node properties)
   "Set PROPERTIES, an alist, of NODE in its drawer; nil values are left out."
   (rlm-node-note node properties)
+  (rlm-node--list-properties node))
+
+(defun rlm-node--list-properties (node)
+  "Let the drawer of NODE show all its properties."
   (setq rlm-node--unlisted (delq node rlm-node--unlisted))
   (let ((drawer (rlm-node-drawer node)))
     (rlm-fold-delete drawer (+ drawer (rlm-node-drawer-length node)))
@@ -189,7 +193,7 @@ Its drawer shows them when all that has come is drawn, or sooner."
 (defun rlm-node-show-properties ()
   "Let all drawers show what was noted for them."
   (while rlm-node--unlisted
-    (rlm-node-set (car rlm-node--unlisted) nil)))
+    (rlm-node--list-properties (car rlm-node--unlisted))))
 
 (defun rlm-node-retitle (node text)
   "Append TEXT to the heading of NODE."
@@ -201,7 +205,7 @@ Its drawer shows them when all that has come is drawn, or sooner."
 (defun rlm-node-release (node)
   "Let go of NODE, to which nothing will be added, and of its markers."
   (when (memq node rlm-node--unlisted)
-    (rlm-node-set node nil))
+    (rlm-node--list-properties node))
   (dolist (marker (list (rlm-node-start node) (rlm-node-drawer node)
                         (rlm-node-body node) (rlm-node-end node)))
     (set-marker marker nil))

@@ -213,6 +213,7 @@ The figures are seen in 80 columns.")
 It has no event yet."
   (setq rlm-run-current (rlm-run--make :question question)
         rlm-node-table (make-hash-table :test #'equal)
+        rlm-node--unlisted nil rlm-node--unshown nil
         rlm-draw--iterations nil
         rlm-trajectory--queue nil rlm-trajectory--incoming nil
         rlm-trajectory--seq -1 rlm-trajectory--replayed -1)

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from rlm_server.errors import LogError
-from rlm_server.protocol import Event
+from rlm_server.protocol import ApprovalWanted, Event, RunEnded
 from rlm_server.runs.chain import Reader, read
 from rlm_server.runs.lines import mark_of
 from rlm_server.text import to_json
@@ -52,6 +52,9 @@ class RunLog:
         """Bytes of whole lines; readers stop here."""
         self.closed = False
         self._grown = asyncio.Event()
+        self._awaited = 0
+        """Bytes up to the end of the last event that somebody waits for."""
+        self._hurry = asyncio.Event()
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             flags = os.O_RDWR | os.O_APPEND | (0 if again else os.O_CREAT | os.O_EXCL)
@@ -85,6 +88,9 @@ class RunLog:
             raise _unwritable(self.path, error) from error
         self.size += len(line)
         self._wake()
+        if isinstance(event, ApprovalWanted | RunEnded):
+            self._awaited = self.size
+            self._hurry.set()
 
     def release(self) -> None:
         """Let other servers have the log; nothing is written before ``claim``."""
@@ -110,11 +116,20 @@ class RunLog:
             self.closed = True
             os.close(self._fd)
             self._wake()
+            self._hurry.set()
 
     async def grown(self, offset: int) -> None:
         """Wait until there is more than ``offset`` bytes, or until the log is closed."""
         while self.size <= offset and not self.closed:
             await self._grown.wait()
+
+    async def gather(self, offset: int, seconds: float) -> None:
+        """Wait while more may come, but not for what somebody waits for after ``offset``."""
+        if not self.closed and self._awaited <= offset:
+            self._hurry.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._hurry.wait()
 
     def _wake(self) -> None:
         self._grown.set()
@@ -216,7 +231,7 @@ async def follow(path: Path, log: RunLog | None, from_seq: int) -> AsyncIterator
             if not log.closed:
                 pace = FLOOD_SECONDS if told > FLOOD * pace else PACE_SECONDS
                 due = max(due + pace, clock() - (AHEAD - 1) * PACE_SECONDS)
-                await asyncio.sleep(max(GATHER_SECONDS, due - clock()))
+                await log.gather(offset, max(GATHER_SECONDS, due - clock()))
     for line in reader.finish():
         if _is_wanted(line, reader.run_id, from_seq):
             yield line

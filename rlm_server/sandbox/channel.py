@@ -243,7 +243,7 @@ class Channel:
                         self._gates.append(gate)
                     self._reading = True
                 if gate is not None:
-                    self._interrupts.wait(gate.acquire)
+                    self._wait_at(gate)
                     continue
                 try:
                     self._read()
@@ -251,6 +251,16 @@ class Channel:
                     with self._state:
                         self._reading = False
                         self._wake()
+
+    def _wait_at(self, gate: threading.Lock) -> None:
+        """Wait for the thread that reads, which has to get at the state meanwhile."""
+        state: Any = self._state
+        held = state._release_save() if state._is_owned() else None  # by whom this was called
+        try:
+            self._interrupts.wait(gate.acquire)
+        finally:
+            if held is not None:
+                state._acquire_restore(held)
 
     def _wake(self) -> None:
         while self._gates:

@@ -6,6 +6,7 @@ import fcntl
 import itertools
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -17,6 +18,8 @@ from rlm_server.errors import LogError
 from rlm_server.protocol import (
     MAX_EVENT_TEXT,
     AnyEvent,
+    ApprovalWanted,
+    Event,
     Notice,
     Output,
     RunResumed,
@@ -98,6 +101,44 @@ def test_a_follower_is_told_at_once_what_is_short_and_seldom_of_a_stream(
     stream = gaps[2 * AHEAD : -1]
     assert len(stream) > 20
     assert stream == pytest.approx([pace] * len(stream))
+
+
+@pytest.mark.parametrize(
+    "awaited",
+    [lambda seq: ApprovalWanted(RUN, seq, 0.0, "0.1", cell=1, code="1"), lambda seq: ended(seq)],
+    ids=["approval", "end"],
+)
+def test_a_follower_is_told_in_a_flood_at_once_what_somebody_waits_for(
+    tmp_path: Path, awaited: Callable[[int], Event]
+) -> None:
+    told: dict[int, float] = {}
+    added = 0.0
+
+    async def watch(log: RunLog) -> None:
+        async for line in follow(log.path, log, 0):
+            seq = msgspec.json.decode(line, type=AnyEvent).seq
+            told[seq] = asyncio.get_running_loop().time()
+
+    async def work() -> None:
+        nonlocal added
+        log = RunLog(tmp_path / f"{RUN}.jsonl")
+        watcher = asyncio.create_task(watch(log))
+        for seq in range(500):
+            log.append(notice(seq))
+            await asyncio.sleep(0.01)
+        while 499 not in told:  # the next telling is far away then
+            await asyncio.sleep(0.01)
+        log.append(notice(500))
+        await asyncio.sleep(0.01)
+        assert 500 not in told
+        added = asyncio.get_running_loop().time()
+        log.append(awaited(501))
+        await asyncio.sleep(1)
+        log.close()
+        await watcher
+
+    run(work())
+    assert told[501] == pytest.approx(added)
 
 
 async def test_text_no_json_parser_takes_is_replaced(log: RunLog) -> None:

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from queue import Queue
 from types import FrameType
 from typing import Any
 
@@ -20,10 +21,11 @@ LOOKED_AT = {module.__file__, threading.__file__}
 
 
 class Server:
-    """The other end: echoes each call, and sends an order when it is told to."""
+    """The other end: echoes each call, but for those that it holds, and sends orders."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
+        self._held: Queue[dict[str, Any]] = Queue()
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
@@ -31,7 +33,14 @@ class Server:
         with self._socket.makefile("rb") as stream:
             while head := stream.read(4):
                 call = json.loads(stream.read(int.from_bytes(head, "big")))
-                self.send({"type": "reply", "id": call["id"], "text": call["prompt"]})
+                reply = {"type": "reply", "id": call["id"], "text": call["prompt"]}
+                if call["prompt"] == "held":
+                    self._held.put(reply)
+                else:
+                    self.send(reply)
+
+    def let_go(self) -> None:
+        self.send(self._held.get())
 
     def send(self, message: dict[str, Any]) -> None:
         payload = json.dumps(message).encode()
@@ -77,12 +86,30 @@ def ask_interrupted_at(moment: int, channel: Channel, interrupts: Interrupts) ->
     finally:
         sys.settrace(before)
         interrupts.disarm()
-        channel.abandon()
-    return passed >= moment
+    assert passed < moment, "the interrupt was lost"
+    return False
 
 
-def ask_one(channel: Channel, replies: list[dict[str, Any]]) -> None:
-    replies.extend(channel.ask([{"prompt": "c"}]))
+class Asker:
+    """Another thread that asks."""
+
+    def __init__(self, channel: Channel, prompt: str) -> None:
+        self.replies: list[str] = []
+        self._thread = threading.Thread(target=self._ask, args=(channel, prompt), daemon=True)
+        self._thread.start()
+
+    def _ask(self, channel: Channel, prompt: str) -> None:
+        self.replies += [reply["text"] for reply in channel.ask([{"prompt": prompt}])]
+
+    def end(self) -> list[str]:
+        self._thread.join()
+        return self.replies
+
+
+def until_read(channel: Channel) -> None:
+    """Wait until a thread has taken the reading over."""
+    while not channel._reading:
+        threading.Event().wait(0.001)
 
 
 @pytest.mark.timeout(60)
@@ -92,12 +119,48 @@ def test_calls_can_be_interrupted_at_each_moment(
     channel, interrupts, server = ends
     moment = 1
     while ask_interrupted_at(moment, channel, interrupts):
+        channel.abandon()
         server.send({"type": "execute", "cell": moment})
         assert channel.order() == {"type": "execute", "cell": moment}
         moment += 1
-        replies: list[dict[str, Any]] = []
-        other = threading.Thread(target=ask_one, args=(channel, replies))
-        other.start()
-        other.join()
-        assert [reply["text"] for reply in replies] == ["c"]
+        assert Asker(channel, "c").end() == ["c"]
     assert moment > 50
+
+
+@pytest.mark.timeout(60)
+def test_calls_can_be_interrupted_while_another_thread_reads(
+    ends: tuple[Channel, Interrupts, Server],
+) -> None:
+    channel, interrupts, server = ends
+    moment, interrupted = 1, True
+    while interrupted:
+        other = Asker(channel, "held")
+        until_read(channel)
+        interrupted = ask_interrupted_at(moment, channel, interrupts)
+        server.let_go()
+        assert other.end() == ["held"]
+        moment += 1
+    assert moment > 50
+
+
+@pytest.mark.timeout(60)
+def test_what_a_collector_frees_may_make_calls(
+    ends: tuple[Channel, Interrupts, Server],
+) -> None:
+    channel, _, server = ends
+    got: list[str] = []
+
+    class Freed:
+        def __del__(self) -> None:
+            got.extend(reply["text"] for reply in channel.ask([{"prompt": "freed"}]))
+
+    def ready() -> bool:  # called with the state held, as a collector may run then
+        things.clear()
+        return True
+
+    things = [Freed()]
+    other = Asker(channel, "held")
+    until_read(channel)
+    channel._wait(ready)
+    server.let_go()
+    assert (got, other.end()) == (["freed"], ["held"])
