@@ -60,6 +60,67 @@
           (rlm-fold-fontify (point-min) (point-max))
           (should (> (rlm-draw-test--faces (1+ beg) end) 0)))))))
 
+;;;; Drawn in one go, or not
+
+(defconst rlm-draw-test--reply-without-text
+  '((:kind "runStarted" :node "0" :question "What?" :rootModel "m" :subModel "m"
+           :limits (:iterations 20))
+    (:kind "iterationStarted" :node "0.1" :iteration 1)
+    (:kind "replyDone" :node "0.1" :model "m" :seconds 1.0 :cells 0 :characters 0
+           :usage (:promptTokens 1 :completionTokens 1 :cost 0.0))
+    (:kind "notice" :node "0.1" :level "warning" :text "The reply held no code.")
+    (:kind "iterationStarted" :node "0.2" :iteration 2))
+  "Events of a run whose first reply is empty.")
+
+(defun rlm-draw-test--text (events each)
+  "Return what is drawn of EVENTS, one after the other if EACH."
+  (let ((buffer (rlm-trajectory-create "What?")))
+    (dolist (event (rlm-test-numbered events))
+      (rlm-trajectory-push buffer (append '(:runId "r" :time 1.0) event))
+      (when each
+        (rlm-trajectory-flush buffer)))
+    (rlm-trajectory-flush buffer)
+    (rlm-test-buffer-text buffer)))
+
+(ert-deftest rlm-draw-test-one-by-one-or-at-once ()
+  (rlm-test-with
+    (dolist (events (list (rlm-test-recorded) rlm-draw-test--reply-without-text))
+      (should (equal (rlm-draw-test--text events t) (rlm-draw-test--text events nil))))))
+
+(ert-deftest rlm-draw-test-anew-after-a-quit ()
+  (rlm-test-with
+    (let ((buffer (rlm-trajectory-create "What?"))
+          (drawn (symbol-function 'rlm-draw)))
+      (dolist (event (rlm-test-recorded))
+        (rlm-trajectory-push buffer event))
+      (should (eq 'quit
+                  (cl-letf (((symbol-function 'rlm-draw)
+                             (lambda (event)
+                               (funcall drawn event)
+                               (when (equal (plist-get event :kind) "replyDone")
+                                 (signal 'quit nil)))))
+                    (condition-case nil (rlm-trajectory-flush buffer) (quit 'quit)))))
+      (rlm-trajectory-reset buffer)
+      (dolist (event (rlm-test-recorded))
+        (rlm-trajectory-push buffer event))
+      (rlm-trajectory-flush buffer)
+      (should (equal (rlm-test-buffer-text buffer)
+                     (rlm-test-buffer-text (rlm-draw-test--buffer)))))))
+
+(ert-deftest rlm-draw-test-newline-after-a-fold-has-the-face-before-it ()
+  (with-temp-buffer
+    (org-mode)
+    (rlm-fold-light-fontification)
+    (insert "* One\n\n#+begin_example\nx\n#+end_example\n* Two\n")
+    (font-lock-set-defaults)
+    (rlm-fold-fontify (point-min) (point-max))
+    (goto-char (point-min))
+    (let ((end (re-search-forward "#\\+end_example")))
+      (should (get-text-property end 'face))
+      (rlm-fold-region 6 end t 'outline)
+      (rlm-fold-fontify (point-min) (point-max))
+      (should-not (get-text-property end 'face)))))
+
 (ert-deftest rlm-draw-test-heading-grows-outside-of-its-fold ()
   (rlm-test-with
     (with-current-buffer (rlm-trajectory-create "What?")
