@@ -231,7 +231,8 @@ async def follow(path: Path, log: RunLog | None, from_seq: int) -> AsyncIterator
             if not log.closed:
                 pace = FLOOD_SECONDS if told > FLOOD * pace else PACE_SECONDS
                 due = max(due + pace, clock() - (AHEAD - 1) * PACE_SECONDS)
-                await log.gather(offset, max(GATHER_SECONDS, due - clock()))
+                await log.gather(offset, due - clock() - GATHER_SECONDS)
+                await asyncio.sleep(GATHER_SECONDS)
     for line in reader.finish():
         if _is_wanted(line, reader.run_id, from_seq):
             yield line

@@ -25,7 +25,16 @@ from rlm_server.protocol import (
     RunResumed,
 )
 from rlm_server.runs.chain import numbers
-from rlm_server.runs.log import AHEAD, FLOOD_SECONDS, PACE_SECONDS, RunLog, follow, in_use, remove
+from rlm_server.runs.log import (
+    AHEAD,
+    FLOOD_SECONDS,
+    GATHER_SECONDS,
+    PACE_SECONDS,
+    RunLog,
+    follow,
+    in_use,
+    remove,
+)
 from rlm_server.runs.summary import summarise
 from virtual_time import run
 
@@ -138,7 +147,7 @@ def test_a_follower_is_told_in_a_flood_at_once_what_somebody_waits_for(
         await watcher
 
     run(work())
-    assert told[501] == pytest.approx(added)
+    assert told[501] == pytest.approx(added + GATHER_SECONDS)
 
 
 async def test_text_no_json_parser_takes_is_replaced(log: RunLog) -> None:
