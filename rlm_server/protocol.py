@@ -1393,6 +1393,8 @@ class RunForked(Event, tag="runForked"):
     options: AskOptions = msgspec.field(default_factory=AskOptions)
     added_note: str = ""
     """What the person adds for the model to read."""
+    given_reply: str = ""
+    """The first reply of its own, where a person has written its code."""
 
 
 class Void(Event, tag="void"):

@@ -103,6 +103,8 @@ class Durable:
             log.close()
             raise
         past.revive = revive
+        if (forked := record.forked) is not None:
+            past.program = _given(forked.iteration, forked.given_reply)
         return await self._launch(run_id, asked, log, past)
 
     async def fork(self, params: ForkParams) -> Run:
@@ -119,11 +121,10 @@ class Durable:
                 cure=f"Fork it at one of its {whole.last_iteration()} iterations.",
             )
         record = await read_record(path, start - 1)
-        given: dict[str, str] = {}
+        given = ""
         if params.code is not None:
-            node = f"0.{params.iteration}"
-            reply = whole.iterations[node].reply
-            given[node] = edited(reply.text if reply else "", params.code)
+            reply = whole.iterations[f"0.{params.iteration}"].reply
+            given = edited(reply.text if reply else "", params.code)
         options = changed(_options(record), params.options)
         run_id = new_run_id()
         asked = await self._params(record, run_id, options)
@@ -132,7 +133,7 @@ class Durable:
             models = (named.root_model or record.root_model, named.sub_model or record.sub_model)
             asked.options.root_model, asked.options.sub_model = models
         past = await self._past(record, asked, run_id, start, params.options.limits)
-        past.program = Program(given) if given else None
+        past.program = _given(params.iteration, given)
         past.fork = Fork(
             params.run_id,
             params.iteration,
@@ -140,6 +141,7 @@ class Durable:
             params.note,
             asked.project,
             options.max_depth or self._engine.config.max_depth,
+            given,
         )
         return await self._launch(run_id, asked, self._engine.new_log(run_id), past)
 
@@ -286,6 +288,11 @@ class Durable:
 async def read_record(path: Path, last: int | None = None) -> Record:
     """Read a run's logs, up to the event numbered ``last``. Raises NotResumableError."""
     return await asyncio.to_thread(lambda: Record(events_of(path, last)))
+
+
+def _given(iteration: int, reply: str) -> Program | None:
+    """The program of a fork: the reply that a person has written, if any."""
+    return Program({f"0.{iteration}": reply}) if reply else None
 
 
 def _refuse_answered(end: RunEnded | None) -> None:

@@ -38,6 +38,8 @@ class Fork:
     """What the model is told before that iteration."""
     project: str | None
     max_depth: int
+    reply: str
+    """Of that iteration, where a person has written its code; else empty."""
 
 
 @dataclass
@@ -130,6 +132,7 @@ class Past:
             project=self.fork.project,
             options=self.fork.options,
             added_note=self.fork.note,
+            given_reply=self.fork.reply,
         )
 
 

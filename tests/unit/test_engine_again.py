@@ -16,6 +16,7 @@ from rlm_server.protocol import (
     CellStarted,
     ForkParams,
     LimitOverrides,
+    ReplyDone,
     ResumeParams,
 )
 from scripted_engine import ask, at_rest, engine, events, home
@@ -154,6 +155,23 @@ async def test_code_written_for_a_fork_needs_no_approval_but_that_of_the_model_d
         assert told.text == "mine"
         [first, _] = [event for event in events(fork) if isinstance(event, CellStarted)]
         assert not first.edited  # it is what its iteration shows
+
+
+async def test_code_written_for_a_fork_that_was_stopped_before_it_ran_is_not_lost() -> None:
+    async with engine([final(), final("x")]) as server:
+        run = await ask(server)
+        edit = ForkParams(run_id=run.run_id, iteration=1, code="x = 'mine'")
+        fork = await server.durable.fork(edit)
+        fork.steering.pause(True)
+        await asyncio.sleep(0)  # so that it has begun
+        fork.cancel("0")
+        await at_rest(fork)
+        assert not any(isinstance(event, ReplyDone) for event in events(fork))
+        again = await server.durable.resume(ResumeParams(run_id=fork.run_id))
+        await at_rest(again)
+        [told] = [event for event in events(again) if isinstance(event, Answer)]
+        assert told.text == "mine"
+        assert len(server.models.prompts) == 2
 
 
 @pytest.mark.parametrize("code", ["", " \n\n"])
