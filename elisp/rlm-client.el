@@ -184,7 +184,8 @@ READY is called with the server's answer before they arrive."
 
 (defun rlm-client-release ()
   "Delete what was spooled for the question of the current buffer."
-  (when rlm-client-context
+  ;; An indirect buffer may end long before its question does.
+  (when (and rlm-client-context (not (buffer-base-buffer)))
     (rlm-context-release rlm-client-context)))
 
 (defun rlm-client-watch ()

@@ -151,7 +151,7 @@ is neither paid nor stored again.  Interactively, the iteration is the one at
 point, and you are asked what shall be different."
   (interactive (rlm-durable--read-fork))
   (if (eq (plist-get changes :code) 'edit)
-      (rlm-durable--edit run iteration)
+      (rlm-durable-edit run iteration)
     (let ((id (plist-get run :runId)))
       (rlm-client-reach run)
       (rlm-client-begin 'rlm/fork `(:runId ,id :iteration ,iteration ,@changes)
@@ -193,13 +193,14 @@ point, and you are asked what shall be different."
            (looking-at "\\*\\* Iteration \\([0-9]+\\)")
            (string-to-number (match-string 1))))))
 
-(defun rlm-durable--edit (run iteration)
-  "Let the user edit the code of ITERATION of RUN, and fork with it."
+(defun rlm-durable-edit (run iteration &optional code)
+  "Let the user edit the code of ITERATION of RUN, or CODE, and fork with it."
   (rlm-code-open
    (format "*rlm fork: %s*" (rlm-durable--short (plist-get run :question)))
-   (if-let ((buffer (rlm-client-buffer (plist-get run :runId))))
-       (with-current-buffer buffer (rlm-live-iteration-code iteration))
-     "")
+   (or code
+       (when-let ((buffer (rlm-client-buffer (plist-get run :runId))))
+         (with-current-buffer buffer (rlm-live-iteration-code iteration)))
+       "")
    "runs it in a fork" "gives up"
    (lambda (code) (rlm-fork-run run iteration :code code))
    #'ignore))

@@ -33,6 +33,7 @@
 (require 'rlm-run)
 (require 'rlm-steer)
 
+(declare-function rlm-durable-edit "rlm-durable" (run iteration &optional code))
 (declare-function rlm-fork-run "rlm-durable" (run iteration &rest changes))
 (declare-function rlm-resume-run "rlm-durable" (run &optional limits))
 
@@ -118,10 +119,13 @@ Those in whose place an edited one ran don't."
 (defun rlm-live-iteration-code (iteration &optional number text)
   "Return the code that the model wrote in the run's own ITERATION.
 With NUMBER, TEXT stands in the place of that block of it, counted from 0."
-  (let ((codes (mapcar #'rlm-live-block-text (rlm-live-iteration-blocks iteration))))
-    (when number
-      (setf (nth number codes) (concat (string-trim-right text "\n+") "\n")))
-    (string-join codes "\n")))
+  (string-join
+   (seq-map-indexed (lambda (block place)
+                      (if (eql place number)
+                          (concat (string-trim-right text "\n+") "\n")
+                        (rlm-live-block-text block)))
+                    (rlm-live-iteration-blocks iteration))
+   "\n"))
 
 ;;;; Where a block runs
 
@@ -225,21 +229,30 @@ That is nil where a run can't be forked: in a child run."
                   (and (rlm-live--heading "Iteration [0-9]")
                        (looking-at "\\*\\* Iteration \\([0-9]+\\)")
                        (string-to-number (match-string 1)))))
+           (blocks (and own (rlm-live-iteration-blocks own)))
            ;; Its place changes when something is drawn above it meanwhile, its number doesn't.
-           (number (and own
-                        (seq-position (rlm-live-iteration-blocks own) block
-                                      (lambda (one two)
-                                        (= (rlm-live-block-start one)
-                                           (rlm-live-block-start two)))))))
+           (number (seq-position blocks block
+                                 (lambda (one two)
+                                   (= (rlm-live-block-start one) (rlm-live-block-start two))))))
       (lambda (text)
         (require 'rlm-durable)
-        (let ((iteration (or own (read-number "Fork at iteration: "
-                                              (max 1 (rlm-run-iterations run))))))
-          (rlm-fork-run (rlm-run-summary run) iteration :code
-                        (if (and number (buffer-live-p buffer))
-                            (with-current-buffer buffer
-                              (rlm-live-iteration-code own number text))
-                          text)))))))
+        (let* ((iteration (or own (read-number "Fork at iteration: "
+                                               (max 1 (rlm-run-iterations run)))))
+               (all (and number (buffer-live-p buffer)
+                         (with-current-buffer buffer
+                           (rlm-live--with-others own number text (length blocks)))))
+               (summary (rlm-run-summary run)))
+          ;; Code of a fork is not asked about, and another block may never have run.
+          (if all
+              (rlm-durable-edit summary iteration all)
+            (rlm-fork-run summary iteration :code text)))))))
+
+(defun rlm-live--with-others (iteration number text count)
+  "Return the code of ITERATION with TEXT as its block NUMBER, or nil.
+That is nil where it has no other block.  It has had COUNT of them."
+  (let ((now (length (rlm-live-iteration-blocks iteration))))
+    (cond ((< now count) (user-error "The run is being drawn anew; try again"))
+          ((> now 1) (rlm-live-iteration-code iteration number text)))))
 
 ;;;; C-c C-c
 

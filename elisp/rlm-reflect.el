@@ -84,6 +84,9 @@ Interactively, this is the run of the current buffer, or one that you choose."
 (defvar-local rlm-reflect--proposal nil
   "The server's proposal that this buffer shows, a plist.")
 
+(defvar-local rlm-reflect--host nil
+  "Where the server is that made the proposal, as `rlm-server-host'.")
+
 (defvar-local rlm-reflect--accepted nil
   "Numbers of the changes that are to be made.")
 
@@ -129,6 +132,7 @@ Its window is selected only for who is still where it was asked for: HERE."
     (with-current-buffer (get-buffer-create rlm-reflect--buffer)
       (rlm-reflect-mode)
       (setq rlm-reflect--proposal proposal
+            rlm-reflect--host rlm-server-host
             rlm-reflect--accepted nil)
       (rlm-reflect--draw)
       (goto-char (point-min))
@@ -150,7 +154,7 @@ Its window is selected only for who is still where it was asked for: HERE."
         (here (point)))
     (erase-buffer)
     (insert "# " (rlm-reflect--figures rlm-reflect--proposal) "\n"
-            "# " (abbreviate-file-name (rlm-reflect--path rlm-reflect--proposal)) "\n")
+            "# " (abbreviate-file-name (rlm-reflect--path)) "\n")
     (seq-do-indexed #'rlm-reflect--draw-change (plist-get rlm-reflect--proposal :changes))
     (goto-char (min here (point-max)))))
 
@@ -202,7 +206,9 @@ Its window is selected only for who is still where it was asked for: HERE."
   (interactive nil rlm-reflect-mode)
   (unless rlm-reflect--accepted
     (user-error "No change is accepted; `a' accepts the one at point"))
-  (let ((buffer (current-buffer)))
+  (rlm-rpc-use-host rlm-reflect--host)
+  (let ((buffer (current-buffer))
+        (path (rlm-reflect--path)))
     (rlm-rpc-ask
      'rlm/acceptNotes
      (list :proposal (plist-get rlm-reflect--proposal :proposal)
@@ -211,17 +217,17 @@ Its window is selected only for who is still where it was asked for: HERE."
        (when (buffer-live-p buffer)
          (kill-buffer buffer))
        (message "%s in %s" (rlm-figure-count (plist-get result :accepted) "change")
-                (abbreviate-file-name (rlm-reflect--path result))))
+                (abbreviate-file-name path)))
      (lambda (text) (message "rlm: %s" text)))))
 
 (defun rlm-reflect-edit ()
   "Visit the file of the notes."
   (interactive nil rlm-reflect-mode)
-  (find-file-other-window (rlm-reflect--path rlm-reflect--proposal)))
+  (find-file-other-window (rlm-reflect--path)))
 
-(defun rlm-reflect--path (answer)
-  "Return the name of the file of notes that ANSWER, the server's, is about."
-  (concat rlm-server-host (plist-get answer :path)))
+(defun rlm-reflect--path ()
+  "Return the name of the file of notes that the proposal here is about."
+  (concat rlm-reflect--host (plist-get rlm-reflect--proposal :path)))
 
 (provide 'rlm-reflect)
 ;;; rlm-reflect.el ends here

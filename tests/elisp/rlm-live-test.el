@@ -151,6 +151,9 @@
       (switch-to-buffer buffer)
       (rlm-live-test-go "x += 1")
       (rlm-test-keys "e" "C-a C-k" "x*=50" "C-c C-f")
+      ;; All that will run is seen before.
+      (should (equal "context\nx = 1\n\nx*=50\n" (buffer-string)))
+      (rlm-test-keys "C-c C-c")
       (rlm-test-wait-text buffer "^\\*\\* Fork at iteration 1 with other code (done")
       (with-current-buffer buffer
         ;; Only this block of the iteration is another.
@@ -171,6 +174,59 @@
         (rlm-test-wait (lambda () (equal drawn (rlm-test-buffer-text buffer))) "redrawn")
         (should (string-search "Fork at iteration 1"
                                (rlm-test-text (rlm-run-transcript (rlm-run-in-buffer buffer)))))))))
+
+;; Nobody is asked about the code of a fork.
+(ert-deftest rlm-live-a-fork-runs-nothing-that-was-rejected-and-is-not-seen ()
+  (rlm-test-with-models
+      (rlm-live-test-rules
+       (rlm-live-test-reply "context\nx = 1" "x = 'refused'\nprint(x)")
+       (rlm-live-test-reply "FINAL('done')")
+       (rlm-live-test-reply "FINAL(x)"))
+    (let* ((rlm-approve-code t)
+           (buffer (rlm-live-test-ask))
+           (run (rlm-run-in-buffer buffer)))
+      (dolist (cell '(("0.1" 1) ("0.1" 2 "No.") ("0.2" 1)))
+        (let ((wait (rlm-test-wait (lambda () (rlm-run-waiting-cell run (car cell) (cadr cell))))))
+          (if (cddr cell)
+              (rlm-reject run wait "No.")
+            (rlm-approve run wait))))
+      (rlm-test-wait-end buffer)
+      (switch-to-buffer buffer)
+      (rlm-live-test-go "x = 1")
+      (rlm-test-keys "e" "M->" "C-b" "0" "C-c C-f")
+      ;; No fork has begun; its code is there to be read.
+      (should-not (rlm-run-live-buffers))
+      (should (equal "context\nx = 10\n\nx = 'refused'\nprint(x)\n" (buffer-string)))
+      (search-forward "\n\n")
+      (delete-region (point) (point-max))
+      (rlm-test-keys "C-c C-c")
+      (rlm-test-wait-text buffer "^\\*\\* Fork at iteration 1 with other code")
+      (let* ((fork (car (rlm-run-live-buffers)))
+             (wait (rlm-test-wait
+                    (lambda () (rlm-run-waiting-cell (rlm-run-in-buffer fork) "0.2" 1)))))
+        (rlm-approve (rlm-run-in-buffer fork) wait)
+        (should (equal "10" (rlm-run-answer (rlm-test-wait-end fork))))
+        (should-not (string-search "refused" (rlm-test-buffer-text fork)))))))
+
+(ert-deftest rlm-live-a-fork-waits-for-a-run-that-is-drawn-anew ()
+  (rlm-test-with-models
+      (rlm-live-test-rules (rlm-live-test-reply "context\nx = 1" "x += 1") (rlm-live-test-reply "FINAL(x)"))
+    (let ((buffer (rlm-live-test-ask))
+          edited)
+      (rlm-test-wait-end buffer)
+      (switch-to-buffer buffer)
+      (rlm-live-test-go "x += 1")
+      (rlm-test-keys "e" "C-e" "0")
+      (setq edited (current-buffer))
+      (rlm-trajectory-reset buffer)
+      (should (string-match-p "try again" (cadr (should-error (rlm-test-keys "C-c C-f")
+                                                              :type 'user-error))))
+      (should (buffer-live-p edited))
+      (rlm-client-redraw buffer)
+      (rlm-test-wait-end buffer)
+      (switch-to-buffer edited)
+      (rlm-test-keys "C-c C-f")
+      (should (equal "context\nx = 1\n\nx += 10\n" (buffer-string))))))
 
 ;; The first of them ends when the second one stands below it already.
 (ert-deftest rlm-live-forks-of-one-iteration-stay-apart ()
@@ -283,7 +339,7 @@
       (rlm-fork-run (rlm-run-summary run) 1 :code "context\nFINAL('other')")
       (rlm-test-wait-text buffer "^\\*\\* Fork at iteration 1 .*(done")
       (switch-to-buffer block)
-      (rlm-test-keys "C-c C-f")
+      (rlm-test-keys "C-c C-f" "C-c C-c")
       (rlm-test-wait-text buffer "^\\*\\* Fork at iteration 2 .*(done")
       (rlm-test-wait-text buffer "^Its answer:\n\n100$")
       (switch-to-buffer buffer)

@@ -243,9 +243,21 @@
       (should (get-buffer-window rlm-reflect--buffer))
       (rlm-reflect--show proposal (window-buffer))
       (should (equal rlm-reflect--buffer (buffer-name (window-buffer))))
+      ;; They stay there when another server is used meanwhile.
+      (rlm-rpc-use-host nil)
       (set-buffer rlm-reflect--buffer)
       (rlm-test-keys "e")
-      (should (equal (rlm-test-there "there/notes.md") (buffer-file-name (window-buffer)))))))
+      (should (equal (rlm-test-there "there/notes.md") (buffer-file-name (window-buffer))))
+      (switch-to-buffer rlm-reflect--buffer)
+      (rlm-test-keys "n" "a")
+      (should (string-search (rlm-test-there "there/notes.md") (buffer-string)))
+      (let ((said (rlm-test-messages
+                    (rlm-test-keys "C-c C-c")
+                    (rlm-test-wait (lambda ()
+                                     (seq-find (lambda (text) (string-prefix-p "rlm: " text)) said))))))
+        ;; That server is asked; this one it does not know.
+        (should (equal rlm-test-host rlm-server-host))
+        (should (seq-find (lambda (text) (string-match-p "\\`rlm: .*Reflect once more" text)) said))))))
 
 (ert-deftest rlm-remote-no-server-there-is-said ()
   (rlm-test-remote

@@ -255,6 +255,21 @@
       (rlm-cancel (rlm-run-in-buffer buffer))
       (should (equal "cancelled" (rlm-run-status (rlm-test-wait-end buffer)))))))
 
+;; The server has not read yet what is spooled.
+(ert-deftest rlm-runs-test-an-indirect-buffer-takes-no-text-away ()
+  (rlm-test-with
+    (let* ((file (rlm-test-file "harbour.txt" "It is old.\n"))
+           (buffer (with-current-buffer (find-file-noselect file)
+                     (insert "The keeper is called Odalys.\n")
+                     (prog1 (rlm-ask-files "What is the keeper called?" (list file))
+                       (set-buffer-modified-p nil))))
+           (spool (rlm-context-spool (buffer-local-value 'rlm-client-context buffer))))
+      (with-current-buffer buffer
+        (kill-buffer (make-indirect-buffer buffer "clone" t)))
+      (should (file-exists-p spool))
+      (should (string-search "Odalys" (rlm-run-answer (rlm-test-wait-end buffer))))
+      (should-not (file-exists-p spool)))))
+
 ;; Whoever cancels then is told what has become of the run, or why nobody can tell.
 (ert-deftest rlm-runs-test-cancel-a-run-whose-server-died ()
   (rlm-test-with-models (vector '(:role "root" :silent t))
