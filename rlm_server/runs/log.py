@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from rlm_server.errors import LogError
-from rlm_server.protocol import ApprovalWanted, Event, RunEnded
+from rlm_server.protocol import ApprovalWanted, Event
 from rlm_server.runs.chain import Reader, read
 from rlm_server.runs.lines import mark_of
 from rlm_server.text import to_json
@@ -88,7 +88,7 @@ class RunLog:
             raise _unwritable(self.path, error) from error
         self.size += len(line)
         self._wake()
-        if isinstance(event, ApprovalWanted | RunEnded):
+        if isinstance(event, ApprovalWanted):
             self._awaited = self.size
             self._hurry.set()
 

@@ -1,6 +1,7 @@
 """The commands that let past runs go on, and what they print."""
 
 import argparse
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,8 @@ async def test_a_run_with_further_questions_prints_the_answer_to_the_last(
         out, told = capsys.readouterr()
         assert out == "two\n"
         assert "done: The question is answered." in told
+        while not server.resting_runs():  # it is told that it has ended a moment before
+            await asyncio.sleep(0.01)
         [rests] = server.resting_runs()
         assert server.resting(rests).ended.status == "done"
 

@@ -6,7 +6,6 @@ import fcntl
 import itertools
 import os
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -19,7 +18,6 @@ from rlm_server.protocol import (
     MAX_EVENT_TEXT,
     AnyEvent,
     ApprovalWanted,
-    Event,
     Notice,
     Output,
     RunResumed,
@@ -112,14 +110,7 @@ def test_a_follower_is_told_at_once_what_is_short_and_seldom_of_a_stream(
     assert stream == pytest.approx([pace] * len(stream))
 
 
-@pytest.mark.parametrize(
-    "awaited",
-    [lambda seq: ApprovalWanted(RUN, seq, 0.0, "0.1", cell=1, code="1"), lambda seq: ended(seq)],
-    ids=["approval", "end"],
-)
-def test_a_follower_is_told_in_a_flood_at_once_what_somebody_waits_for(
-    tmp_path: Path, awaited: Callable[[int], Event]
-) -> None:
+def test_a_follower_is_told_in_a_flood_at_once_that_approval_is_wanted(tmp_path: Path) -> None:
     told: dict[int, float] = {}
     added = 0.0
 
@@ -141,7 +132,7 @@ def test_a_follower_is_told_in_a_flood_at_once_what_somebody_waits_for(
         await asyncio.sleep(0.01)
         assert 500 not in told
         added = asyncio.get_running_loop().time()
-        log.append(awaited(501))
+        log.append(ApprovalWanted(RUN, 501, 0.0, "0.1", cell=1, code="1"))
         await asyncio.sleep(1)
         log.close()
         await watcher
