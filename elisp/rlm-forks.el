@@ -136,10 +136,9 @@ That is the run ID, like the other until ITERATION, but for CHANGES."
     (invisible-p (line-end-position))))
 
 (defun rlm-forks--fold (fork)
-  "Hide the text of FORK."
+  "Hide the text of FORK, with the blank line at its end, as Org does."
   (goto-char (rlm-forked-place fork))
-  (rlm-fold-region (line-end-position)
-                   (save-excursion (outline-next-heading) (skip-chars-backward "\n") (point))
+  (rlm-fold-region (line-end-position) (save-excursion (outline-next-heading) (1- (point)))
                    t 'outline))
 
 (defun rlm-forks--remove (fork)
