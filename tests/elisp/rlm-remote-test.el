@@ -249,6 +249,7 @@
           (rlm-reflect--show proposal (get-buffer "*scratch*"))))
       (rlm-reflect--show proposal (window-buffer))
       (should (equal rlm-reflect--buffer (buffer-name (window-buffer))))
+      (should (get-text-property (window-point) 'rlm-reflect-change (window-buffer)))
       ;; They stay there when another server is used meanwhile.
       (rlm-rpc-use-host nil)
       (set-buffer rlm-reflect--buffer)
