@@ -62,7 +62,7 @@
     (rlm-rpc-error nil)))
 
 (defun rlm-consult--ask ()
-  "Ask the server for the runs; return a candidate for each, the newest first."
+  "Return a candidate for each run that the server names, the newest first."
   (setq rlm-consult--runs
         (mapcar (lambda (run) (cons (rlm-consult--candidate run) run))
                 (plist-get (rlm-rpc-call 'rlm/runs '(:limit 500) 5) :runs)))
