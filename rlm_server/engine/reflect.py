@@ -65,7 +65,7 @@ class Reflection:
         """
         if proposal not in self._proposals:
             raise UnknownProposalError(
-                "This proposal was accepted before, is too old, or came from a server that has ended.",
+                "This proposal was accepted before, is too old, or its server has ended.",
                 cure="Reflect once more.",
             )
         before, changes = self._proposals[proposal]

@@ -270,7 +270,7 @@ async def test_only_what_is_accepted_is_used(tmp_path: Path) -> None:
     assert len(chosen("What is in it?", NotesConfig())) == 1
     with pytest.raises(UnknownProposalError, match="accepted before"):
         reflection.accept(offered.proposal, [1])  # once is enough
-    with pytest.raises(UnknownProposalError, match="a server that has ended"):
+    with pytest.raises(UnknownProposalError, match="its server has ended"):
         Reflection(models, marks, tmp_path / "runs").accept(  # type: ignore[arg-type]
             offered.proposal, [1]
         )
