@@ -300,6 +300,12 @@ Without a :host, it is where the server is that is used now."
   "Let the server be that of the run that SUMMARY, a plist, is about."
   (rlm-rpc-use-host (rlm-client-host summary)))
 
+(defun rlm-client-discard (buffer)
+  "Kill BUFFER, which was to show a run; the run itself is left alone."
+  (with-current-buffer buffer
+    (let (kill-buffer-query-functions)  ; half drawn, every run seems to go on
+      (kill-buffer))))
+
 (defun rlm-client-open (summary)
   "Show the run that SUMMARY, a plist, is about; return its buffer."
   (let* ((id (plist-get summary :runId))
@@ -309,7 +315,13 @@ Without a :host, it is where the server is that is used now."
       (setq buffer (rlm-trajectory-create (plist-get summary :question)))
       (setf (rlm-run-id (rlm-run-in-buffer buffer)) id
             (rlm-run-host (rlm-run-in-buffer buffer)) rlm-server-host)
-      (rlm-client-redraw buffer))
+      (let (asked)
+        (unwind-protect
+            (progn (rlm-client-redraw buffer)
+                   (setq asked t))
+          ;; Who quits has never seen it.
+          (unless asked
+            (rlm-client-discard buffer)))))
     (pop-to-buffer buffer)
     buffer))
 

@@ -29,11 +29,12 @@
 
 (require 'subr-x)
 (require 'rlm)
-(require 'rlm-client)
-(require 'rlm-rpc)
 (require 'rlm-run)
 
 (declare-function consult--multi "consult" (sources &rest options))
+(declare-function rlm-client-open "rlm-client" (summary))
+(declare-function rlm-rpc-call "rlm-rpc" (method params &optional timeout))
+(declare-function rlm-rpc-live-p "rlm-rpc" ())
 
 (defvar rlm-consult--runs nil
   "Alist of candidates and runs, plists, as they were last offered.")
@@ -43,19 +44,28 @@
         :narrow ?r
         :hidden t
         :category 'rlm-run
-        :enabled #'rlm-rpc-live-p
+        :enabled #'rlm-consult--live-p
         :items #'rlm-consult--items
         :annotate #'rlm-consult--annotate
         :action #'rlm-consult--open)
   "Runs as a source of Consult; where no server runs, there are none.")
 
+(defun rlm-consult--live-p ()
+  "Return non-nil if a server is connected."
+  ;; To look through one's buffers loads nothing.
+  (and (featurep 'rlm-rpc) (rlm-rpc-live-p)))
+
 (defun rlm-consult--items ()
-  "Return a candidate for each run, the newest first."
+  "Return a candidate for each run, the newest first; none without an answer."
+  (condition-case nil
+      (rlm-consult--ask)
+    (rlm-rpc-error nil)))
+
+(defun rlm-consult--ask ()
+  "Return a candidate for each run that the server names, the newest first."
   (setq rlm-consult--runs
-        (condition-case nil
-            (mapcar (lambda (run) (cons (rlm-consult--candidate run) run))
-                    (plist-get (rlm-rpc-call 'rlm/runs '(:limit 500) 5) :runs))
-          (rlm-rpc-error nil)))
+        (mapcar (lambda (run) (cons (rlm-consult--candidate run) run))
+                (plist-get (rlm-rpc-call 'rlm/runs '(:limit 500) 5) :runs)))
   (mapcar #'car rlm-consult--runs))
 
 (defun rlm-consult--candidate (run)
@@ -75,6 +85,7 @@
 (defun rlm-consult--open (candidate)
   "Show the run that CANDIDATE stands for."
   (when-let ((run (cdr (assoc candidate rlm-consult--runs))))
+    (require 'rlm-client)
     (rlm-client-open run)))
 
 ;;;###autoload
@@ -83,8 +94,14 @@
   (interactive)
   (unless (require 'consult nil t)
     (user-error "Consult is not installed; `rlm-open-run' chooses a run without it"))
-  (consult--multi (list (append '(:hidden nil :enabled nil) rlm-consult-source))
-                  :prompt "Run: " :require-match t :sort nil))
+  (require 'rlm-client)
+  (let ((runs (condition-case problem
+                  (rlm-consult--ask)
+                (rlm-rpc-error (user-error "%s" (cadr problem))))))
+    (unless runs
+      (user-error "There are no runs yet"))
+    (consult--multi (list (append (list :hidden nil :enabled nil :items runs) rlm-consult-source))
+                    :prompt "Run: " :require-match t :sort nil)))
 
 (provide 'rlm-consult)
 ;;; rlm-consult.el ends here

@@ -25,6 +25,7 @@
 
 ;;; Code:
 
+(require 'cl-lib)
 (require 'rlm)
 (require 'rlm-ask)
 (require 'rlm-add)
@@ -35,6 +36,7 @@
 (defvar embark-buffer-map)
 (defvar embark-file-map)
 (defvar embark-region-map)
+(defvar embark-target-injection-hooks)
 (defvar embark-url-map)
 
 (defun rlm-embark-ask-file (file)
@@ -74,7 +76,11 @@
     (rlm-embark-map #'rlm-embark-ask-buffer #'rlm-embark-add-buffer))
   (define-key embark-region-map "?" (rlm-embark-map #'rlm-ask-region #'rlm-add))
   (define-key embark-url-map "?" (rlm-embark-map nil #'rlm-add-url))
-  (define-key embark-bookmark-map "?" (rlm-embark-map nil #'rlm-add-bookmark)))
+  (define-key embark-bookmark-map "?" (rlm-embark-map nil #'rlm-add-bookmark))
+  ;; They begin with the question, which the target is not.
+  (dolist (command '(rlm-ask rlm-ask-region rlm-ask-buffer rlm-ask-project rlm-ask-dired
+                     rlm-ask-collection))
+    (cl-pushnew 'embark--ignore-target (alist-get command embark-target-injection-hooks))))
 
 (when (require 'embark nil t)
   (rlm-embark-setup))

@@ -21,52 +21,88 @@
 ;; The buffers of rlm are in motion state.  Their own keys work there,
 ;; except those by which Evil moves, searches and yanks: what these would do
 ;; stands behind a comma, as everything does, so that ", k" cancels a run
-;; where k goes up.  Evil need not be there for this file to load.
+;; where k goes up.  Evil need not be there for this file to load, and
+;; nothing else is loaded before it is used: a mode gets its keys when a
+;; buffer is in it for the first time.
 
 ;;; Code:
 
 (require 'seq)
 (require 'rlm)
-(require 'rlm-collection-list)
-(require 'rlm-costs)
-(require 'rlm-models)
-(require 'rlm-runs)
-(require 'rlm-trajectory)
+
+(defvar evil-buffer-regexps)
+(defvar org-mode-map)
 
 (declare-function evil-define-key* "evil-core" (state keymap key def &rest bindings))
+(declare-function evil-get-auxiliary-keymap "evil-core"
+                  (map state &optional create ignore-parent))
 (declare-function evil-set-initial-state "evil-core" (mode state))
+(declare-function rlm-trajectory-next "rlm-browse" (count))
+(declare-function rlm-trajectory-previous "rlm-browse" (count))
 
 (defconst rlm-evil--keys-of-evil
   (append (string-to-list "0123456789hjklwbeWBEftFT;,^$%gGHMLnN/?*#vVyzm'`[]{}()\"")
           (list ?\C-i))
   "Keys that Evil keeps in motion state.")
 
-(defun rlm-evil-setup (mode map)
-  "Let MODE, whose keymap is MAP, be in motion state with the keys of MAP."
-  (evil-set-initial-state mode 'motion)
-  (let ((all (copy-keymap map)))
-    (set-keymap-parent all nil)
-    (evil-define-key* 'motion map "," all))
-  (map-keymap
-   (lambda (event command)
-     (when (and (integerp event)
-                (not (memq event rlm-evil--keys-of-evil))
-                (commandp command))
-       (evil-define-key* 'motion map (vector event) command)))
-   map)
-  (evil-define-key* 'motion map (kbd "TAB") (lookup-key map (kbd "TAB"))
-    "gr" (or (lookup-key map "g") #'revert-buffer)
-    "q" #'quit-window))
+(defconst rlm-evil--modes
+  '(rlm-trajectory-mode rlm-collection-mode rlm-runs-mode rlm-models-mode rlm-costs-mode
+    rlm-variables-mode rlm-variable-mode rlm-reflect-mode)
+  "Modes whose buffers are in motion state, with keys of their own.")
+
+(defconst rlm-evil--reports
+  "\\` ?\\*rlm \\(?:doctor\\|install\\|log\\|run .\\|status\\|text: .*\\)\\*\\'"
+  "Regular expression for the names of buffers that are only read.")
+
+(defvar rlm-evil--done nil
+  "Keymaps that have their keys for motion state.")
+
+(defun rlm-evil-setup ()
+  "Give the keymap of this buffer's mode its keys for motion state, once.
+What you have defined there stays as it is."
+  (let ((map (current-local-map)))
+    (unless (memq map rlm-evil--done)
+      (push map rlm-evil--done)
+      (rlm-evil--define map "," (rlm-evil--own map))
+      (map-keymap (lambda (event _binding)
+                    ;; The binding may have a label, or hide below another one.
+                    (let ((command (lookup-key map (vector event))))
+                      (when (and (integerp event)
+                                 (not (memq event rlm-evil--keys-of-evil))
+                                 (commandp command)
+                                 (not (memq command '(negative-argument undefined))))
+                        (rlm-evil--define map (vector event) command))))
+                  (rlm-evil--own map))
+      (rlm-evil--define map (kbd "TAB") (lookup-key map (kbd "TAB")))
+      (rlm-evil--define map "gr" (or (lookup-key map "g") #'revert-buffer))
+      (rlm-evil--define map "q" #'quit-window)
+      (when (derived-mode-p 'rlm-trajectory-mode)
+        (rlm-evil--define map "]]" #'rlm-trajectory-next)
+        (rlm-evil--define map "[[" #'rlm-trajectory-previous)))))
+
+(defun rlm-evil--own (map)
+  "Return a copy of MAP without the keys that it has from Org."
+  (let ((own (copy-keymap map)))
+    (when (and (boundp 'org-mode-map) (eq org-mode-map (keymap-parent map)))
+      (set-keymap-parent own nil))
+    own))
+
+(defun rlm-evil--define (map key command)
+  "Let KEY be COMMAND in motion state where MAP is used, unless it is something."
+  (let ((there (evil-get-auxiliary-keymap map 'motion t t)))
+    (unless (or (commandp (lookup-key there (seq-take key 1)))
+                (not (memq (lookup-key there key) '(nil 1))))
+      (evil-define-key* 'motion map key command))))
 
 (when (require 'evil nil t)
-  (rlm-evil-setup 'rlm-trajectory-mode rlm-trajectory-mode-map)
-  (evil-define-key* 'motion rlm-trajectory-mode-map
-    "]]" #'rlm-trajectory-next
-    "[[" #'rlm-trajectory-previous)
-  (rlm-evil-setup 'rlm-collection-mode rlm-collection-mode-map)
-  (rlm-evil-setup 'rlm-runs-mode rlm-runs-mode-map)
-  (rlm-evil-setup 'rlm-models-mode rlm-models-mode-map)
-  (rlm-evil-setup 'rlm-costs-mode rlm-costs-mode-map))
+  (dolist (mode rlm-evil--modes)
+    (evil-set-initial-state mode 'motion)
+    (add-hook (intern (format "%s-hook" mode)) #'rlm-evil-setup))
+  (add-to-list 'evil-buffer-regexps (cons rlm-evil--reports 'motion))
+  (dolist (buffer (buffer-list))
+    (with-current-buffer buffer
+      (when (memq major-mode rlm-evil--modes)
+        (rlm-evil-setup)))))
 
 (provide 'rlm-evil)
 ;;; rlm-evil.el ends here

@@ -73,17 +73,18 @@ reference implementation)."
 (defun rlm-export--org (run file)
   "Write RUN, a plist, to FILE as it is drawn."
   (let ((shown (rlm-client-buffer (plist-get run :runId)))
-        buffer)
+        buffer written)
     (unwind-protect
         (progn
           (setq buffer (save-window-excursion (rlm-client-open run)))
           (rlm-export--wait buffer)
           (with-current-buffer buffer
-            (rlm-transcript-write file)))
+            (rlm-transcript-write file))
+          (setq written t))
       ;; It was drawn for the file alone, unless it goes on.
       (when (and (buffer-live-p buffer) (not shown)
-                 (not (rlm-run-live-p (rlm-run-in-buffer buffer))))
-        (kill-buffer buffer)))
+                 (not (and written (rlm-run-live-p (rlm-run-in-buffer buffer)))))
+        (rlm-client-discard buffer)))
     (message "rlm: %s written" (abbreviate-file-name file))))
 
 (defconst rlm-export--patience 60

@@ -137,6 +137,9 @@ Its window is selected only for who is still where it was asked for: HERE."
       (rlm-reflect--draw)
       (goto-char (point-min))
       (rlm-reflect-next 1)
+      ;; Windows that show it already have a point of their own.
+      (dolist (window (get-buffer-window-list nil nil t))
+        (set-window-point window (point)))
       (if (eq here (window-buffer))
           (pop-to-buffer (current-buffer))
         (display-buffer (current-buffer)))

@@ -137,9 +137,11 @@ HOW and CHECKOUT are the rest of the list."
   "Start the server, or reach the one of `rlm-server-address'; return its process.
 Signal `rlm-rpc-error' if none is found, or it was tried too often of late."
   (rlm-server--check-starts)
-  (cond (rlm-server-address (rlm-server--open-tcp))
-        (rlm-server-host (rlm-server--start-there rlm-server-host))
-        (t (rlm-server--start-here))))
+  (prog1 (cond (rlm-server-address (rlm-server--open-tcp))
+               (rlm-server-host (rlm-server--start-there rlm-server-host))
+               (t (rlm-server--start-here)))
+    ;; What could not even be started has not ended: why is told each time.
+    (push (float-time) rlm-server--starts)))
 
 (defun rlm-server--check-starts ()
   "Signal `rlm-rpc-error' if the server was started too often of late."
@@ -151,8 +153,7 @@ Signal `rlm-rpc-error' if none is found, or it was tried too often of late."
     (signal 'rlm-rpc-error
             (list (format "The server has ended %d times within a minute; %s"
                           (length rlm-server--starts)
-                          "see its log, then M-x rlm-restart-server"))))
-  (push (float-time) rlm-server--starts))
+                          "see its log, then M-x rlm-restart-server")))))
 
 (defun rlm-server-forgive ()
   "Forget how often the server was started, so that it may be again."

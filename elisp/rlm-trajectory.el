@@ -173,6 +173,9 @@ The figures are seen in 80 columns.")
   (buffer-disable-undo)
   (add-hook 'kill-buffer-query-functions #'rlm-trajectory--kill-p nil t))
 
+;; A copy would be taken for the run itself; indirect buffers show it twice.
+(put 'rlm-trajectory-mode 'no-clone t)
+
 (defun rlm-trajectory--hide-joiners ()
   "Let the signs that keep Org from seeing markup take no room, in terminals too."
   (setq buffer-display-table (if buffer-display-table

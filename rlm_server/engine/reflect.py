@@ -63,8 +63,13 @@ class Reflection:
         Raises UnknownProposalError where it is too old, or the notes were changed since, and
         LogError where they can't be read or written.
         """
-        before, changes = self._proposals.get(proposal, ("", []))
-        if proposal not in self._proposals or read_notes() != before:
+        if proposal not in self._proposals:
+            raise UnknownProposalError(
+                "This proposal was accepted before, is too old, or its server has ended.",
+                cure="Reflect once more.",
+            )
+        before, changes = self._proposals[proposal]
+        if read_notes() != before:
             raise UnknownProposalError(
                 "The notes were changed since this was proposed.", cure="Reflect once more."
             )

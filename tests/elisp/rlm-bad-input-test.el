@@ -130,6 +130,9 @@ FINAL('nul:\\0: lone:\\ud800: byte:\\udc80: bell:\\a: feed:\\x0c: end')")
               (rlm-heartbeat-watch nil)
               (signal-process process 'SIGSTOP)
               (rlm-test-wait (lambda () (eq (process-status process) 'stop)) "stopped")
+              (should (string-match-p
+                       "was stopped by a signal.*M-x rlm-restart-server"
+                       (cadr (should-error (rlm-rpc-call 'rlm/status nil) :type 'rlm-rpc-error))))
               (rlm-heartbeat-watch t)
               (funcall says "no answer from the server")
               (signal-process process 'SIGCONT)

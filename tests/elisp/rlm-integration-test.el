@@ -71,6 +71,38 @@ rlm-add-url rlm-add-bookmark)"
                                       (lookup-key embark-url-map "?+")
                                       (lookup-key embark-bookmark-map "?+"))))))))))
 
+;; The first thing that Embark is asked for is the question, which the region is not.
+(ert-deftest rlm-integration-embark-leaves-the-question-to-you ()
+  (should (equal "How old?" (rlm-test-beside
+                             '(progn
+                                (require 'embark)
+                                (require 'rlm-embark)
+                                (setq embark-indicators nil transient-mark-mode t)
+                                (switch-to-buffer (get-buffer-create "a note"))
+                                (insert "The harbour is old.\n")
+                                (cl-letf (((symbol-function 'rlm-ask-about)
+                                           (lambda (question &rest _) (princ question))))
+                                  (execute-kbd-macro
+                                   (kbd "C-x h M-x embark-act RET ? a H o w SPC o l d ? RET"))))))))
+
+(ert-deftest rlm-integration-consult-says-why-there-is-no-run ()
+  (rlm-test-with
+    (should (equal "nil no-such-server can't be executed: correct `rlm-server-command' \
+There are no runs yet"
+                   (rlm-test-beside
+                    `(progn
+                       (require 'consult)
+                       (require 'rlm-consult)
+                       (princ (seq-some #'featurep '(org rlm-rpc)))
+                       (require 'rlm-client)
+                       (dolist (command '(("no-such-server") (,rlm-test-python "-m" "rlm_server")))
+                         (princ " ")
+                         (let ((rlm-server-command command))
+                           (condition-case problem
+                               (rlm-consult-runs)
+                             (user-error (princ (cadr problem))))))
+                       (rlm-rpc-stop)))))))
+
 (ert-deftest rlm-integration-consult-has-runs-as-a-source ()
   (rlm-test-with
     (rlm-test-file "harbour.txt" "The keeper is called Odalys.\n")
@@ -80,6 +112,7 @@ rlm-add-url rlm-add-bookmark)"
                  `(progn
                     (require 'consult)
                     (require 'rlm-consult)
+                    (require 'rlm-client)
                     (setq rlm-server-command '(,rlm-test-python "-m" "rlm_server")
                           rlm-use-auth-source nil)
                     (rlm-rpc-call 'rlm/status nil)
@@ -96,27 +129,60 @@ rlm-add-url rlm-add-bookmark)"
                     (rlm-rpc-stop)))))
       (should (equal "Run: What is the keeper called?  done, offline/extractive, 0" text)))))
 
+(defun rlm-test-beside-evil (&rest forms)
+  "Return what FORMS print in a new Emacs with Evil.
+They can use `keys', which prints the state and what some keys are."
+  (rlm-test-beside
+   `(progn
+      (require 'evil)
+      (require 'rlm-evil)
+      (princ (featurep 'org))
+      (evil-mode 1)
+      (defun keys (&rest keys)
+        (evil-initialize-state)
+        (princ (cons evil-state (mapcar (lambda (keys) (key-binding (kbd keys))) keys))))
+      ,@forms)))
+
 (ert-deftest rlm-integration-evil-keeps-its-motions ()
   (should
-   (equal (concat "(motion evil-next-line evil-previous-line rlm-trajectory-show-answer"
-                  " rlm-cancel rlm-trajectory-next rlm-redraw quit-window)"
-                  "(motion rlm-collection-execute evil-next-line rlm-collection-kill)")
-          (rlm-test-beside
-           '(progn
-              (require 'evil)
-              (require 'rlm-evil)
-              (evil-mode 1)
-              (switch-to-buffer (rlm-trajectory-create "What?"))
-              (evil-normalize-keymaps)
-              (princ (cons evil-state
-                           (mapcar (lambda (keys) (key-binding (kbd keys)))
-                                   '("j" "k" "a" ", k" "] ]" "g r" "q"))))
-              (switch-to-buffer (get-buffer-create "list"))
-              (rlm-collection-mode)
-              (evil-initialize-state)
-              (princ (cons evil-state
-                           (mapcar (lambda (keys) (key-binding (kbd keys)))
-                                   '("x" "j" ", k")))))))))
+   (equal (concat "nil(motion evil-next-line evil-previous-line rlm-trajectory-show-answer"
+                  " rlm-trajectory-follow-link org-cycle scroll-up-command rlm-cancel"
+                  " rlm-browse-fold rlm-trajectory-next rlm-redraw quit-window)"
+                  "(motion rlm-collection-execute evil-next-line rlm-collection-visit"
+                  " rlm-collection-kill evil-search-backward describe-mode)")
+          (rlm-test-beside-evil
+           '(require 'rlm-trajectory)
+           '(switch-to-buffer (rlm-trajectory-create "What?"))
+           '(keys "j" "k" "a" "RET" "TAB" "SPC" ", k" ", 2" "] ]" "g r" "q")
+           '(switch-to-buffer (get-buffer-create "list"))
+           '(require 'rlm-collection-list)
+           '(rlm-collection-mode)
+           '(keys "x" "j" "RET" ", k" "?" ", ?")))))
+
+(ert-deftest rlm-integration-evil-knows-all-buffers ()
+  (should
+   (equal (concat "nil(motion rlm-variables-inspect)(motion rlm-variable-more)"
+                  "(motion rlm-reflect-accept evil-search-next rlm-reflect-next revert-buffer)"
+                  "(motion quit-window)(normal)")
+          (rlm-test-beside-evil
+           '(switch-to-buffer (get-buffer-create "buffer"))
+           '(require 'rlm-variables)
+           '(rlm-variables-mode)
+           '(keys "RET")
+           '(rlm-variable-mode)
+           '(keys "RET")
+           '(require 'rlm-reflect)
+           ;; What the user has defined stays.
+           '(evil-define-key 'motion rlm-reflect-mode-map "gr" #'revert-buffer)
+           '(rlm-reflect-mode)
+           '(keys "a" "n" ", n" "g r")
+           '(switch-to-buffer (get-buffer-create "*rlm doctor*"))
+           '(special-mode)
+           '(keys "q")
+           ;; Code is edited.
+           '(require 'rlm-code)
+           '(rlm-code-open "*rlm code*" "" "runs" "drops" #'ignore #'ignore)
+           '(keys)))))
 
 (ert-deftest rlm-integration-which-key-has-labels ()
   (should

@@ -240,9 +240,16 @@
       ;; It comes while the user types somewhere else, where `a' accepts nothing.
       (rlm-reflect--show proposal (get-buffer "*scratch*"))
       (should (equal "elsewhere" (buffer-name (window-buffer))))
-      (should (get-buffer-window rlm-reflect--buffer))
+      (let ((window (get-buffer-window rlm-reflect--buffer)))
+        (should window)
+        ;; Its change is at point, also where the window has shown an older one.
+        (dotimes (_ 2)
+          (should (get-text-property (window-point window) 'rlm-reflect-change
+                                     (window-buffer window)))
+          (rlm-reflect--show proposal (get-buffer "*scratch*"))))
       (rlm-reflect--show proposal (window-buffer))
       (should (equal rlm-reflect--buffer (buffer-name (window-buffer))))
+      (should (get-text-property (window-point) 'rlm-reflect-change (window-buffer)))
       ;; They stay there when another server is used meanwhile.
       (rlm-rpc-use-host nil)
       (set-buffer rlm-reflect--buffer)

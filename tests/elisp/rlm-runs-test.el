@@ -178,6 +178,27 @@
           ;; It is replaced only if one agrees.
           (should-error (rlm-test-keys "e m a r k d o w n RET RET n") :type 'user-error))))))
 
+(ert-deftest rlm-runs-test-an-export-that-is-quit-leaves-no-buffer ()
+  (rlm-test-with
+    (let ((id (car (rlm-test-two-runs)))
+          (file (rlm-test-file "out.org")))
+      (mapc #'kill-buffer (seq-filter #'rlm-run-in-buffer (buffer-list)))
+      (rlm-test-in-runs
+        (rlm-test-go-to-row "What is the keeper")
+        ;; Before its first event is there, and while it is drawn.
+        (dolist (function '(accept-process-output rlm-trajectory-flush rlm-client-redraw))
+          (cl-letf (((symbol-function function) (lambda (&rest _) (signal 'quit nil)))
+                    ;; Nobody is asked whether to cancel what has ended long ago.
+                    ((symbol-function 'yes-or-no-p) (lambda (&rest _) (ert-fail "asked")))
+                    (noninteractive nil))
+            (should (eq 'quit (condition-case nil
+                                  (rlm-export-run (rlm-runs--at-point) "org" file)
+                                (quit 'quit)))))
+          (should-not (seq-filter #'rlm-run-in-buffer (buffer-list))))
+        (should-not (file-exists-p file))
+        (rlm-export-run (rlm-runs--at-point) "org" file)
+        (should (string-match-p id (rlm-test-text file)))))))
+
 (ert-deftest rlm-runs-test-delete-the-marked ()
   (rlm-test-with
     (let* ((ids (rlm-test-two-runs))
@@ -227,6 +248,15 @@
       (rlm-test-wait (lambda () (equal "done" (rlm-run-status (rlm-run-in-buffer buffer))))
                      "end of the resumed run")
       (should (equal "all is well" (rlm-run-answer (rlm-run-in-buffer buffer)))))))
+
+;; To kill a copy would cancel the run.
+(ert-deftest rlm-runs-test-a-run-is-not-cloned ()
+  (rlm-test-with
+    (let ((buffer (rlm-trajectory-create "Well?")))
+      (switch-to-buffer buffer)
+      (should (string-match-p "Cannot clone a buffer in rlm mode"
+                              (cadr (should-error (rlm-test-keys "M-x clone-buffer RET")))))
+      (should (equal (list buffer) (seq-filter #'rlm-run-in-buffer (buffer-list)))))))
 
 ;; Such as `org-tree-to-indirect-buffer' makes.
 (ert-deftest rlm-runs-test-an-indirect-buffer-is-no-second-run ()

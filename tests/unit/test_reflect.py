@@ -268,8 +268,12 @@ async def test_only_what_is_accepted_is_used(tmp_path: Path) -> None:
     assert len(reflection.accept(offered.proposal, [0, 7])) == 1
     assert chosen("What is in it?", NotesConfig())[0].startswith("Filter: ")
     assert len(chosen("What is in it?", NotesConfig())) == 1
-    with pytest.raises(UnknownProposalError):
+    with pytest.raises(UnknownProposalError, match="accepted before"):
         reflection.accept(offered.proposal, [1])  # once is enough
+    with pytest.raises(UnknownProposalError, match="its server has ended"):
+        Reflection(models, marks, tmp_path / "runs").accept(  # type: ignore[arg-type]
+            offered.proposal, [1]
+        )
     again = await reflection.propose(None)
     assert [change.new for change in again.changes] == [offered.changes[1].new]
 
@@ -285,7 +289,7 @@ async def test_notes_that_were_edited_since_are_not_overwritten(tmp_path: Path) 
     assert "[good] 'What is in it?'" in said[1]["content"]
     assert "alpha" not in said[1]["content"]  # nothing of the context is in it
     write_notes()
-    with pytest.raises(UnknownProposalError):
+    with pytest.raises(UnknownProposalError, match="were changed since"):
         reflection.accept(offered.proposal, [0])
     assert notes_path().read_text() == NOTES
 
