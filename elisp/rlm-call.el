@@ -55,7 +55,15 @@ error that is told."
          :error-fn (lambda (problem)
                      (rlm-call-fail call (funcall explain connection problem))))
       (error
-       (rlm-call-fail call (list :code -1 :message (error-message-string problem)))))))
+       (rlm-call-fail call (rlm-call--unsent (jsonrpc--process connection) problem))))))
+
+(defun rlm-call--unsent (process problem)
+  "Return a plist that says why nothing can be sent to PROCESS, given PROBLEM."
+  (if (eq (process-status process) 'stop)
+      (list :code -1
+            :message (format "The rlm server, process %s, is suspended." (process-id process))
+            :data '(:kind "suspended" :cure "Let it go on, or M-x rlm-restart-server."))
+    (list :code -1 :message (error-message-string problem))))
 
 (defun rlm-call-fail (call problem)
   "End CALL by PROBLEM, a plist, unless it has ended."
