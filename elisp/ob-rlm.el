@@ -200,8 +200,9 @@ time is over, the run is cancelled."
       (unless done
         (rlm-babel--cancel buffer run)))
     (cond (fail)
+          ((and late (or (rlm-run-live-p run) (null (rlm-run-answer run))))
+           (format "There was none within %s seconds." seconds))
           ((not (rlm-run-live-p run)) nil)
-          (late (format "There was none within %s seconds." seconds))
           (t "Its buffer was killed."))))
 
 (defun rlm-babel--cancel (buffer run)

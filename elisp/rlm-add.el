@@ -127,7 +127,7 @@ Wildcards are expanded."
    (progn
      (require 'bookmark)
      (bookmark-maybe-load-default-file)
-     (list (completing-read "Add bookmark: " (bookmark-all-names) nil t))))
+     (list (rlm-read-one "Add bookmark: " (bookmark-all-names)))))
   (rlm-add-items (rlm-add--bookmark name)))
 
 ;;;; Regions and buffers
@@ -155,8 +155,9 @@ Wildcards are expanded."
   "Return the buffers that are marked in this Ibuffer, else the one at point."
   (when (derived-mode-p 'ibuffer-mode)
     (let ((marked (ibuffer-get-marked-buffers)))
-      (rlm-items-of-buffers (or marked (list (ibuffer-current-buffer t)))
-                        (if marked "marked in Ibuffer" "Ibuffer")))))
+      (or (rlm-items-of-buffers (or marked (list (ibuffer-current-buffer t)))
+                                (if marked "marked in Ibuffer" "Ibuffer"))
+          (user-error (if (cdr marked) "These buffers are empty" "This buffer is empty"))))))
 
 (defun rlm-add-bookmarks ()
   "Return the bookmarks that are marked in this list, else the one at point."

@@ -50,6 +50,14 @@
   "Return QUESTION without raw bytes, which can't be sent."
   (replace-regexp-in-string "[\x3fff80-\x3fffff]" "\ufffd" question))
 
+(defun rlm-read-one (prompt collection &optional history)
+  "Read with PROMPT one of COLLECTION, names to complete; none is an error.
+HISTORY is the variable with what was entered before."
+  (let ((name (completing-read prompt collection nil t nil history)))
+    (when (string-empty-p name)
+      (user-error "Nothing is chosen"))
+    name))
+
 (defun rlm-read-options ()
   "Read, with completion, the models of the question that is being asked.
 Return them as a plist of options; without a prefix argument, return nil."

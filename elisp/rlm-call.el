@@ -55,13 +55,14 @@ error that is told."
          :error-fn (lambda (problem)
                      (rlm-call-fail call (funcall explain connection problem))))
       (error
-       (rlm-call-fail call (rlm-call--unsent connection problem))))))
+       (rlm-call-fail call (rlm-call--unsent (jsonrpc--process connection) problem))))))
 
-(defun rlm-call--unsent (connection problem)
-  "Return an error plist for PROBLEM, signalled while sending to CONNECTION."
-  (if (eq 'stop (process-status (jsonrpc--process connection)))
-      '(:code -1 :message "The rlm server was stopped by a signal."
-        :data (:kind "stopped" :cure "Let it go on (SIGCONT), or M-x rlm-restart-server."))
+(defun rlm-call--unsent (process problem)
+  "Return a plist that says why nothing can be sent to PROCESS, given PROBLEM."
+  (if (eq (process-status process) 'stop)
+      (list :code -1
+            :message (format "The rlm server, process %s, is suspended." (process-id process))
+            :data '(:kind "suspended" :cure "Let it go on (SIGCONT), or M-x rlm-restart-server."))
     (list :code -1 :message (error-message-string problem))))
 
 (defun rlm-call-fail (call problem)

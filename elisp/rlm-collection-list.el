@@ -139,7 +139,7 @@ Directories are measured anew if AGAIN is non-nil, else only new ones."
                               'face (if (rlm-item-seen-gone-p item) 'error 'default))
                   (rlm-table-cell bytes (if bytes (rlm-figure-size bytes)
                                           (if (rlm-item-seen-gone-p item) "gone" "...")))
-                  (rlm-table-cell (and bytes (/ bytes 4)))
+                  (rlm-table-cell (and bytes (/ bytes 4)) (unless bytes "..."))
                   (rlm-collection-list--why item)))))
 
 (defun rlm-collection-list--name (item)
@@ -172,9 +172,24 @@ Directories are measured anew if AGAIN is non-nil, else only new ones."
   (if (rlm-collection-empty-p)
       (substitute-command-keys
        "Nothing is collected.  \\[rlm-add] adds what is meant where you are.\n")
-    (format "\n  %s: %s\n"
-            (rlm-collection-list--total)
-            (or rlm-collection-list--estimate "measuring..."))))
+    (format "\n%s\n"
+            (rlm-collection-list--filled
+             (format "%s: %s" (rlm-collection-list--total)
+                     (or rlm-collection-list--estimate "measuring..."))))))
+
+(defun rlm-collection-list--filled (text)
+  "Return TEXT in lines that fit into the window: the cost stands at its end."
+  (let ((window (get-buffer-window nil t)))
+    (with-temp-buffer
+      (insert text)
+      (setq fill-column (max 40 (1- (if window (window-width window) (frame-width))))
+            fill-prefix "  ")
+      (goto-char (point-min))
+      (insert fill-prefix)
+      (let ((sentence-end-double-space nil)
+            adaptive-fill-mode)
+        (fill-region-as-paragraph (point-min) (point-max)))
+      (string-trim-right (buffer-string)))))
 
 ;;;; Measuring
 

@@ -22,6 +22,7 @@
 
 (require 'subr-x)
 (require 'url-util)
+(require 'rlm-ask)
 (require 'rlm-collection)
 (require 'rlm-context)
 (require 'rlm-item)
@@ -36,6 +37,10 @@
 (defvar rlm-collection-history nil
   "Names of collections that were entered before.")
 
+(defconst rlm-collection--longest 240
+  "How many bytes the name of the file of a collection may have.
+What is written first has a name that is somewhat longer.")
+
 (defun rlm-collection--file (name)
   "Return the name of the file with the collection NAME."
   (expand-file-name (concat (url-hexify-string name) ".eld") rlm-collection-directory))
@@ -45,15 +50,26 @@
   (and (file-directory-p rlm-collection-directory)
        (mapcar (lambda (file) (decode-coding-string
                                (url-unhex-string (file-name-sans-extension file)) 'utf-8))
-               (directory-files rlm-collection-directory nil "\\`[^.].*\\.eld\\'"))))
+               (directory-files rlm-collection-directory nil "\\`[^#]+\\.eld\\'"))))
 
 (defun rlm-collection-read-new-name (prompt default names)
   "Read with PROMPT a name to save under; DEFAULT is that of before, or nil.
-NAMES are completed, but another may be entered."
+NAMES are completed, but another may be entered; the user is asked before
+one of them is used again."
+  (let ((name (rlm-collection--read-any-name prompt default names)))
+    (unless (or (equal name default)
+                (not (member name names))
+                (y-or-n-p (format "Replace %s? " name)))
+      (user-error "Not saved"))
+    name))
+
+(defun rlm-collection--read-any-name (prompt default names)
+  "Read with PROMPT a name, by default DEFAULT; NAMES are completed."
   (minibuffer-with-setup-hook
       (lambda ()
-        ;; Names may have blanks.
-        (use-local-map (make-composed-keymap '(keymap (?\s . self-insert-command))
+        ;; Names may have blanks and question marks.
+        (use-local-map (make-composed-keymap '(keymap (?\s . self-insert-command)
+                                                      (?? . self-insert-command))
                                              (current-local-map))))
     (completing-read (format-prompt prompt default) names nil nil nil
                      'rlm-collection-history default)))
@@ -67,16 +83,14 @@ text that they are now."
    (progn
      (when (rlm-collection-empty-p)
        (user-error "Nothing is collected"))
-     (let* ((default (rlm-collection-name rlm-collection-current))
-            (name (rlm-collection-read-new-name
-                   "Save the collection as" default (rlm-collection-names))))
-       (unless (or (equal name default)
-                   (not (member name (rlm-collection-names)))
-                   (y-or-n-p (format "Replace the collection %s? " name)))
-         (user-error "Not saved"))
-       (list name))))
+     (list (rlm-collection-read-new-name "Save the collection as"
+                                         (rlm-collection-name rlm-collection-current)
+                                         (rlm-collection-names)))))
   (when (string-blank-p name)
     (user-error "A collection needs a name"))
+  (when (> (length (file-name-nondirectory (rlm-collection--file name)))
+           rlm-collection--longest)
+    (user-error "This name is too long for the name of a file"))
   (rlm-private-write
    (rlm-collection--file name)
    (list :version 1 :name name
@@ -112,7 +126,7 @@ text that they are now."
   (let ((names (rlm-collection-names)))
     (unless names
       (user-error "No collection is saved"))
-    (completing-read prompt names nil t nil 'rlm-collection-history)))
+    (rlm-read-one prompt names 'rlm-collection-history)))
 
 ;;;###autoload
 (defun rlm-load-collection (name)
@@ -157,7 +171,7 @@ If it is the current one, what is collected stays."
   (delete-file (rlm-collection--file name))
   (when (equal name (rlm-collection-name rlm-collection-current))
     (setf (rlm-collection-name rlm-collection-current) nil)
-    (rlm-collection--changed))
+    (rlm-collection--changed t))
   (message "Deleted"))
 
 (provide 'rlm-collection-save)

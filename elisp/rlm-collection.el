@@ -74,7 +74,8 @@ ORIGIN says where evidence in it points to, as in the protocol.
 The text is kept as it is now, whatever becomes of the buffer it is from."
   (with-temp-buffer
     (insert text)
-    (rlm-context-check-region (point-min) (point-max))
+    (unless (rlm-context-text-p (point-min) (point-max))
+      (user-error "There is no text in it"))
     (rlm-item--make
      :kind 'text :why why :name name
      :file (rlm-context-spool-region (rlm-collection-store rlm-collection-current)

@@ -21,6 +21,7 @@
 ;;; Code:
 
 (require 'rlm)
+(require 'rlm-ask)
 (require 'rlm-client)
 (require 'rlm-question)
 (require 'rlm-rpc)
@@ -35,8 +36,8 @@
         (cond ((null buffers) (user-error "No run is going on"))
               ((cdr buffers)
                (rlm-run-in-buffer
-                (get-buffer (completing-read "Which run: " (mapcar #'buffer-name buffers)
-                                             nil t))))
+                (or (get-buffer (rlm-read-one "Which run: " (mapcar #'buffer-name buffers)))
+                    (user-error "This run has gone meanwhile"))))
               (t (rlm-run-in-buffer (car buffers)))))))
 
 ;;;###autoload
@@ -53,9 +54,9 @@ stopped, and the model is told so."
            (when (eq run (rlm-run-in-buffer buffer))
              (rlm-question-drop buffer)))
          (message "Not asked"))
-        (t (rlm-client-cancel (rlm-run-id run)
-                              (and cell-only (format "0.%d" (rlm-run-iterations run))))
-           (message "Cancelling..."))))
+        (t (message "Cancelling...")
+           (rlm-client-cancel (rlm-run-id run)
+                              (and cell-only (format "0.%d" (rlm-run-iterations run)))))))
 
 (defun rlm-ask-anew ()
   "Ask the question of this buffer once more, in spite of kept answers.
@@ -89,7 +90,7 @@ SUMMARY is a plist as the server's `rlm/runs' gives it."
          (table (mapcar (lambda (run) (cons (rlm--run-label run) run)) runs)))
     (unless table
       (user-error "There are no runs yet"))
-    (cdr (assoc (completing-read "Run: " (rlm--in-order table) nil t) table))))
+    (cdr (assoc (rlm-read-one "Run: " (rlm--in-order table)) table))))
 
 (defun rlm--in-order (table)
   "Return a completion table for the alist TABLE, in its order."

@@ -36,11 +36,10 @@
   "Return what is marked, else the file at point, else the directory itself."
   (unless (derived-mode-p 'dired-mode)
     (user-error "This is not a Dired buffer"))
-  (if (or (rlm-dired-marked-p) (dired-get-filename nil t))
-      (seq-remove (lambda (file) (string-match-p "/\\.\\.?\\'" file))
-                  (or (ignore-errors (dired-get-marked-files))
-                      (list (dired-current-directory))))
-    (list (dired-current-directory))))
+  (or (and (or (rlm-dired-marked-p) (dired-get-filename nil t))
+           (seq-remove (lambda (file) (string-match-p "/\\.\\.?\\'" file))
+                       (ignore-errors (dired-get-marked-files))))
+      (list (dired-current-directory))))
 
 ;;;###autoload
 (defun rlm-ask-dired (question &optional files options)

@@ -148,9 +148,7 @@
 (defun rlm-menu--question-text ()
   "Return the question as it is shown."
   (if rlm-menu--question
-      (propertize (truncate-string-to-width
-                   (replace-regexp-in-string "[ \t\n]+" " " rlm-menu--question) 70 nil nil t)
-                  'face 'transient-value)
+      (propertize (rlm-menu--in-line rlm-menu--question 0) 'face 'transient-value)
     (propertize "is asked for" 'face 'transient-inactive-value)))
 
 (transient-define-suffix rlm-menu-subject ()
@@ -164,12 +162,18 @@
 
 (defun rlm-menu--subject-text ()
   "Return what the question is about, and what else it could be about."
-  (concat (propertize (rlm-settings-subject-label rlm-menu--subject) 'face 'transient-value)
-          (propertize (format "  (or: %s)"
-                              (mapconcat #'symbol-name
-                                         (remq rlm-menu--subject (rlm-settings-subjects))
-                                         ", "))
-                      'face 'transient-inactive-value)))
+  (let* ((others (remq rlm-menu--subject (rlm-settings-subjects)))
+         (or-text (if others (format "  (or: %s)" (mapconcat #'symbol-name others ", ")) "")))
+    (concat (propertize (rlm-menu--in-line (rlm-settings-subject-label rlm-menu--subject)
+                                           (length or-text))
+                        'face 'transient-value)
+            (propertize or-text 'face 'transient-inactive-value))))
+
+(defun rlm-menu--in-line (text taken)
+  "Return TEXT such that it fits into its line, of which TAKEN columns are taken."
+  (truncate-string-to-width (replace-regexp-in-string "[ \t\n]+" " " text)
+                            (max 10 (- (frame-width) (length " q Question   ") taken))
+                            nil nil t))
 
 (transient-define-suffix rlm-menu-add ()
   "Add what is meant here to what is collected, and ask about that."
@@ -190,8 +194,9 @@
   :description "Ask"
   (interactive)
   (let ((settings rlm-menu--settings))
-    (rlm-settings-ask rlm-menu--subject settings rlm-menu--question)
+    ;; First, so that they are there again when the question is given up.
     (rlm-settings-remember rlm-menu--place settings)
+    (rlm-settings-ask rlm-menu--subject settings rlm-menu--question)
     (setq rlm-menu--question nil)))
 
 (transient-define-suffix rlm-menu-estimate ()

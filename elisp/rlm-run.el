@@ -136,6 +136,7 @@ Objects are plists and arrays vectors; null is nil, false is `:json-false'."
   "Return COST in US dollars for people; nil is unknown."
   (cond ((null cost) "unknown")
         ((zerop cost) "0")
+        ((< cost 0.000005) "less than $0.00001")
         ((< cost 0.01) (format "$%.5f" cost))
         (t (format "$%.2f" cost))))
 

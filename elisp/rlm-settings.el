@@ -60,7 +60,10 @@
   (let ((parts (cl-loop for (name value) on settings by #'cddr
                         when value
                         collect (let ((name (substring (symbol-name name) 1)))
-                                  (if (eq value t) name (format "%s %s" name value))))))
+                                  (pcase value
+                                    ('t name)
+                                    (:json-false (concat name " off"))
+                                    (_ (format "%s %s" name value)))))))
     (if parts (string-join parts ", ") "as set")))
 
 ;;;; The file
@@ -125,7 +128,7 @@
     (let ((completion-extra-properties
            (list :annotation-function
                  (lambda (name) (concat "  " (rlm-settings-text (cdr (assoc name presets))))))))
-      (completing-read prompt presets nil t nil 'rlm-preset-history))))
+      (rlm-read-one prompt presets 'rlm-preset-history))))
 
 ;;;###autoload
 (defun rlm-save-preset (name &optional settings)

@@ -100,9 +100,10 @@ list of the timer that would give it up, or of the symbol late."
 (defun rlm-url--check-answer (status)
   "Signal an error unless STATUS is that of a page that is there."
   (when-let ((problem (plist-get status :error)))
-    (user-error "%s" (if (and (eq (car problem) 'error) (eq (cadr problem) 'http))
-                         (format "the server says %s" (nth 2 problem))
-                       (error-message-string problem)))))
+    (user-error "%s" (pcase problem
+                       (`(error http ,status) (format "the server says %s" status))
+                       (`(error connection-failed . ,_) "its server can't be reached")
+                       (_ (error-message-string problem))))))
 
 (defun rlm-url--page-item (url)
   "Return the page in the current buffer, the answer to URL, as an item."

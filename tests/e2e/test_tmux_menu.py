@@ -131,5 +131,8 @@ async def test_every_prompt_of_the_menu_can_be_quit(terminal: Terminal) -> None:
     terminal.keys("Enter")
     await terminal.shows("^Ask about project tree:")
     await terminal.quits("^Quit")
+    # What was set is there again for another try.
+    assert re.search("t Seconds +100 ", await menu(terminal))
+    terminal.keys("C-g")
     await terminal.command("nothing-is-left")
     await terminal.shows("^left: nil nil 0")

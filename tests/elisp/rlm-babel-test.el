@@ -446,7 +446,8 @@ Well?
     (rlm-test-babel "#+begin_src rlm :context harbour.txt :timeout 1.5
 Well?
 #+end_src\n"
-      (should (string-match-p "No answer: " (org-export-as 'ascii)))
+      (should (string-match-p "No answer: There was none within 1\\.5 seconds\\."
+                              (org-export-as 'ascii)))
       (rlm-test-wait (lambda () (null (rlm-run-live-buffers)))))))
 
 (ert-deftest rlm-babel-what-was-never-asked-is-not-waited-for-either ()

@@ -160,7 +160,14 @@ They are those of the collection; directories give nil for all but the name."
         (dired-goto-file (concat tree "harbour.txt"))
         (rlm-test-keys "m C-c r +")
         (should (equal '((directory "docs") (file "harbour.txt")) (rlm-test-collected)))
-        (should (equal '("Dired" "marked in Dired") (rlm-test-whys)))))))
+        (should (equal '("Dired" "marked in Dired") (rlm-test-whys)))
+        ;; The line of the directory itself stands for it, and not for the listing's text.
+        (rlm-clear-collection)
+        (rlm-test-keys "U")
+        (goto-char (point-min))
+        (re-search-forward " \\.$")
+        (rlm-test-keys "C-c r +")
+        (should (equal '((directory "tree")) (rlm-test-collected)))))))
 
 (ert-deftest rlm-collect-ibuffer-marks ()
   (rlm-test-collecting
@@ -177,6 +184,16 @@ They are those of the collection; directories give nil for all but the name."
         (rlm-test-keys "m C-c r +")))
     (should (equal '((file "one.txt") (part "a note")) (rlm-test-collected)))
     (should (equal '("Ibuffer" "marked in Ibuffer") (rlm-test-whys)))))
+
+(ert-deftest rlm-collect-ibuffer-an-empty-buffer-is-not-the-list ()
+  (rlm-test-collecting
+    (get-buffer-create "an empty one")
+    (save-window-excursion
+      (ibuffer nil "*test ibuffer*" '((predicate . (equal (buffer-name) "an empty one"))))
+      (with-current-buffer "*test ibuffer*"
+        (ibuffer-jump-to-buffer "an empty one")
+        (should-error (rlm-test-keys "C-c r +") :type 'user-error)))
+    (should (rlm-collection-empty-p))))
 
 (ert-deftest rlm-collect-project-by-prefix ()
   (rlm-test-collecting
@@ -342,6 +359,7 @@ End Tag Table
                      (rlm-test-collected)))
       (should (equal '("bookmark boats" "bookmark the node" "bookmark tree") (rlm-test-whys)))
       (rlm-clear-collection)
+      (should-error (rlm-test-keys "M-x rlm-add-bookmark RET RET") :type 'user-error)
       (rlm-test-keys "M-x rlm-add-bookmark RET boats RET")
       (should (equal '((file "boats.txt")) (rlm-test-collected))))))
 
@@ -402,7 +420,7 @@ End Tag Table
   (rlm-test-collecting
     (dolist (case `((,(rlm-test-page-answer "text/html" "gone" "404 Not Found") "was not added: .*404")
                     (,(rlm-test-page-answer "application/pdf" "%PDF") "It is application/pdf, not text")
-                    (,(rlm-test-page-answer "text/plain" " \n") "nothing but blanks")
+                    (,(rlm-test-page-answer "text/plain" " \n") "There is no text in it")
                     (nil "did not answer within 0.3 seconds")))
       (let ((said nil) (rlm-url-timeout (if (car case) 30 0.3)))
         (setq said
@@ -421,10 +439,11 @@ End Tag Table
     (let ((said (rlm-test-messages
                   (rlm-test-serve nil (lambda (url)
                                         (delete-process "rlm test page")
-                                        (ignore-errors (rlm-add-url url))
-                                        (accept-process-output nil 0.1))))))
+                                        (rlm-add-url url)
+                                        (rlm-test-wait (lambda () (cdr said))))))))
       (should (rlm-collection-empty-p))
-      (should said))))
+      (should (seq-find (lambda (text) (string-match-p "added: its server can.t be reached\\'" text))
+                        said)))))
 
 (ert-deftest rlm-collect-a-page-of-eww ()
   (rlm-test-collecting
@@ -553,6 +572,32 @@ End Tag Table
       (rlm-test-keys "M-x rlm-load-collection RET one RET y")
       (should (equal "text" (nth 3 (car (rlm-test-sources))))))))
 
+(ert-deftest rlm-collect-what-was-saved-and-deleted-is-not-forgotten ()
+  (rlm-test-collecting
+    (rlm-test-in-note
+      (insert "text")
+      (rlm-add)
+      (rlm-test-keys "M-x rlm-save-collection RET o n e ? RET")
+      (should-error (rlm-test-keys "M-x rlm-delete-collection RET RET") :type 'user-error)
+      (rlm-test-keys "M-x rlm-delete-collection RET one TAB RET y")
+      (should-not (rlm-collection-names))
+      (should-error (rlm-test-keys "M-x rlm-clear-collection RET n"))
+      (should-not (rlm-collection-empty-p)))))
+
+(ert-deftest rlm-collect-odd-names-of-collections ()
+  (rlm-test-collecting
+    (rlm-test-in-note
+      (insert "text")
+      (rlm-add)
+      (dolist (name '(".emacs" "..." "#a#" "Größe"))
+        (rlm-save-collection name)
+        (should (member name (rlm-collection-names)))
+        (rlm-load-collection name)
+        (should (equal name (rlm-collection-name rlm-collection-current))))
+      (dolist (name (list (make-string 240 ?x) (make-string 81 ?ж)))
+        (should-error (rlm-save-collection name) :type 'user-error)
+        (should-not (member name (rlm-collection-names)))))))
+
 (ert-deftest rlm-collect-a-file-that-cannot-be-written-stays-as-it-was ()
   (rlm-test-collecting
     (rlm-test-in-note
@@ -589,10 +634,15 @@ End Tag Table
       (forward-line))
     (nreverse rows)))
 
+(defun rlm-test-foot-lines ()
+  "Return what stands below the rows of the list, as lines."
+  (split-string (mapconcat (lambda (overlay) (or (overlay-get overlay 'after-string) ""))
+                           (overlays-in (point-min) (point-max)) "")
+                "\n"))
+
 (defun rlm-test-foot ()
-  "Return what stands below the rows of the list."
-  (mapconcat (lambda (overlay) (or (overlay-get overlay 'after-string) ""))
-             (overlays-in (point-min) (point-max)) ""))
+  "Return what stands below the rows of the list, as one line."
+  (mapconcat #'string-trim (rlm-test-foot-lines) " "))
 
 (defun rlm-test-wait-foot (regexp)
   "Wait until what stands below the rows of the list matches REGEXP."
@@ -629,6 +679,16 @@ End Tag Table
                      (progn (rlm-test-list-row "tree/ ") (point))))
           ;; What stands below the rows stays there.
           (should (string-match-p "In all: 3 files" (rlm-test-foot))))))))
+
+(ert-deftest rlm-collect-list-has-room-for-the-cost ()
+  (rlm-test-with-odd-server '("paid")
+    (rlm-add-files (list (rlm-test-file "a.txt" "text\n")))
+    (setf (rlm-collection-name rlm-collection-current) (string-trim (make-string 30 ?a)))
+    (rlm-test-in-list
+      (rlm-test-wait-foot "\\$")
+      (should (cddr (rlm-test-foot-lines)))
+      (dolist (line (rlm-test-foot-lines))
+        (should (< (string-width line) (window-width)))))))
 
 (ert-deftest rlm-collect-list-marks-stay-when-it-is-sorted ()
   (rlm-test-collecting

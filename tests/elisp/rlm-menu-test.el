@@ -109,8 +109,35 @@ for struct in (AskOptions, LimitOverrides):
     (let ((rlm-root-model "offline") (rlm-limits '((cost . 1))))
       (rlm-save-preset "one"))
     (should (equal '(:rootModel "offline" :cost 1) (rlm-preset "one")))
+    ;; None is chosen, so none is meant; and none is replaced unasked.
+    (dolist (command '("rlm-delete-preset" "rlm-ask-with-preset"))
+      (should-error (rlm-test-keys "M-x" command "RET RET") :type 'user-error))
+    (let ((rlm-limits '((cost . 2))))
+      (should-error (rlm-test-keys "M-x rlm-save-preset RET one RET n") :type 'user-error)
+      (should (equal '(:rootModel "offline" :cost 1) (rlm-preset "one")))
+      (rlm-test-keys "M-x rlm-save-preset RET one RET y")
+      (should (equal '(:cost 2) (rlm-preset "one"))))
     (rlm-delete-preset "one")
     (should-not (rlm-preset "one"))))
+
+(ert-deftest rlm-menu-test-settings-as-people-read-them ()
+  (should (equal "cost 0.5, approve, noCache off"
+                 (rlm-settings-text '(:cost 0.5 :approve t :noCache :json-false :fresh nil)))))
+
+(ert-deftest rlm-menu-test-a-line-holds-what-is-long ()
+  (let ((rlm-menu--question (make-string 200 ?ö))
+        (rlm-menu--subject 'buffer)
+        (rlm-collection-current (rlm-collection--make)))
+    (with-temp-buffer
+      (setq default-directory temporary-file-directory)
+      (rename-buffer (make-string 200 ?b))
+      (insert "text")
+      (should (string-match-p "… +(or: .*files)\\'" (rlm-menu--subject-text)))
+      (dolist (text (list (rlm-menu--subject-text) (rlm-menu--question-text)))
+        (should (< (+ (length " q Question  ") (string-width text)) (frame-width))))
+      ;; Where there is nothing else, nothing else is offered.
+      (cl-letf (((symbol-function 'rlm-settings-subjects) (lambda () '(buffer))))
+        (should-not (string-search "or:" (rlm-menu--subject-text)))))))
 
 (ert-deftest rlm-menu-test-a-preset-counts ()
   (rlm-test-with-odd-server '()

@@ -113,6 +113,8 @@
   (should (equal "1.5 MB" (rlm-figure-size 1500000)))
   (should (equal "unknown" (rlm-figure-cost nil)))
   (should (equal "$0.00012" (rlm-figure-cost 0.00012)))
+  (should (equal "less than $0.00001" (rlm-figure-cost 0.000004)))
+  (should (equal "$0.00001" (rlm-figure-cost 0.000005)))
   (should (equal "2:05 min" (rlm-figure-seconds 125.4))))
 
 ;;;; Drawing a recorded run
