@@ -60,7 +60,7 @@
       (rlm-reader-place reader))))
 
 (defun rlm-reader-between-p (beg end)
-  "Return non-nil if somebody reads in a window between BEG and END."
+  "Return non-nil if the reader of a window is between BEG and END."
   (seq-some (lambda (reader)
               (and (rlm-reader-window reader) (rlm-reader-seen reader)
                    (< beg (rlm-reader--now reader) end)))
