@@ -194,8 +194,7 @@ That is `all' if the heading is hidden of what it stands beside."
      (if (not (stringp code))
          ""
        (concat "\n#+begin_src python\n" (rlm-org-block code) "#+end_src\n"))
-     (rlm-forks--outcome run)
-     "\n")))
+     (rlm-forks--outcome run))))
 
 (defun rlm-forks--difference (what)
   "Return in words WHAT is different in a fork, a plist."

@@ -142,6 +142,23 @@
            (should-not (rlm-test-shown-below-folds))
            (should-not (invisible-p (point)))))))))
 
+(ert-deftest rlm-fold-test-drawers-stay-folded-where-a-heading-is-unfolded ()
+  (dolist (first '("1" "4"))
+    (rlm-fold-test-at
+     20
+     (lambda (buffer rest)
+       (rlm-test-keys first)
+       (goto-char (point-min))
+       (rlm-fold-test-draw buffer rest)
+       (rlm-test-keys "3")
+       (dolist (heading '("*** Sub-call 1" "*** Child run 4" "** Iteration 2"))
+         (goto-char (point-min))
+         (search-forward (concat "\n" heading))
+         (rlm-test-keys "TAB")
+         (should-not (invisible-p (line-end-position)))
+         (should (string-match-p "^:PROPERTIES:\\.\\.\\.$" (rlm-test-visible-text)))
+         (should-not (string-match-p "^:RLM_" (rlm-test-visible-text))))))))
+
 (ert-deftest rlm-fold-test-forks-are-as-folded-as-what-they-stand-beside ()
   (dolist (key '("1" "2" "4"))
     (rlm-fold-test-at
