@@ -28,9 +28,9 @@
 (require 'org-element)
 (require 'rlm-run)
 
+(declare-function org-fold-show-children "org-fold" (&optional level))
 (declare-function org-fold-show-entry "org-fold" (&optional hide-drawers))
 (declare-function org-fold-show-subtree "org-fold" ())
-(declare-function org-fold-show-context "org-fold" (&optional key))
 (declare-function org-fold-show-all "org-fold" (&optional types))
 (declare-function org-fold-hide-drawer-all "org-fold" ())
 
@@ -38,14 +38,11 @@
 
 (defun rlm-browse--unfold ()
   "Show the entry at point and where it stands; drawers below it stay folded."
+  (rlm-browse--reveal)
   (if (fboundp 'org-fold-show-subtree)
-      (progn (org-fold-show-context 'agenda)
-             (org-fold-show-subtree)
-             (org-cycle-hide-drawers 'subtree))
-    (with-no-warnings
-      (org-show-context 'agenda)
-      (org-show-subtree)
-      (org-cycle-hide-drawers 'subtree))))
+      (org-fold-show-subtree)
+    (with-no-warnings (org-show-subtree)))
+  (org-cycle-hide-drawers 'subtree))
 
 (defun rlm-trajectory-next (count)
   "Go to the next visible heading, or COUNT headings on."
@@ -96,17 +93,37 @@
                     (if (< count 0) "before" "after"))))))
 
 (defun rlm-browse--reveal ()
-  "Show the text at point; a heading itself stays folded."
+  "Show the text at point; a heading itself stays folded, as do drawers.
+The headings beside it are shown as well, so that each fold begins at the end
+of one: what comes would be hidden in another."
   (when (invisible-p (point))
-    (if (fboundp 'org-fold-show-context)
-        (org-fold-show-context 'default)
-      (with-no-warnings (org-show-context 'default)))
-    (when (invisible-p (point))
+    (let ((folded nil))
       (save-excursion
-        (org-back-to-heading t)
-        (if (fboundp 'org-fold-show-entry)
-            (org-fold-show-entry)
-          (with-no-warnings (org-show-entry)))))))
+        (unless (org-at-heading-p)
+          (org-back-to-heading t)
+          (push (point) folded))
+        (while (and (invisible-p (point)) (org-up-heading-safe))
+          (push (point) folded))
+        (dolist (heading folded)
+          (goto-char heading)
+          (rlm-browse--show-children)))
+      (when (invisible-p (point))
+        (save-excursion
+          (org-back-to-heading t)
+          (rlm-browse--show-entry))))))
+
+(defun rlm-browse--show-children ()
+  "Show the headings right below that at point."
+  (if (fboundp 'org-fold-show-children)
+      (org-fold-show-children)
+    (with-no-warnings (org-show-children))))
+
+(defun rlm-browse--show-entry ()
+  "Show the text of the heading at point."
+  (if (fboundp 'org-fold-show-entry)
+      (org-fold-show-entry)
+    (with-no-warnings (org-show-entry)))
+  (org-cycle-hide-drawers 'children))
 
 (defun rlm-browse-next-iteration (count)
   "Go to the next iteration, or COUNT of them on."

@@ -54,6 +54,35 @@ Org 9.7 hides it with the last heading of a buffer that is folded by hand."
   (when (and (> (point) (point-min)) (invisible-p (1- (point))) (not (invisible-p (point))))
     (rlm-fold-region (1- (point)) (point) nil 'outline)))
 
+(defun rlm-fold-heading (beg place)
+  "Hide what follows the heading at BEG up to PLACE.
+Where the heading is within a fold, that is the one which reaches to PLACE
+then: another one in it would be a seam, at which what is inserted is shown."
+  (goto-char beg)
+  (rlm-fold-up-to (if (invisible-p (point))
+                      (rlm-fold-beginning (point))
+                    (line-end-position))
+                  place))
+
+(defun rlm-fold-up-to (from place)
+  "Hide what is between FROM and PLACE.
+The newline before PLACE is shown, unless what follows is hidden too."
+  (goto-char place)
+  (when (and (bolp) (not (invisible-p (point))))
+    (rlm-fold-show-newline)
+    (backward-char))
+  (let ((to (point)))
+    (when (< from to)
+      (unless (and (rlm-fold--p from) (= (rlm-fold--next-change from to) to))
+        (rlm-fold-region from to t 'outline))
+      (rlm-fold--forget-faces from to))))
+
+(defun rlm-fold-beginning (place)
+  "Return the beginning of the fold up to PLACE; PLACE if there is none."
+  (while (and (> place (point-min)) (rlm-fold--p (1- place)))
+    (setq place (previous-single-char-property-change place 'invisible)))
+  place)
+
 ;;;; Faces
 
 (defun rlm-fold--forget-faces (from to)

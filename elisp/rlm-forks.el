@@ -120,26 +120,27 @@ That is the run ID, like the other until ITERATION, but for CHANGES."
   (rlm-trajectory-amend
    (lambda ()
      (let* ((there (rlm-forks--there-p fork))
-            (folded (and there (rlm-forks--folded-p fork)))
+            (fold (and there (rlm-forks--fold fork)))
             (place (if there
                        (rlm-forks--remove fork)
                      (rlm-forks--after (rlm-forked-iteration fork)))))
        (when place
-         (rlm-forks--insert fork place)
-         (when folded
-           (rlm-forks--fold fork)))))))
-
-(defun rlm-forks--folded-p (fork)
-  "Return non-nil if the text of FORK is hidden."
-  (save-excursion
-    (goto-char (rlm-forked-place fork))
-    (invisible-p (line-end-position))))
+         (rlm-forks--insert fork place (if there fold (rlm-forks--fold-before place))))))))
 
 (defun rlm-forks--fold (fork)
-  "Hide the text of FORK, with the blank line at its end, as Org does."
-  (goto-char (rlm-forked-place fork))
-  (rlm-fold-region (line-end-position) (save-excursion (outline-next-heading) (1- (point)))
-                   t 'outline))
+  "Return what is hidden of FORK: nil, or `text', or `all' with its heading."
+  (save-excursion
+    (goto-char (rlm-forked-place fork))
+    (cond ((invisible-p (point)) 'all)
+          ((invisible-p (line-end-position)) 'text))))
+
+(defun rlm-forks--fold-before (place)
+  "Return what is to be hidden of a fork at PLACE, as `rlm-forks--fold' has it.
+That is `all' if the heading is hidden of what it stands beside."
+  (save-excursion
+    (goto-char place)
+    (re-search-backward "^\\*\\* ")
+    (and (invisible-p (point)) 'all)))
 
 (defun rlm-forks--remove (fork)
   "Remove FORK from this buffer; return where it was."
@@ -158,19 +159,23 @@ That is the run ID, like the other until ITERATION, but for CHANGES."
                     (looking-at-p (format "\\*\\* Fork at iteration %d\\>" iteration)))))
       (if (eobp) (point) (line-beginning-position)))))
 
-(defun rlm-forks--insert (fork place)
-  "Insert FORK at PLACE in this buffer."
+(defun rlm-forks--insert (fork place fold)
+  "Insert FORK at PLACE in this buffer; FOLD is as `rlm-forks--fold' has it."
   (goto-char place)
   (unless (bolp)
     (insert "\n"))
   (rlm-fold-show-newline)
-  (let ((beg (point)))
+  (let ((beg (point)) (end nil))
     (rlm-fold-insert (rlm-forks--text fork))
+    (setq end (point))
     ;; What is inserted at a fork comes before it: another one may be drawn again there.
     (setf (rlm-forked-place fork) (copy-marker beg t))
     (rlm-node--extend (gethash "0" rlm-node-table))
     (goto-char beg)
-    (rlm-fold-drawer (line-beginning-position 2))))
+    (rlm-fold-drawer (line-beginning-position 2))
+    (pcase fold
+      ('text (rlm-fold-heading beg end))
+      ('all (rlm-fold-up-to (rlm-fold-beginning (1- beg)) end)))))
 
 (defun rlm-forks--text (fork)
   "Return the text for FORK."
@@ -189,8 +194,7 @@ That is the run ID, like the other until ITERATION, but for CHANGES."
      (if (not (stringp code))
          ""
        (concat "\n#+begin_src python\n" (rlm-org-block code) "#+end_src\n"))
-     (rlm-forks--outcome run)
-     "\n")))
+     (rlm-forks--outcome run))))
 
 (defun rlm-forks--difference (what)
   "Return in words WHAT is different in a fork, a plist."

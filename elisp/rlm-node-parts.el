@@ -28,6 +28,7 @@
 (require 'rlm-org)
 (require 'rlm-node)
 (require 'rlm-node-blocks)
+(require 'rlm-reader)
 
 (defcustom rlm-convert-markdown t
   "Whether the Markdown that models write is shown as Org.
@@ -103,12 +104,17 @@ That is `prose', which is Markdown, `plain' text, `code', `reasoning', or
     ((or 'prose 'plain) (rlm-node-append node (rlm-org-finish (rlm-node-filter node))))
     (part (rlm-block-close node (rlm-node-block node))
           (when (eq part 'reasoning)
-            (rlm-fold-drawer
-             (rlm-block-beginning (rlm-node-block node) ":REASONING:")))))
+            (rlm-node--fold-reasoning (rlm-node-block node)))))
   (setf (rlm-node-part node) nil
         (rlm-node-filter node) nil
         (rlm-node-markdown node) nil
         (rlm-node-block node) nil))
+
+(defun rlm-node--fold-reasoning (block)
+  "Fold the drawer BLOCK, unless someone is reading in it."
+  (let ((beg (rlm-block-beginning block ":REASONING:")))
+    (unless (rlm-reader-between-p beg (rlm-block-after block))
+      (rlm-fold-drawer beg))))
 
 (defun rlm-node-paragraph (node text)
   "Append TEXT, which is no Markdown, to NODE as paragraphs of their own."

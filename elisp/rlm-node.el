@@ -26,6 +26,7 @@
 (require 'org)
 (require 'rlm-fold)
 (require 'rlm-org)
+(require 'rlm-reader)
 
 (cl-defstruct (rlm-node (:constructor rlm-node--make) (:copier nil))
   "A heading and what stands below it.
@@ -199,8 +200,13 @@ Its drawer shows them when all that has come is drawn, or sooner."
   "Append TEXT to the heading of NODE."
   (save-excursion
     (goto-char (rlm-node-start node))
-    (end-of-line)
-    (rlm-fold-insert text t)))
+    (let ((hidden (invisible-p (point)))
+          (end (line-end-position)))
+      (goto-char end)
+      (rlm-fold-insert text t)
+      (cond (hidden (rlm-node--hide node (point)))
+            ;; What Org leaves of a fold that it has cut takes in what is inserted before it.
+            ((invisible-p end) (rlm-fold-region end (point) nil 'outline))))))
 
 (defun rlm-node-release (node)
   "Let go of NODE, to which nothing will be added, and of its markers."
@@ -212,10 +218,6 @@ Its drawer shows them when all that has come is drawn, or sooner."
   (remhash (rlm-node-id node) rlm-node-table))
 
 ;;;; Folding
-
-(defvar rlm-node-readers nil
-  "Places of the current buffer where somebody reads while it is drawn.
-To ask for the point of the selected window would give that of drawing.")
 
 (defun rlm-node--folded-to-p (node place)
   "Return non-nil if NODE is folded, and all of it is hidden up to PLACE.
@@ -230,24 +232,17 @@ What is added there is to be hidden too, unless NODE is folded anew after."
           (>= (rlm-fold--next-change beg place) (point)))))))
 
 (defun rlm-node--hide (node place)
-  "Hide what follows the heading of NODE up to PLACE.
-The newline before PLACE is shown, unless what follows is hidden too."
-  (goto-char place)
-  (unless (invisible-p (point))
-    (skip-chars-backward "\n"))
-  (let ((to (point)))
-    (goto-char (rlm-node-start node))
-    (when (< (line-end-position) to)
-      (rlm-fold-region (line-end-position) to t 'outline)
-      (rlm-fold--forget-faces (line-end-position) to))))
+  "Hide what follows the heading of NODE up to PLACE."
+  (rlm-fold-heading (rlm-node-start node) place))
 
 (defun rlm-node-fold (node)
-  "Fold NODE, unless someone is reading in it."
+  "Fold NODE, unless someone is reading below its heading."
   (let ((beg (marker-position (rlm-node-start node)))
         (end (marker-position (rlm-node-end node))))
-    (unless (seq-some (lambda (place) (< beg place end)) rlm-node-readers)
-      ;; By the markers, for Org would parse the subtree to find its end.
-      (save-excursion
+    (save-excursion
+      (goto-char beg)
+      (unless (rlm-reader-between-p (line-end-position) end)
+        ;; By the markers, for Org would parse the subtree to find its end.
         (rlm-node--hide node end)))))
 
 (defun rlm-node-folded-p (node)

@@ -29,6 +29,7 @@
 (require 'rlm-node)
 (require 'rlm-node-parts)
 (require 'rlm-notify)
+(require 'rlm-reader)
 (require 'rlm-restore)
 (require 'rlm-run)
 (require 'rlm-trajectory-queue)
@@ -70,15 +71,14 @@ Return non-nil if nothing is left."
 Then move those who follow the end, and nobody else."
   (let* ((inhibit-read-only t)
          (followers (rlm-trajectory--followers))
-         (rlm-node-readers (rlm-trajectory--readers followers)))
+         (rlm-reader-all (rlm-trajectory--readers followers)))
     (save-excursion
       (save-restriction
         (widen)
         (funcall function)
         (rlm-node-show-rests)
         (rlm-node-show-properties)))
-    (dolist (place rlm-node-readers)
-      (set-marker place nil))
+    (mapc #'rlm-reader-release rlm-reader-all)
     (set-buffer-modified-p nil)
     (rlm-trajectory--move followers)
     (rlm-header-update)))
@@ -119,10 +119,11 @@ Then move those who follow the end, and nobody else."
                         (get-buffer-window-list nil nil t)))))
 
 (defun rlm-trajectory--readers (followers)
-  "Return markers where the windows are that are none of FOLLOWERS."
-  (mapcar (lambda (window) (copy-marker (window-point window)))
-          (seq-remove (lambda (window) (memq window followers))
-                      (get-buffer-window-list nil nil t))))
+  "Return the readers that are none of FOLLOWERS."
+  (append (unless (memq t followers)
+            (list (rlm-reader-make nil)))
+          (mapcar #'rlm-reader-make
+                  (seq-difference (get-buffer-window-list nil nil t) followers #'eq))))
 
 (defun rlm-trajectory--move (followers)
   "Move FOLLOWERS to the end, or to the answer if the run has just ended."

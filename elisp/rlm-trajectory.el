@@ -167,7 +167,13 @@ The figures are seen in 80 columns.")
   (setq-local header-line-format '(:eval (rlm-header-line)))
   (setq-local mode-line-process '(:eval (rlm-draw-mode-line)))
   (setq-local next-error-function #'rlm-browse-next-evidence)
+  ;; The index of a run that grows is made anew each time, however long it is.
+  (setq-local imenu-auto-rescan t)
+  (setq-local imenu-auto-rescan-maxout most-positive-fixnum)
   (setq-local org-columns-default-format rlm-trajectory--columns)
+  ;; Org 9.6 no longer does so; drawers within a fold have none of their own.
+  (unless (memq #'org-cycle-hide-drawers (default-value 'org-cycle-hook))
+    (add-hook 'org-cycle-hook #'org-cycle-hide-drawers nil t))
   (rlm-restore-setup)
   (add-hook 'org-ctrl-c-ctrl-c-hook #'rlm-live-ctrl-c-ctrl-c nil t)
   (buffer-disable-undo)

@@ -143,6 +143,18 @@
       (imenu (assoc "Answer" index))
       (should (looking-at "\\*\\* Answer")))))
 
+(ert-deftest rlm-browse-test-index-of-a-run-that-grows ()
+  (rlm-test-with
+    (let ((buffer (rlm-trajectory-create "Which?"))
+          (events (rlm-test-first-question)))
+      (switch-to-buffer buffer)
+      (dolist (some (list (seq-take events 30) (seq-drop events 30)))
+        (should-not (assoc "Answer" (imenu--make-index-alist t)))
+        (dolist (event some)
+          (rlm-trajectory-push buffer event))
+        (rlm-trajectory-flush buffer))
+      (should (assoc "Answer" (imenu--make-index-alist t))))))
+
 (ert-deftest rlm-browse-test-column-view-and-search ()
   (rlm-browse-test-with-run buffer
     (should (equal '("0.1.1" "0.1.2")

@@ -263,23 +263,13 @@
       (rlm-forks-add buffer fork 1 "one" '(:note "So?"))
       (with-current-buffer buffer
         (rlm-browse-fold 3)
-        (setq visible (rlm-live-test-visible)))
+        (setq visible (rlm-test-visible-text)))
       (with-current-buffer fork
         (run-hook-with-args 'rlm-after-run-functions
                             (rlm-run--make :id "one" :status "done" :answer "So." :seconds 1)))
       (with-current-buffer buffer
-        (should (equal (string-replace "with a note\n" "with a note (done, 1.00 s)\n" visible)
-                       (rlm-live-test-visible)))))))
-
-(defun rlm-live-test-visible ()
-  "Return what of the current buffer is not hidden."
-  (let ((pos (point-min)) (text ""))
-    (while (< pos (point-max))
-      (let ((next (next-single-char-property-change pos 'invisible)))
-        (unless (invisible-p pos)
-          (setq text (concat text (buffer-substring-no-properties pos next))))
-        (setq pos next)))
-    text))
+        (should (equal (string-replace "with a note..." "with a note (done, 1.00 s)..." visible)
+                       (rlm-test-visible-text)))))))
 
 ;; As for another Emacs, nothing is left here of what this one knew of the forks.
 (ert-deftest rlm-live-forks-stand-beside-their-iteration-whoever-began-them ()

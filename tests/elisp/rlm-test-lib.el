@@ -195,6 +195,30 @@ Fail with WHAT after two minutes."
   (with-current-buffer buffer
     (buffer-substring-no-properties (point-min) (point-max))))
 
+(defun rlm-test-visible-text ()
+  "Return what is shown of the current buffer, with dots where text is hidden."
+  (let ((pos (point-min)) (text ""))
+    (while (< pos (point-max))
+      (let ((next (next-single-char-property-change pos 'invisible)))
+        (setq text (concat text (if (invisible-p pos)
+                                    (if (string-suffix-p "..." text) "" "...")
+                                  (buffer-substring-no-properties pos next)))
+              pos next)))
+    (string-remove-prefix "..." text)))   ; the keywords before the first heading
+
+(defun rlm-test-shown-below-folds ()
+  "Return the lines that are shown below folded headings.
+One that two headings share is among them."
+  (let (folded shown)
+    (dolist (line (split-string (string-remove-suffix "\n" (rlm-test-visible-text)) "\n"))
+      (if (string-match-p "\\`\\*+ " line)
+          (setq folded (string-suffix-p "..." line))
+        (when folded
+          (push line shown)))
+      (when (string-match-p "\\.\\.\\.\\*+ " line)
+        (push line shown)))
+    (nreverse shown)))
+
 (defun rlm-test-python-words (code)
   "Return the words that CODE, Python that knows the server, prints."
   (with-temp-buffer

@@ -609,19 +609,6 @@ The events of its first question are in the variable `events'."
           (let ((at (match-beginning 0)))
             (should-not (and (invisible-p (1- at)) (not (invisible-p at))))))))))
 
-(defun rlm-test-shown-below-folds ()
-  "Return the lines that are shown although they belong to a folded heading."
-  (let (folded shown)
-    (goto-char (point-min))
-    (while (not (eobp))
-      (unless (invisible-p (point))
-        (if (looking-at-p "\\*+ ")
-            (setq folded (invisible-p (line-end-position)))
-          (when (and folded (not (looking-at-p "$")))
-            (push (buffer-substring-no-properties (point) (line-end-position)) shown))))
-      (forward-line))
-    (nreverse shown)))
-
 (ert-deftest rlm-test-what-is-added-to-a-folded-heading-is-hidden ()
   (let (kinds)
     (dolist (event (rlm-test-first-question))
