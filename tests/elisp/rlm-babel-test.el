@@ -23,6 +23,7 @@
 
 (require 'rlm-test-lib)
 (require 'ob-rlm)
+(require 'rlm-babel)
 (require 'org)
 (require 'ox-ascii)
 

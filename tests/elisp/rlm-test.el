@@ -1597,6 +1597,12 @@ if test \"$2\" = venv; then mkdir -p \"$4/bin\"; cp \"$0\" \"$4/bin/python\"; fi
                         '(progn (require 'rlm)
                                 (seq-filter #'featurep '(org jsonrpc dired project auth-source
                                                              rlm-client rlm-trajectory))))))
+  ;; Who has its language known to Org may never ask in it.
+  (should (equal "(t nil)" (rlm-test-lisp
+                            '(progn (require 'ob-rlm)
+                                    (list (not (null (org-link-get-parameter "rlm" :follow)))
+                                          (seq-filter #'featurep '(jsonrpc rlm-client
+                                                                   rlm-trajectory)))))))
   ;; What the manual says to do when no server starts is there at once.
   (should (equal "t" (rlm-test-lisp '(progn (require 'rlm)
                                             (seq-every-p #'commandp
