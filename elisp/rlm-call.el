@@ -58,7 +58,7 @@ error that is told."
        (rlm-call-fail call (rlm-call--unsent (jsonrpc--process connection) problem))))))
 
 (defun rlm-call--unsent (process problem)
-  "Return a plist that says why nothing can be sent to PROCESS, given PROBLEM."
+  "Return the reason, a plist, why nothing can be sent to PROCESS, given PROBLEM."
   (if (eq (process-status process) 'stop)
       (list :code -1
             :message (format "The rlm server, process %s, is suspended." (process-id process))
