@@ -100,16 +100,23 @@ So it is after code that the user has run since."
   "Show at the heading of NODE, and after the code of CELL, that this waits.
 Return the overlays."
   (save-excursion
-    (let ((heading (progn (goto-char (rlm-node-start node))
-                          (make-overlay (point) (line-end-position))))
-          (code (let ((place (marker-position (rlm-cell-place cell))))
-                  (make-overlay (max (point-min) (1- place)) place))))
-      (overlay-put heading 'after-string
-                   (propertize "  [waits for you]" 'face 'rlm-waiting))
-      (overlay-put code 'after-string
-                   (propertize (format "This code waits: %s.\n" rlm-draw-steering--keys)
-                               'face 'rlm-waiting))
-      (list heading code))))
+    (list (rlm-draw-steering--say (progn (goto-char (rlm-node-start node))
+                                         (line-end-position))
+                                  "  [waits for you]")
+          (rlm-draw-steering--say (progn (goto-char (rlm-cell-place cell))
+                                         (skip-chars-backward "\n")
+                                         (point))
+                                  (format "\nThis code waits: %s." rlm-draw-steering--keys)))))
+
+(defun rlm-draw-steering--say (place text)
+  "Show TEXT at PLACE, an end of a line; return the overlay that does so.
+It stands for the character before, since a string of its own would be hidden
+behind a heading that is folded, and shown where text is that is folded."
+  (let ((overlay (make-overlay (1- place) place)))
+    (overlay-put overlay 'display
+                 (concat (buffer-substring (1- place) place)
+                         (propertize text 'face 'rlm-waiting)))
+    overlay))
 
 (defun rlm-draw-steering--decided (event run)
   "Note that the code of EVENT, a cell's, does not wait in RUN any more."

@@ -105,7 +105,7 @@ If other rows are wanted when it answers, it is asked again."
     (if rows
         (rlm-table-draw rows)
       (setq tabulated-list-entries nil)
-      (rlm-table--say "There is nothing yet."))))
+      (rlm-table--say "There is nothing to show."))))
 
 (defun rlm-table-draw (rows)
   "Show ROWS, each marked as it was, and everybody where they were.

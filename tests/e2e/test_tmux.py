@@ -200,6 +200,11 @@ async def test_approval_edit_note_and_follow_up(terminal: Terminal) -> None:
         await terminal.shows(r"^ running \| code waits for you: C-c C-c runs it")
         await terminal.shows("^This code waits: C-c C-c runs it, e edits it")
         await terminal.shows(r"^-UUU.*\(rlm waits")
+        terminal.keys("2")
+        screen = await terminal.shows(r"^\*\* Iteration 1  \[waits for you\]\.\.\.")
+        assert "This code waits" not in screen
+        terminal.keys("4")
+        await terminal.shows("^This code waits")
         # Edited, and run so.
         terminal.keys("e")
         await terminal.shows(r"\*rlm code: 0\.1\*")

@@ -105,7 +105,9 @@
         (rlm-test-keys "C-u 0 S")
         (rlm-test-answered)
         (should (equal '("How ") (funcall shown)))
-        (rlm-test-keys "C-u 0 S")
+        ;; Where the marks are, that is the first column too.
+        (beginning-of-line)
+        (rlm-test-keys "S")
         (rlm-test-answered)
         (should (equal '("What") (funcall shown)))
         (rlm-test-keys "M-- 1 S")

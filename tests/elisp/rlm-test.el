@@ -472,7 +472,7 @@ The events of its first question are in the variable `events'."
            (wanted (seq-position events "approvalWanted"
                                  (lambda (event kind) (equal kind (plist-get event :kind)))))
            (marks (lambda ()
-                    (delq nil (mapcar (lambda (overlay) (overlay-get overlay 'after-string))
+                    (delq nil (mapcar (lambda (overlay) (overlay-get overlay 'display))
                                       (overlays-in (point-min) (point-max)))))))
       (rlm-test-push-all buffer (seq-take events (1+ wanted)))
       (should (equal '("0.2" 1) (let ((wait (car (rlm-run-waiting run))))
