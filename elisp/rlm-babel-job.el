@@ -151,10 +151,24 @@ If it is WRONG, it is not kept as a cached result."
              (when (and wrong hash)
                (rlm-babel--forget-hash)
                (setq hash nil))
-             (org-babel-insert-result result (rlm-babel--result-params job) info hash "rlm"))
+             (org-babel-insert-result result (rlm-babel--result-params job) info hash "rlm")
+             (rlm-babel--link-above job))
          (rlm-babel--replace-link token result))
        (undo-boundary)
        (set-marker token nil)))))
+
+(defun rlm-babel--link-above (job)
+  "Put a link to the run of JOB above the result of the block at point.
+That is an attribute, which is no part of the value; what is text for people
+has the link in it."
+  (unless (or (rlm-babel--job-inline job)
+              (seq-intersection '("raw" "drawer") (rlm-babel--result-params job)))
+    (save-excursion
+      (goto-char (org-babel-where-is-src-block-result))
+      (let ((indentation (current-indentation)))
+        (forward-line)
+        (indent-to indentation)
+        (insert "#+attr_rlm: " (rlm-babel--link (rlm-babel--job-token job) "the run") "\n")))))
 
 (defun rlm-babel--go-to-block (job token)
   "Go to the block of JOB, in whose result the position TOKEN is.

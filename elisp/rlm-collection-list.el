@@ -59,6 +59,7 @@
   (let ((map (make-sparse-keymap)))
     (define-key map (kbd "RET") #'rlm-collection-visit)
     (define-key map (kbd "SPC") #'rlm-collection-preview)
+    (define-key map [remap tabulated-list-sort] #'rlm-table-sort)
     (define-key map "a" #'rlm-ask-collection)
     (define-key map "k" #'rlm-collection-kill)
     (define-key map "d" #'rlm-collection-flag)

@@ -48,6 +48,17 @@
     (or (run-hook-with-args-until-success 'rlm-ol-open-functions id)
         (pop-to-buffer (rlm-restore-open id node)))))
 
+(defun rlm-ol-open-attribute ()
+  "Follow the link to a run in the attribute at point; return nil if it is none.
+Org looks for no links there."
+  (save-excursion
+    (forward-line 0)
+    (when (looking-at "[ \t]*#\\+attr_rlm: \\[\\[rlm:\\([^]]+\\)\\]")
+      (rlm-ol-open (match-string-no-properties 1))
+      t)))
+
+(add-hook 'org-open-at-point-functions #'rlm-ol-open-attribute)
+
 (defun rlm-ol-store (&optional _interactive)
   "Store a link to the node at point in the buffer of a run."
   (when-let ((run (rlm-run-in-buffer)))

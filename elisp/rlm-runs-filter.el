@@ -109,10 +109,7 @@ The same column again reverses the order."
       (progn (setq tabulated-list-sort-key nil)
              (tabulated-list-init-header)
              (rlm-table-refresh))
-    ;; Before the first column, where each line has its mark, there is none.
-    (tabulated-list-sort (or column
-                             (unless (get-text-property (point) 'tabulated-list-column-name)
-                               0)))
+    (rlm-table-sort column)
     (rlm-runs--sort-all)))
 
 (defun rlm-runs-sort-by-header (event)

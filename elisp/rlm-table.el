@@ -61,6 +61,15 @@ most of the time.")
               tabulated-list-printer #'rlm-table-print-row)
   (add-hook 'window-buffer-change-functions (lambda (_window) (rlm-table-follow)) nil t))
 
+(defun rlm-table-sort (&optional column)
+  "Sort by the column at point; where the lines have their marks, by the first.
+With a numeric prefix argument, sort by that COLUMN.  The same column again
+reverses the order."
+  (interactive "P" tabulated-list-mode)
+  (tabulated-list-sort (or column
+                           (unless (get-text-property (point) 'tabulated-list-column-name)
+                             0))))
+
 (defun rlm-table-show (name mode)
   "Show the buffer NAME in MODE, and ask the server for its rows."
   (with-current-buffer (get-buffer-create name)

@@ -353,6 +353,40 @@ Case %d?
          (kill-buffer)))
      rlm-babel-test-values)))
 
+;; What has no room for text beside its value has the link as an attribute.
+(ert-deftest rlm-babel-every-result-leads-to-its-run ()
+  (rlm-test-with-models (rlm-test-final "[['boat', 3], ['ship', 5]]")
+    (rlm-test-babel "- An item
+  #+name: boats
+  #+begin_src rlm :context harbour.txt :results table
+  Which?
+  #+end_src\n
+#+begin_src emacs-lisp :var boats=boats
+\(apply #'+ (mapcar #'cadr boats))
+#+end_src\n"
+      (let (runs)
+        (dotimes (_ 2)                    ; the second goes to the place of the first
+          (goto-char (point-min))
+          (search-forward "Which?")
+          (rlm-test-execute-and-wait)
+          (goto-char (point-min))
+          (should (re-search-forward "^  #\\+RESULTS: boats
+  #\\+attr_rlm: \\[\\[rlm:\\([^]]+\\)\\]\\[the run\\]\\]
+  | boat | 3 |
+  | ship | 5 |
+"))
+          (push (match-string 1) runs)
+          (goto-char (match-beginning 1))
+          (should (= 1 (how-many "attr_rlm" (point-min))))
+          (save-window-excursion
+            (switch-to-buffer (current-buffer))
+            (rlm-test-keys "C-c C-o")
+            (should (equal (car runs) (rlm-run-id (rlm-run-in-buffer (window-buffer)))))))
+        (should-not (equal (car runs) (cadr runs))))
+      (search-forward "(apply")
+      (should (equal 8 (org-babel-execute-src-block)))
+      (should-not (string-search "the run" (org-export-as 'ascii))))))
+
 (ert-deftest rlm-babel-silent-append-and-post ()
   (rlm-test-with-models (rlm-test-final "'all is well'")
     (rlm-test-babel "#+begin_src rlm :context harbour.txt :results silent

@@ -677,6 +677,11 @@ End Tag Table
           (should (< (progn (rlm-test-list-row "a note") (point))
                      (progn (rlm-test-list-row "harbour") (point))
                      (progn (rlm-test-list-row "tree/ ") (point))))
+          ;; Where the marks are, by name.
+          (rlm-test-list-row "harbour")
+          (beginning-of-line)
+          (rlm-test-keys "S")
+          (should (equal "Name" (car tabulated-list-sort-key)))
           ;; What stands below the rows stays there.
           (should (string-match-p "In all: 3 files" (rlm-test-foot))))))))
 
