@@ -132,10 +132,14 @@ def _write_private(path: Path, text: str) -> None:
 
 
 async def _until_signal(work: Coroutine[Any, Any, None]) -> None:
-    """Await ``work`` until it ends, or until SIGTERM or SIGINT asks to stop."""
+    """Await ``work`` until it ends, or until a signal asks to stop.
+
+    SIGHUP is how an editor that exits ends its processes. What is ignored, as by nohup, stays so.
+    """
     loop = asyncio.get_running_loop()
     task = asyncio.create_task(work)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, task.cancel)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            loop.add_signal_handler(number, task.cancel)
     with contextlib.suppress(asyncio.CancelledError):
         await task

@@ -10,6 +10,7 @@ import shutil
 import socket
 import struct
 import tempfile
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -24,6 +25,9 @@ from rlm_server.sandbox.worker import CorpusFiles, Worker
 
 _SECONDS = 10.0
 _CONTENT = b"the canary is alive"
+_PREFIX = "rlm-canary-"
+_STALE = 3600.0
+"""Seconds after which no self-test can be at work any more."""
 
 Opener = Callable[[CorpusFiles], Awaitable[Worker]]
 
@@ -96,7 +100,8 @@ class _Files(msgspec.Struct):
 
 async def try_out(open_worker: Opener, config: SandboxConfig) -> Verdict:
     """Start a sandbox and try to break out of it; raises SandboxError where it does not work."""
-    directory = Path(tempfile.mkdtemp(prefix="rlm-canary-"))
+    _clear_away()
+    directory = Path(tempfile.mkdtemp(prefix=_PREFIX))
     try:
         with _listener(directory) as (port, path):
             canary = directory / "canary"
@@ -118,6 +123,15 @@ async def try_out(open_worker: Opener, config: SandboxConfig) -> Verdict:
             return verdict
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _clear_away() -> None:
+    """Remove what servers that were killed in the midst of this have left."""
+    for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            facts = left.lstat()
+            if facts.st_uid == os.geteuid() and time.time() - facts.st_mtime > _STALE:
+                shutil.rmtree(left)
 
 
 async def _ask(open_worker: Opener, files: _Files, config: SandboxConfig) -> Verdict:

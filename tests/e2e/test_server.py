@@ -263,6 +263,23 @@ async def test_the_end_of_standard_input_ends_everything(tmp_path: Path, tree: P
     assert not list((tmp_path / "cache/contexts").glob("*"))
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+async def test_a_signal_ends_everything_too(
+    tmp_path: Path, tree: Path, number: signal.Signals
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    async with start_server(tmp_path, TMPDIR=str(scratch)) as (client, process):
+        await client.request("initialize", initialize_params())
+        await client.request("rlm/ask", ask(tree))
+        children = processes.descendants(process.pid)
+        process.send_signal(number)
+        await client.ended()
+        assert await process.wait() == 0
+    await processes.gone(children)
+    assert not list(scratch.iterdir())
+
+
 async def test_shutdown_and_exit_end_the_server(tmp_path: Path) -> None:
     async with start_server(tmp_path) as (client, process):
         await client.request("initialize", initialize_params())
@@ -305,10 +322,10 @@ async def test_two_runs_at_once_keep_apart(server, tree: Path) -> None:
         assert seqs == list(range(len(seqs)))
 
 
-async def start_tcp(tmp_path: Path) -> tuple[asyncio.subprocess.Process, int, Path]:
+async def start_tcp(tmp_path: Path, *before: str) -> tuple[asyncio.subprocess.Process, int, Path]:
     token_file = tmp_path / "token"
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "rlm_server", "--tcp", "127.0.0.1:0",
+        *before, sys.executable, "-m", "rlm_server", "--tcp", "127.0.0.1:0",
         "--token-file", str(token_file),
         stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
         env=server_environment(tmp_path),
@@ -341,6 +358,19 @@ async def test_tcp_serves_several_clients_and_only_with_the_token(
         await process.communicate()
     assert process.returncode == 0
     assert not token_file.exists()
+
+
+async def test_a_server_under_nohup_goes_on_when_its_terminal_is_closed(tmp_path: Path) -> None:
+    process, port, token_file = await start_tcp(tmp_path, "nohup")
+    try:
+        process.send_signal(signal.SIGHUP)
+        client = Client(*await asyncio.open_connection("127.0.0.1", port))
+        await client.request("initialize", initialize_params(token=token_file.read_text()))
+        await client.close()
+    finally:
+        process.terminate()
+        await process.communicate()
+    assert process.returncode == 0
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:0", "example.org:80", "127.0.0.1", "127.0.0.1:x"])

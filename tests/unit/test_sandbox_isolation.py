@@ -4,6 +4,8 @@ import asyncio
 import os
 import re
 import sys
+import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,6 +39,20 @@ async def test_a_mode_is_chosen_by_trying() -> None:
     assert chosen.checkpoints
     assert chosen.mapped
     assert isolation.last() == chosen
+
+
+async def test_what_killed_servers_left_of_their_trials_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(isolation, "_known", {})
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    now = time.time()
+    for name, age in {"rlm-canary-old": 2 * 3600, "rlm-canary-new": 60, "other": 9e6}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "canary").touch()
+        os.utime(tmp_path / name, (now - age, now - age))
+    await isolation.choose(SandboxConfig())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "rlm-canary-new"]
 
 
 @pytest.mark.parametrize("mode", ["base", "none"])
