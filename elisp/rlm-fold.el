@@ -24,6 +24,8 @@
 
 (require 'org)
 
+(defvar python-indent-guess-indent-offset-verbose)
+
 (declare-function org-fold-region "org-fold" (from to flag &optional spec))
 
 (defun rlm-fold-region (from to hide spec)
@@ -114,7 +116,9 @@ burden to each garbage collection."
 Emacs asks for hundreds of characters after each heading, folded or not.
 What is folded is left for the time when it is shown, but for the newline
 before it, at which Emacs would ask again whenever it shows the heading."
-  (let ((place beg) bounds)
+  (let ((python-indent-guess-indent-offset-verbose nil) ; Org has a buffer in that mode for code
+        (place beg)
+        bounds)
     (while (< place end)
       (let ((next (rlm-fold--next-change place end)))
         (if (rlm-fold--p place)

@@ -186,5 +186,22 @@
              (rlm-fold-test-draw buffer rest)
              (check))))))))
 
+;; Python mode tells how it guesses the indentation of code, of short code that it can't.
+(ert-deftest rlm-fold-test-to-colour-code-says-nothing ()
+  (rlm-test-with
+    (with-current-buffer (rlm-trajectory-create "Why?")
+      (let ((inhibit-read-only t)
+            (coloured (get-buffer " *org-src-fontification:python-mode*")))
+        (when coloured
+          (kill-buffer coloured))
+        (setq-local org-src-fontify-natively t)
+        (goto-char (point-max))
+        (insert "#+begin_src python\nx = 1\n#+end_src\n")
+        (font-lock-mode)
+        (should-not (rlm-test-messages (font-lock-ensure)))
+        (search-backward "x =")
+        (should (memq 'font-lock-variable-name-face
+                      (ensure-list (get-text-property (point) 'face))))))))
+
 (provide 'rlm-fold-test)
 ;;; rlm-fold-test.el ends here
