@@ -62,7 +62,7 @@ most of the time.")
   (add-hook 'window-buffer-change-functions (lambda (_window) (rlm-table-follow)) nil t))
 
 (defun rlm-table-sort (&optional column)
-  "Sort by the column at point; where the lines have their marks, by the first.
+  "Sort by the column at point, or by the first if point is before it.
 With a numeric prefix argument, sort by that COLUMN.  The same column again
 reverses the order."
   (interactive "P" tabulated-list-mode)
