@@ -203,5 +203,26 @@
         (should (memq 'font-lock-variable-name-face
                       (ensure-list (get-text-property (point) 'face))))))))
 
+;; Both begin with the same words, and the first one is drawn anew.
+(ert-deftest rlm-fold-test-who-is-at-a-fork-stays-there ()
+  (dolist (here '("one" "two"))
+    (rlm-fold-test-at
+     30
+     (lambda (buffer _)
+       (let ((forks (list (generate-new-buffer "one") (generate-new-buffer "two"))))
+         (dolist (fork forks)
+           (rlm-forks-add buffer fork 1 (buffer-name fork) '(:note "So?")))
+         (goto-char (point-min))
+         (re-search-forward (format "^:RLM_FORK: %s$" here))
+         (outline-back-to-heading t)
+         (set-window-point nil (point))
+         (dolist (fork forks)
+           (with-current-buffer fork
+             (run-hook-with-args 'rlm-after-run-functions
+                                 (rlm-run--make :id (buffer-name) :status "done" :answer "So."
+                                                :seconds 1)))
+           (should (looking-at-p (format "\\*\\* Fork .*\n:PROPERTIES:\n:RLM_FORK: %s$" here)))
+           (should (= (point) (window-point)))))))))
+
 (provide 'rlm-fold-test)
 ;;; rlm-fold-test.el ends here
