@@ -152,14 +152,13 @@ before it, at which Emacs would ask again whenever it shows the heading."
 (defvar rlm-fold-anew nil
   "Non-nil while a subtree is changed that will be folded anew after that.")
 
-(defun rlm-fold-insert (text &optional heading)
+(defun rlm-fold-insert (text)
   "Insert TEXT at point, without what others do needlessly at each change.
-With HEADING, this is the end of one: a fold from there on stays behind TEXT.
-Since version 9.6, Org looks at each change whether it is within a fold, and
-that makes garbage of kilobytes; before text that can be seen there is none.
+Since version 9.6, Org looks at each change whether it is within a fold: that
+makes garbage of kilobytes, and takes the longer the more is folded.  What has
+to be hidden is hidden by who inserts it.
 Beside text whose faces nobody has looked for there are none to be renewed."
-  (let ((org-fold-core--ignore-modifications
-         (or heading rlm-fold-anew (not (invisible-p (point)))))
+  (let ((org-fold-core--ignore-modifications t)
         (jit-lock-mode (and jit-lock-mode
                             (or (get-text-property (point) 'fontified)
                                 (and (> (point) (point-min))

@@ -79,6 +79,20 @@
            (rlm-fold-test-draw buffer (list event))
            (should (equal (string-trim shown) (string-trim (rlm-test-visible-text))))))))))
 
+;; Its search takes the longer the more is folded.
+(ert-deftest rlm-fold-test-org-looks-through-no-fold-for-what-is-added ()
+  (skip-unless (fboundp 'org-fold--reveal-outline-maybe))
+  (rlm-fold-test-at
+   6
+   (lambda (buffer rest)
+     (rlm-test-keys "1")
+     (goto-char (point-min))
+     (let ((looked 0))
+       (cl-letf (((symbol-function 'org-fold--reveal-outline-maybe)
+                  (lambda (&rest _) (cl-incf looked) nil)))
+         (rlm-fold-test-draw buffer rest))
+       (should (zerop looked))))))
+
 ;; `K' and the like are about where point is.
 (ert-deftest rlm-fold-test-who-is-at-a-heading-stays-there ()
   (dolist (cut (rlm-fold-test-cuts 2))
