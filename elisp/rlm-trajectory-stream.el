@@ -70,6 +70,7 @@ Return non-nil if nothing is left."
   "Call FUNCTION, which draws in the current buffer.
 Then move those who follow the end, and nobody else."
   (let* ((inhibit-read-only t)
+         (top (rlm-trajectory--top))
          (followers (rlm-trajectory--followers))
          (rlm-reader-all (rlm-trajectory--readers followers)))
     (save-excursion
@@ -78,6 +79,10 @@ Then move those who follow the end, and nobody else."
         (funcall function)
         (rlm-node-show-rests)
         (rlm-node-show-properties)))
+    (when top
+      (save-excursion
+        (rlm-reader-release top)
+        (narrow-to-region (point) (point-max))))
     (mapc #'rlm-reader-release rlm-reader-all)
     (set-buffer-modified-p nil)
     (rlm-trajectory--move followers)
@@ -124,6 +129,14 @@ Then move those who follow the end, and nobody else."
             (list (rlm-reader-make nil)))
           (mapcar #'rlm-reader-make
                   (seq-difference (get-buffer-window-list nil nil t) followers #'eq))))
+
+(defun rlm-trajectory--top ()
+  "Return a reader where the part begins to which this buffer is narrowed, or nil.
+What stands before that part grows there."
+  (when (buffer-narrowed-p)
+    (save-excursion
+      (goto-char (point-min))
+      (rlm-reader-make nil))))
 
 (defun rlm-trajectory--move (followers)
   "Move FOLLOWERS to the end, or to the answer if the run has just ended."

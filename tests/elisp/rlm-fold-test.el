@@ -109,6 +109,22 @@
              (should (looking-at-p heading))
              (should (= (point) (window-point))))))))))
 
+;; Of what stands before it, nothing gets into it.
+(ert-deftest rlm-fold-test-a-narrowed-buffer-begins-where-it-did ()
+  (dolist (cut (rlm-fold-test-cuts 2))
+    (rlm-fold-test-at
+     cut
+     (lambda (buffer rest)
+       (goto-char (point-max))
+       (when (re-search-backward "^\\*\\*+ .*" nil t)
+         (let ((heading (regexp-quote (match-string 0))))
+           (org-narrow-to-subtree)
+           (set-window-point nil (point))
+           (dolist (event rest)
+             (rlm-fold-test-draw buffer (list event))
+             (should (= (point) (window-point) (point-min)))
+             (should (looking-at-p heading)))))))))
+
 (ert-deftest rlm-fold-test-who-is-at-the-end-of-a-folded-heading-reads-nothing-below-it ()
   (rlm-fold-test-at
    (1+ (seq-position (rlm-test-first-question) "subcallStarted"
