@@ -110,10 +110,10 @@ That is the run ID, like the other until ITERATION, but for CHANGES."
   "Return non-nil if FORK is drawn in this buffer."
   (let ((place (rlm-forked-place fork)))
     (and place
-         (save-excursion
-           (goto-char place)
-           (looking-at-p (concat "\\*\\* Fork at .*\n:PROPERTIES:\n:RLM_FORK: "
-                                 (regexp-quote (rlm-forked-id fork)) "$"))))))
+         (org-with-wide-buffer
+          (goto-char place)
+          (looking-at-p (concat "\\*\\* Fork at .*\n:PROPERTIES:\n:RLM_FORK: "
+                                (regexp-quote (rlm-forked-id fork)) "$"))))))
 
 (defun rlm-forks--draw (fork)
   "Draw FORK in this buffer, beside its iteration, if that is drawn."

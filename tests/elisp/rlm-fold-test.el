@@ -254,5 +254,25 @@
            (should (looking-at-p (format "\\*\\* Fork .*\n:PROPERTIES:\n:RLM_FORK: %s$" here)))
            (should (= (point) (window-point)))))))))
 
+;; Where the buffer is narrowed to something else, the fork is still there.
+(ert-deftest rlm-fold-test-forks-are-drawn-once ()
+  (rlm-fold-test-at
+   30
+   (lambda (buffer rest)
+     (rlm-forks-add buffer (generate-new-buffer "fork") 1 "fork" '(:note "So?"))
+     (goto-char (point-min))
+     (re-search-forward "^\\*\\* Iteration 1")
+     (org-narrow-to-subtree)
+     (let ((removed 0))
+       (add-hook 'before-change-functions
+                 (lambda (beg end)
+                   (org-with-wide-buffer
+                    (goto-char beg)
+                    (when (and (< beg end) (looking-at-p "\\*\\* Fork at iteration 1 "))
+                      (cl-incf removed))))
+                 nil t)
+       (rlm-fold-test-draw buffer rest)
+       (should (zerop removed))))))
+
 (provide 'rlm-fold-test)
 ;;; rlm-fold-test.el ends here
