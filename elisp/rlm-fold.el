@@ -149,9 +149,6 @@ before it, at which Emacs would ask again whenever it shows the heading."
 
 (defvar org-fold-core--ignore-modifications)
 
-(defvar rlm-fold-anew nil
-  "Non-nil while a subtree is changed that will be folded anew after that.")
-
 (defun rlm-fold-insert (text)
   "Insert TEXT at point, without what others do needlessly at each change.
 Since version 9.6, Org looks at each change whether it is within a fold: that

@@ -129,7 +129,7 @@ That is the run ID, like the other until ITERATION, but for CHANGES."
          (rlm-forks--insert fork place (if there fold (rlm-forks--fold-before place)))
          ;; Only now: who is at its heading would else be taken for who is at the next one.
          (when there
-           (delete-region old place)))))))
+           (rlm-fold-delete old place)))))))
 
 (defun rlm-forks--fold (fork)
   "Return what is hidden of FORK: nil, or `text', or `all' with its heading."

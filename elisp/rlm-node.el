@@ -219,10 +219,13 @@ Its drawer shows them when all that has come is drawn, or sooner."
 
 ;;;; Folding
 
+(defvar rlm-node-fold-anew nil
+  "Non-nil while a subtree is changed that will be folded anew after that.")
+
 (defun rlm-node--folded-to-p (node place)
   "Return non-nil if NODE is folded, and all of it is hidden up to PLACE.
 What is added there is to be hidden too, unless NODE is folded anew after."
-  (unless rlm-fold-anew
+  (unless rlm-node-fold-anew
     (save-excursion
       (goto-char (rlm-node-start node))
       (let ((beg (if (invisible-p (point)) (point) (line-end-position))))
