@@ -86,6 +86,7 @@ Then move those who follow the end, and nobody else."
     (mapc #'rlm-reader-release rlm-reader-all)
     (set-buffer-modified-p nil)
     (rlm-trajectory--move followers)
+    (rlm-trajectory--move-who-left)
     (rlm-header-update)))
 
 (defun rlm-trajectory--draw-safely (event)
@@ -150,6 +151,19 @@ What stands before that part grows there."
         (set-window-point follower target)
         (when node
           (set-window-start follower target t))))))
+
+(defun rlm-trajectory--move-who-left ()
+  "Let windows that have shown this buffer come back to its point.
+That has gone on with the run, and what they keep has not."
+  (unless (get-buffer-window nil t)
+    (walk-windows
+     (lambda (window)
+       (pcase-dolist (`(,buffer ,_ ,place . ,_)
+                      (cons (nth 1 (window-parameter window 'quit-restore))
+                            (window-prev-buffers window)))
+         (when (and (eq buffer (current-buffer)) (markerp place))
+           (set-marker place (point)))))
+     'no-minibuffer t)))
 
 ;;;; The end of a run
 

@@ -237,6 +237,29 @@
         (should (memq 'font-lock-variable-name-face
                       (ensure-list (get-text-property (point) 'face))))))))
 
+;; A window keeps where it was in the buffers that it has shown.
+(ert-deftest rlm-fold-test-who-comes-back-is-where-they-were ()
+  (dolist (way (list (lambda (buffer) (switch-to-buffer buffer))
+                     (lambda (_) (kill-buffer))
+                     (lambda (_) (quit-window))))
+    (dolist (cut (rlm-fold-test-cuts 6))
+      (dolist (place '("^\\*+ .*" "\\'"))
+        (rlm-fold-test-at
+         cut
+         (lambda (buffer rest)
+           (rlm-test-keys "3")
+           (goto-char (point-max))
+           (re-search-backward place)
+           (set-window-point nil (point))
+           (let ((there (if (eobp) "\\'" (regexp-quote (match-string 0)))))
+             (pop-to-buffer (generate-new-buffer "other") '(display-buffer-same-window))
+             (rlm-fold-test-draw buffer (butlast rest)) ; at the end, one is led to the answer
+             (funcall way buffer)
+             (should (eq buffer (window-buffer)))
+             (should (save-excursion
+                       (goto-char (window-point))
+                       (looking-at-p there))))))))))
+
 ;; Both begin with the same words, and the first one is drawn anew.
 (ert-deftest rlm-fold-test-who-is-at-a-fork-stays-there ()
   (dolist (here '("one" "two"))
