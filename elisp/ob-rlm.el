@@ -40,6 +40,7 @@
 (require 'rlm-ol)                       ; the results have links
 
 (declare-function rlm-babel-ask "rlm-babel" (body params))
+(autoload 'rlm-babel-show-job "rlm-babel-job")
 
 (defcustom rlm-babel-timeout 900
   "Seconds to wait for an answer where it is needed at once.
@@ -73,6 +74,9 @@ A run that takes longer is cancelled, and its best answer so far is taken."
         (goto-char start)
         (forward-line)
         (not (looking-at-p "[ \t]*$"))))))
+
+;; Results that another Emacs has waited for have links too.
+(add-hook 'rlm-ol-open-functions #'rlm-babel-show-job)
 
 ;; A question is prose, where it is edited in a buffer of its own.
 (add-to-list 'org-src-lang-modes '("rlm" . text))

@@ -28,7 +28,6 @@
 (require 'org-table)
 (require 'rlm-babel-result)
 (require 'rlm-client)
-(require 'rlm-ol)
 (require 'rlm-run)
 
 (cl-defstruct (rlm-babel--job (:constructor rlm-babel--make-job) (:copier nil))
@@ -223,8 +222,6 @@ Return nil if it is not found; then point is anywhere."
     (cond (job (pop-to-buffer (rlm-babel--job-run-buffer job)))
           ((string-prefix-p "asking-" id)
            (user-error "That question was never asked")))))
-
-(add-hook 'rlm-ol-open-functions #'rlm-babel-show-job)
 
 (provide 'rlm-babel-job)
 ;;; rlm-babel-job.el ends here

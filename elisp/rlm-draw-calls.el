@@ -174,7 +174,7 @@
   (rlm-draw--note-cached run event)
   (when-let* ((node (gethash (plist-get event :node) rlm-node-table)))
     (let* ((folded (rlm-node-folded-p node))
-           (rlm-fold-anew folded)
+           (rlm-node-fold-anew folded)
            (status (plist-get event :status))
            (problem (plist-get event :error)))
       (rlm-node-write node 'prose (plist-get event :answer))

@@ -88,11 +88,15 @@ What you have defined there stays as it is."
     own))
 
 (defun rlm-evil--define (map key command)
-  "Let KEY be COMMAND in motion state where MAP is used, unless it is something."
-  (let ((there (evil-get-auxiliary-keymap map 'motion t t)))
-    (unless (or (commandp (lookup-key there (seq-take key 1)))
-                (not (memq (lookup-key there key) '(nil 1))))
-      (evil-define-key* 'motion map key command))))
+  "Let KEY be COMMAND in motion state where MAP is used, unless it is something.
+COMMAND may be a keymap; then that is about each key in it."
+  (let* ((there (evil-get-auxiliary-keymap map 'motion t t))
+         (old (lookup-key there key)))
+    (cond ((commandp (lookup-key there (seq-take key 1))))
+          ((memq old '(nil 1))
+           (evil-define-key* 'motion map key command))
+          ((and (keymapp old) (keymapp command))
+           (evil-define-key* 'motion map key (make-composed-keymap old command))))))
 
 (when (require 'evil nil t)
   (dolist (mode rlm-evil--modes)

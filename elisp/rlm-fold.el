@@ -149,22 +149,24 @@ before it, at which Emacs would ask again whenever it shows the heading."
 
 (defvar org-fold-core--ignore-modifications)
 
-(defvar rlm-fold-anew nil
-  "Non-nil while a subtree is changed that will be folded anew after that.")
-
-(defun rlm-fold-insert (text &optional heading)
-  "Insert TEXT at point, without what others do needlessly at each change.
-With HEADING, this is the end of one: a fold from there on stays behind TEXT.
-Since version 9.6, Org looks at each change whether it is within a fold, and
-that makes garbage of kilobytes; before text that can be seen there is none.
+(defun rlm-fold-insert (text)
+  "Insert TEXT at point, hidden if it comes between what is hidden.
+All else that has to be hidden is hidden by who inserts it.
+What others do needlessly at each change is left out.  Since version 9.6, Org
+looks at each whether it is within a fold: that makes garbage of kilobytes, and
+takes the longer the more is folded.
 Beside text whose faces nobody has looked for there are none to be renewed."
-  (let ((org-fold-core--ignore-modifications
-         (or heading rlm-fold-anew (not (invisible-p (point)))))
+  (let ((beg (point))
+        (fold (and (rlm-fold--p (point)) (> (point) (point-min)) (rlm-fold--p (1- (point)))
+                   (get-char-property (point) 'invisible)))
+        (org-fold-core--ignore-modifications t)
         (jit-lock-mode (and jit-lock-mode
                             (or (get-text-property (point) 'fontified)
                                 (and (> (point) (point-min))
                                      (get-text-property (1- (point)) 'fontified))))))
-    (insert text)))
+    (insert text)
+    (unless (or (null fold) (invisible-p beg)) ; within an overlay, it is
+      (rlm-fold-region beg (point) t fold))))
 
 (defun rlm-fold-delete (from to)
   "Delete the text between FROM and TO; Org need not see what that does to folds.

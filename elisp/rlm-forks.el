@@ -110,22 +110,26 @@ That is the run ID, like the other until ITERATION, but for CHANGES."
   "Return non-nil if FORK is drawn in this buffer."
   (let ((place (rlm-forked-place fork)))
     (and place
-         (save-excursion
-           (goto-char place)
-           (looking-at-p (concat "\\*\\* Fork at .*\n:PROPERTIES:\n:RLM_FORK: "
-                                 (regexp-quote (rlm-forked-id fork)) "$"))))))
+         (org-with-wide-buffer
+          (goto-char place)
+          (looking-at-p (concat "\\*\\* Fork at .*\n:PROPERTIES:\n:RLM_FORK: "
+                                (regexp-quote (rlm-forked-id fork)) "$"))))))
 
 (defun rlm-forks--draw (fork)
   "Draw FORK in this buffer, beside its iteration, if that is drawn."
   (rlm-trajectory-amend
    (lambda ()
      (let* ((there (rlm-forks--there-p fork))
+            (old (and there (marker-position (rlm-forked-place fork))))
             (fold (and there (rlm-forks--fold fork)))
             (place (if there
-                       (rlm-forks--remove fork)
+                       (rlm-forks--end fork)
                      (rlm-forks--after (rlm-forked-iteration fork)))))
        (when place
-         (rlm-forks--insert fork place (if there fold (rlm-forks--fold-before place))))))))
+         (rlm-forks--insert fork place (if there fold (rlm-forks--fold-before place)))
+         ;; Only now: who is at its heading would else be taken for who is at the next one.
+         (when there
+           (rlm-fold-delete old place)))))))
 
 (defun rlm-forks--fold (fork)
   "Return what is hidden of FORK: nil, or `text', or `all' with its heading."
@@ -142,11 +146,12 @@ That is `all' if the heading is hidden of what it stands beside."
     (re-search-backward "^\\*\\* ")
     (and (invisible-p (point)) 'all)))
 
-(defun rlm-forks--remove (fork)
-  "Remove FORK from this buffer; return where it was."
-  (goto-char (rlm-forked-place fork))
-  (delete-region (point) (save-excursion (outline-next-heading) (point)))
-  (point))
+(defun rlm-forks--end (fork)
+  "Return where FORK ends in this buffer."
+  (save-excursion
+    (goto-char (rlm-forked-place fork))
+    (outline-next-heading)
+    (point)))
 
 (defun rlm-forks--after (iteration)
   "Return where the subtree of ITERATION ends, and the forks of it; or nil."

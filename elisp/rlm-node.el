@@ -98,7 +98,7 @@ what follows; it goes when the line is complete."
     (goto-char body)
     (cond ((not (bolp))
            (unless (or (eobp) (eq (char-after) ?\n))
-             (insert "\n")))
+             (rlm-fold-insert "\n")))
           ((and within (eq (char-after) ?\n))
            (rlm-fold-delete (point) (1+ (point)))))))
 
@@ -135,7 +135,7 @@ PARENT is nil for the run itself."
          (beg (if parent (marker-position (rlm-node-end parent)) (point-max))))
     (goto-char beg)
     (unless (bolp)
-      (insert "\n")
+      (rlm-fold-insert "\n")
       (setq beg (point)))
     (rlm-fold-show-newline)
     (let ((folded (and parent (rlm-node--folded-to-p parent beg)))
@@ -203,7 +203,7 @@ Its drawer shows them when all that has come is drawn, or sooner."
     (let ((hidden (invisible-p (point)))
           (end (line-end-position)))
       (goto-char end)
-      (rlm-fold-insert text t)
+      (rlm-fold-insert text)
       (cond (hidden (rlm-node--hide node (point)))
             ;; What Org leaves of a fold that it has cut takes in what is inserted before it.
             ((invisible-p end) (rlm-fold-region end (point) nil 'outline))))))
@@ -219,10 +219,13 @@ Its drawer shows them when all that has come is drawn, or sooner."
 
 ;;;; Folding
 
+(defvar rlm-node-fold-anew nil
+  "Non-nil while a subtree is changed that will be folded anew after that.")
+
 (defun rlm-node--folded-to-p (node place)
   "Return non-nil if NODE is folded, and all of it is hidden up to PLACE.
 What is added there is to be hidden too, unless NODE is folded anew after."
-  (unless rlm-fold-anew
+  (unless rlm-node-fold-anew
     (save-excursion
       (goto-char (rlm-node-start node))
       (let ((beg (if (invisible-p (point)) (point) (line-end-position))))

@@ -70,6 +70,7 @@ Return non-nil if nothing is left."
   "Call FUNCTION, which draws in the current buffer.
 Then move those who follow the end, and nobody else."
   (let* ((inhibit-read-only t)
+         (top (rlm-trajectory--top))
          (followers (rlm-trajectory--followers))
          (rlm-reader-all (rlm-trajectory--readers followers)))
     (save-excursion
@@ -78,9 +79,14 @@ Then move those who follow the end, and nobody else."
         (funcall function)
         (rlm-node-show-rests)
         (rlm-node-show-properties)))
+    (when top
+      (save-excursion
+        (rlm-reader-release top)
+        (narrow-to-region (point) (point-max))))
     (mapc #'rlm-reader-release rlm-reader-all)
     (set-buffer-modified-p nil)
     (rlm-trajectory--move followers)
+    (rlm-trajectory--move-who-left)
     (rlm-header-update)))
 
 (defun rlm-trajectory--draw-safely (event)
@@ -125,6 +131,14 @@ Then move those who follow the end, and nobody else."
           (mapcar #'rlm-reader-make
                   (seq-difference (get-buffer-window-list nil nil t) followers #'eq))))
 
+(defun rlm-trajectory--top ()
+  "Return a reader where the part begins to which this buffer is narrowed, or nil.
+What stands before that part grows there."
+  (when (buffer-narrowed-p)
+    (save-excursion
+      (goto-char (point-min))
+      (rlm-reader-make nil))))
+
 (defun rlm-trajectory--move (followers)
   "Move FOLLOWERS to the end, or to the answer if the run has just ended."
   (let* ((node (and rlm-trajectory--arrived rlm-node-table
@@ -137,6 +151,19 @@ Then move those who follow the end, and nobody else."
         (set-window-point follower target)
         (when node
           (set-window-start follower target t))))))
+
+(defun rlm-trajectory--move-who-left ()
+  "Let windows that have shown this buffer come back to its point.
+That has gone on with the run, and what they keep has not."
+  (unless (get-buffer-window nil t)
+    (walk-windows
+     (lambda (window)
+       (pcase-dolist (`(,buffer ,_ ,place . ,_)
+                      (cons (nth 1 (window-parameter window 'quit-restore))
+                            (window-prev-buffers window)))
+         (when (and (eq buffer (current-buffer)) (markerp place))
+           (set-marker place (point)))))
+     'no-minibuffer t)))
 
 ;;;; The end of a run
 

@@ -24,6 +24,8 @@
 (require 'rlm-test-lib)
 (require 'rlm-forks)
 
+(defvar org-fold-core-style)
+
 (defun rlm-fold-test-draw (buffer events)
   "Let BUFFER, which is shown, draw EVENTS now."
   (dolist (event events)
@@ -68,16 +70,32 @@
 
 ;; What is folded again in a fold left a seam there, at which headings grew into sight.
 (ert-deftest rlm-fold-test-a-run-that-shows-its-question-alone-goes-on-so ()
-  (dolist (cut (rlm-fold-test-cuts 6))
-    (rlm-fold-test-at
-     cut
-     (lambda (buffer rest)
-       (rlm-test-keys "1")
-       (goto-char (point-min))
-       (let ((shown (rlm-test-visible-text)))
-         (dolist (event rest)
-           (rlm-fold-test-draw buffer (list event))
-           (should (equal (string-trim shown) (string-trim (rlm-test-visible-text))))))))))
+  (dolist (org-fold-core-style '(overlays text-properties)) ; Emacs 29 has the latter
+    (dolist (cut (rlm-fold-test-cuts 6))
+      (rlm-fold-test-at
+       cut
+       (lambda (buffer rest)
+         (rlm-test-keys "1")
+         (goto-char (point-min))
+         (let ((shown (rlm-test-visible-text)))
+           (rlm-forks-add buffer (generate-new-buffer "fork") 1 "fork" '(:note "So?"))
+           (dolist (event rest)
+             (rlm-fold-test-draw buffer (list event))
+             (should (equal (string-trim shown) (string-trim (rlm-test-visible-text)))))))))))
+
+;; Its search takes the longer the more is folded.
+(ert-deftest rlm-fold-test-org-looks-through-no-fold-for-what-is-added ()
+  (skip-unless (fboundp 'org-fold--reveal-outline-maybe))
+  (rlm-fold-test-at
+   6
+   (lambda (buffer rest)
+     (rlm-test-keys "1")
+     (goto-char (point-min))
+     (let ((looked 0))
+       (cl-letf (((symbol-function 'org-fold--reveal-outline-maybe)
+                  (lambda (&rest _) (cl-incf looked) nil)))
+         (rlm-fold-test-draw buffer rest))
+       (should (zerop looked))))))
 
 ;; `K' and the like are about where point is.
 (ert-deftest rlm-fold-test-who-is-at-a-heading-stays-there ()
@@ -94,6 +112,22 @@
              (rlm-fold-test-draw buffer (list event))
              (should (looking-at-p heading))
              (should (= (point) (window-point))))))))))
+
+;; Of what stands before it, nothing gets into it.
+(ert-deftest rlm-fold-test-a-narrowed-buffer-begins-where-it-did ()
+  (dolist (cut (rlm-fold-test-cuts 2))
+    (rlm-fold-test-at
+     cut
+     (lambda (buffer rest)
+       (goto-char (point-max))
+       (when (re-search-backward "^\\*\\*+ .*" nil t)
+         (let ((heading (regexp-quote (match-string 0))))
+           (org-narrow-to-subtree)
+           (set-window-point nil (point))
+           (dolist (event rest)
+             (rlm-fold-test-draw buffer (list event))
+             (should (= (point) (window-point) (point-min)))
+             (should (looking-at-p heading)))))))))
 
 (ert-deftest rlm-fold-test-who-is-at-the-end-of-a-folded-heading-reads-nothing-below-it ()
   (rlm-fold-test-at
@@ -202,6 +236,70 @@
         (search-backward "x =")
         (should (memq 'font-lock-variable-name-face
                       (ensure-list (get-text-property (point) 'face))))))))
+
+;; A window keeps where it was in the buffers that it has shown.
+(ert-deftest rlm-fold-test-who-comes-back-is-where-they-were ()
+  (dolist (way (list (lambda (buffer) (switch-to-buffer buffer))
+                     (lambda (_) (kill-buffer))
+                     (lambda (_) (quit-window))))
+    (dolist (cut (rlm-fold-test-cuts 6))
+      (dolist (place '("^\\*+ .*" "\\'"))
+        (rlm-fold-test-at
+         cut
+         (lambda (buffer rest)
+           (rlm-test-keys "3")
+           (goto-char (point-max))
+           (re-search-backward place)
+           (set-window-point nil (point))
+           (let ((there (if (eobp) "\\'" (regexp-quote (match-string 0)))))
+             (pop-to-buffer (generate-new-buffer "other") '(display-buffer-same-window))
+             (rlm-fold-test-draw buffer (butlast rest)) ; at the end, one is led to the answer
+             (funcall way buffer)
+             (should (eq buffer (window-buffer)))
+             (should (save-excursion
+                       (goto-char (window-point))
+                       (looking-at-p there))))))))))
+
+;; Both begin with the same words, and the first one is drawn anew.
+(ert-deftest rlm-fold-test-who-is-at-a-fork-stays-there ()
+  (dolist (here '("one" "two"))
+    (rlm-fold-test-at
+     30
+     (lambda (buffer _)
+       (let ((forks (list (generate-new-buffer "one") (generate-new-buffer "two"))))
+         (dolist (fork forks)
+           (rlm-forks-add buffer fork 1 (buffer-name fork) '(:note "So?")))
+         (goto-char (point-min))
+         (re-search-forward (format "^:RLM_FORK: %s$" here))
+         (outline-back-to-heading t)
+         (set-window-point nil (point))
+         (dolist (fork forks)
+           (with-current-buffer fork
+             (run-hook-with-args 'rlm-after-run-functions
+                                 (rlm-run--make :id (buffer-name) :status "done" :answer "So."
+                                                :seconds 1)))
+           (should (looking-at-p (format "\\*\\* Fork .*\n:PROPERTIES:\n:RLM_FORK: %s$" here)))
+           (should (= (point) (window-point)))))))))
+
+;; Where the buffer is narrowed to something else, the fork is still there.
+(ert-deftest rlm-fold-test-forks-are-drawn-once ()
+  (rlm-fold-test-at
+   30
+   (lambda (buffer rest)
+     (rlm-forks-add buffer (generate-new-buffer "fork") 1 "fork" '(:note "So?"))
+     (goto-char (point-min))
+     (re-search-forward "^\\*\\* Iteration 1")
+     (org-narrow-to-subtree)
+     (let ((removed 0))
+       (add-hook 'before-change-functions
+                 (lambda (beg end)
+                   (org-with-wide-buffer
+                    (goto-char beg)
+                    (when (and (< beg end) (looking-at-p "\\*\\* Fork at iteration 1 "))
+                      (cl-incf removed))))
+                 nil t)
+       (rlm-fold-test-draw buffer rest)
+       (should (zerop removed))))))
 
 (provide 'rlm-fold-test)
 ;;; rlm-fold-test.el ends here

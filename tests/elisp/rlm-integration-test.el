@@ -162,7 +162,7 @@ They can use `keys', which prints the state and what some keys are."
 (ert-deftest rlm-integration-evil-knows-all-buffers ()
   (should
    (equal (concat "nil(motion rlm-variables-inspect)(motion rlm-variable-more)"
-                  "(motion rlm-reflect-accept evil-search-next rlm-reflect-next revert-buffer)"
+                  "(motion rlm-reflect-accept evil-search-next rlm-reflect-next undo revert-buffer)"
                   "(motion quit-window)(normal)")
           (rlm-test-beside-evil
            '(switch-to-buffer (get-buffer-create "buffer"))
@@ -173,9 +173,9 @@ They can use `keys', which prints the state and what some keys are."
            '(keys "RET")
            '(require 'rlm-reflect)
            ;; What the user has defined stays.
-           '(evil-define-key 'motion rlm-reflect-mode-map "gr" #'revert-buffer)
+           '(evil-define-key 'motion rlm-reflect-mode-map "gr" #'revert-buffer ",x" #'undo)
            '(rlm-reflect-mode)
-           '(keys "a" "n" ", n" "g r")
+           '(keys "a" "n" ", n" ", x" "g r")
            '(switch-to-buffer (get-buffer-create "*rlm doctor*"))
            '(special-mode)
            '(keys "q")

@@ -1592,6 +1592,16 @@ if test \"$2\" = venv; then mkdir -p \"$4/bin\"; cp \"$0\" \"$4/bin/python\"; fi
                   "--eval" (format "(princ %S)" form))
     (buffer-string)))
 
+;; It stands where an Emacs has ended before it could ask.
+(ert-deftest rlm-test-a-link-to-what-was-never-asked-says-so ()
+  (rlm-test-with
+    (should (equal "That question was never asked"
+                   (rlm-test-lisp '(progn (require 'ob-rlm)
+                                          (condition-case problem
+                                              (org-link-open-from-string
+                                               "[[rlm:asking-0123456789abcdef]]")
+                                            (user-error (cadr problem)))))))))
+
 (ert-deftest rlm-test-loading-is-light ()
   (should (equal "nil" (rlm-test-lisp
                         '(progn (require 'rlm)
